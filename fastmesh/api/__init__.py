@@ -1,0 +1,1 @@
+"""What each endpoint does: from a parsed request to a reply."""

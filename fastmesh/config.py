@@ -1,0 +1,321 @@
+"""The settings: one typed model, and where each value comes from.
+
+Sources, the later wins: defaults, a TOML file, the environment
+(``FASTMESH_<SECTION>__<NAME>``), flags.  Each value is data with a unit; an
+unknown or impossible one raises ConfigError with its name, value and source and
+what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from fastmesh.errors import ConfigError
+from fastmesh.version import __version__
+
+PREFIX = "FASTMESH_"
+CONFIG_VARIABLE = "FASTMESH_CONFIG"
+
+Network = IPv4Network | IPv6Network
+PortRange = tuple[int, int]
+
+
+def _listed(value: object) -> object:
+    """A comma-separated string as a list; empty is the empty list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _network(value: object) -> object:
+    try:
+        return ip_network(value, strict=False) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("want networks such as 127.0.0.0/8 or ::1/128, separated by commas") from None
+
+
+def _port_range(value: object) -> object:
+    if not isinstance(value, str | int):
+        return value
+    low, _, high = str(value).partition("-")
+    if not (low.isascii() and low.isdigit() and (not high or (high.isascii() and high.isdigit()))):
+        raise ValueError("want ports such as 80,443,1024-65535")
+    pair = int(low), int(high or low)
+    if not 1 <= pair[0] <= pair[1] <= 65535:
+        raise ValueError("want ports from 1 to 65535, the lower one first")
+    return pair
+
+
+Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_listed)]
+Ports = Annotated[tuple[Annotated[PortRange, BeforeValidator(_port_range)], ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+def _setting(default: Any, unit: str = "", /, description: str = "", **bounds: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
+
+
+class Section(BaseModel):
+    """A group of settings, frozen once read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ServerSettings(Section):
+    """Where the daemon listens, and for how long and how much it listens to a client."""
+
+    host: str = _setting("127.0.0.1", description="address to bind")
+    port: int = _setting(8080, "port", "0 picks a free one", ge=0, le=65535)
+    uds: str | None = _setting(None, "path", "Unix socket to bind instead of host and port")
+    allowed_hosts: Names | None = _setting(
+        None, "list", "Host values that are served; unset: loopback names and the bound address; * serves all"
+    )
+    max_connections: int = _setting(10_000, "connections", "over it 503", ge=1)
+    header_timeout_s: float = _setting(10, "s", "for a whole request head", gt=0)
+    body_timeout_s: float = _setting(30, "s", "for a whole request body", gt=0)
+    keepalive_timeout_s: float = _setting(75, "s", "an idle connection is closed", gt=0)
+    write_stall_timeout_s: float = _setting(60, "s", "a client that accepts no byte is disconnected", gt=0)
+    max_header_bytes: int = _setting(65_536, "bytes", "over it 431", ge=256)
+    max_body_bytes: int = _setting(1_048_576, "bytes", "over it 413, counted as received", ge=0)
+    drain_timeout_s: float = _setting(30, "s", "deadline of a graceful shutdown", gt=0)
+
+
+class StreamSettings(Section):
+    """How many streams there may be, and how large and how long."""
+
+    max_concurrent: int = _setting(1000, "streams", "over it 503", ge=1)
+    max_per_client: int = _setting(100, "streams", "over it 429; loopback and Unix-socket peers are not counted", ge=1)
+    max_urls: int = _setting(1000, "URLs", "in one request", ge=1)
+    heartbeat_s: float = _setting(15, "s", "after so long without a frame, a heartbeat", gt=0)
+    deadline_s: float = _setting(3600, "s", "a whole stream, waiting included", gt=0)
+    max_frame_bytes: int = _setting(4_194_304, "bytes", "a larger document is shortened", ge=4096)
+
+
+class BufferSettings(Section):
+    """How far a stream may run ahead of its reader."""
+
+    initial_frames_ndjson: int = _setting(256, "frames", "window of an NDJSON reader", ge=1)
+    initial_bytes: int = _setting(65_536, "bytes", "the same window in bytes", ge=1)
+    slow_ms: float = _setting(100, "ms", "a frame that waits longer for the transport is a slow one", gt=0)
+    high_water_bytes: int = _setting(65_536, "bytes", "the transport pauses its writer above this", ge=1)
+    low_water_bytes: int = _setting(16_384, "bytes", "and resumes it at this", ge=0)
+    total_bytes: int = _setting(268_435_456, "bytes", "all journals together, as allocated", ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low_water_bytes > self.high_water_bytes:
+            raise ValueError(
+                "want BUFFER__LOW_WATER_BYTES <= BUFFER__HIGH_WATER_BYTES,"
+                f" got {self.low_water_bytes} and {self.high_water_bytes}"
+            )
+        return self
+
+
+class FetchSettings(Section):
+    """How pages are fetched, and what may be fetched at all."""
+
+    concurrency: int = _setting(256, "fetches", "over all streams", ge=1)
+    per_host_concurrency: int = _setting(8, "fetches", "to one host, over all streams", ge=1)
+    timeout_ms: float = _setting(15_000, "ms", "a URL, redirects included; waiting for a slot does not count", gt=0)
+    connect_timeout_ms: float = _setting(3_000, "ms", "one connection", gt=0)
+    max_body_bytes: int = _setting(20_971_520, "bytes", "a body, after decompression", ge=0)
+    max_redirects: int = _setting(10, "redirects", "more fail the URL", ge=0)
+    user_agent: str = _setting(
+        f"fastmesh/{__version__} (+https://pypi.org/project/fastmesh/)", "", "", pattern=r"^[\x20-\x7e]+$"
+    )
+    allow_networks: Networks = _setting((), "networks", "may be fetched although private, loopback or special")
+    allow_ports: Ports = _setting(((80, 80), (443, 443), (1024, 65535)), "ports", "may be fetched")
+
+
+class WorkersSettings(Section):
+    """The processes that parse pages, so that the loop never does."""
+
+    extract: int = _setting(max(1, (os.cpu_count() or 1) - 1), "processes", "cores - 1, at least 1", ge=1, le=256)
+
+
+class AuthSettings(Section):
+    """Who may bind a public address."""
+
+    insecure: bool = _setting(False, "", "allow to bind an address that is not loopback although anybody may then crawl")
+
+
+class LogSettings(Section):
+    """What is logged, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = _setting("info")
+    format: Literal["json", "console"] | None = _setting(None, "", "unset: console on a terminal, else json")
+
+
+class FirehoseSettings(Section):
+    """The stream that measures the core without the network."""
+
+    enabled: bool = _setting(False)
+
+
+class Settings(Section):
+    """Every setting that exists."""
+
+    server: ServerSettings = ServerSettings()
+    stream: StreamSettings = StreamSettings()
+    buffer: BufferSettings = BufferSettings()
+    fetch: FetchSettings = FetchSettings()
+    workers: WorkersSettings = WorkersSettings()
+    auth: AuthSettings = AuthSettings()
+    log: LogSettings = LogSettings()
+    firehose: FirehoseSettings = FirehoseSettings()
+
+    @model_validator(mode="after")
+    def _public_only_on_purpose(self) -> Self:
+        if self.server.uds is None and not self.auth.insecure and not is_loopback(self.server.host):
+            raise ValueError(
+                f"SERVER__HOST={self.server.host!r} is not a loopback address, and anybody who reaches it could crawl:"
+                " allowed are 127.0.0.1, ::1, localhost, a Unix socket (SERVER__UDS), or any address"
+                " with AUTH__INSECURE=true"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host*, an address or ``localhost``, can only be reached from this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# ── sources ──────────────────────────────────────────────────────────────────────────────
+
+Given = dict[tuple[str, str], tuple[Any, str]]  # (section, name) → value as it was written, and its source
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The settings, and which source each value that is not a default came from."""
+
+    values: Settings
+    given: Given
+
+    def table(self) -> Iterator[tuple[str, Any, str, str, str]]:
+        """(name, value, source, unit, description) of every setting, in the model's order."""
+        for section, name, field in _fields():
+            extra = field.json_schema_extra
+            unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+            source = self.given.get((section, name), (None, "default"))[1]
+            value = getattr(getattr(self.values, section), name)
+            yield setting_name(section, name), value, source, unit, field.description or ""
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    config: str | None = None,
+) -> LoadedSettings:
+    """Read all sources.
+
+    *flags* maps ``SECTION__NAME`` to a value; *config* is the TOML file (else
+    ``FASTMESH_CONFIG`` names it).  Raises ConfigError for the first setting
+    that is unknown or wrong, in the model's order.
+    """
+    given: Given = {}
+    path = config or environ.get(CONFIG_VARIABLE)
+    if path:
+        given |= _from_file(Path(path))
+    given |= _from_environment(environ)
+    given |= {_key(name): (value, "flag") for name, value in (flags or {}).items() if value is not None}
+    _refuse_unknown(given)
+    nested: dict[str, dict[str, Any]] = {}
+    for (section, name), (value, _) in given.items():
+        nested.setdefault(section, {})[name] = value
+    try:
+        return LoadedSettings(Settings.model_validate(nested), given)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, given)) from None
+
+
+def setting_name(section: str, name: str) -> str:
+    """``SECTION__NAME``, as every message names a setting."""
+    return f"{section}__{name}".upper()
+
+
+def shown(value: Any) -> str:
+    """A setting's value as a person would write it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if value < 1e6 else f"{value:.0f}"
+    if isinstance(value, tuple):
+        return ",".join("-".join(map(str, dict.fromkeys(v))) if isinstance(v, tuple) else str(v) for v in value)
+    return str(value)
+
+
+def _fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, Section)
+        for name, inner in model.model_fields.items():
+            yield section, name, inner
+
+
+def _key(name: str) -> tuple[str, str]:
+    section, _, rest = name.lower().partition("__")
+    return section, rest
+
+
+def _from_file(path: Path) -> Given:
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file {path} is not TOML: {error}") from None
+    given: Given = {}
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{section.upper()}={table!r} in file {path}: settings stand in tables such as [server]")
+        for name, value in table.items():
+            given[section.lower(), name.lower()] = value, f"file {path}"
+    return given
+
+
+def _from_environment(environ: Mapping[str, str]) -> Given:
+    names = (name for name in environ if name.startswith(PREFIX) and name != CONFIG_VARIABLE)
+    return {_key(name.removeprefix(PREFIX)): (environ[name], "environment") for name in names}
+
+
+def _refuse_unknown(given: Given) -> None:
+    known = {(section, name) for section, name, _ in _fields()}
+    for key, (value, source) in given.items():
+        if key not in known:
+            section, name = key
+            siblings = [setting_name(*k) for k in sorted(known) if k[0] == section]
+            allowed = ", ".join(siblings) if siblings else "sections " + ", ".join(Settings.model_fields).upper()
+            full = setting_name(section, name) if name else section.upper()
+            raise ConfigError(f"unknown setting {full}={value!r} ({source}); there are {allowed}")
+
+
+def _explain(error: ValidationError, given: Given) -> str:
+    """Name the first wrong setting, its value, its source and what is allowed."""
+    order = [(section, name) for section, name, _ in _fields()]
+
+    def place(found: Any) -> int:
+        key = tuple(str(part) for part in found["loc"][:2])
+        return order.index(key) if key in order else len(order)  # type: ignore[arg-type]
+
+    first = min(error.errors(include_url=False), key=place)
+    message = first["msg"].removeprefix("Value error, ")
+    key = tuple(str(part) for part in first["loc"][:2])
+    if key not in given:
+        return message  # a rule between settings: its message names them
+    value, source = given[key]
+    return f"{setting_name(*key)}={value!r} ({source}): {message}"

@@ -1,0 +1,26 @@
+"""What a request may choose about how its URLs are fetched and extracted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Part = Literal["text", "markdown", "links", "metadata", "html"]
+DEFAULT_PARTS: frozenset[Part] = frozenset({"text", "markdown", "links", "metadata"})
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlOptions:
+    """One request's choices, already held within the settings' limits.
+
+    *timeout_ms* and *max_body_bytes* bound each URL; *include* says which parts
+    of a document are wanted.
+    """
+
+    timeout_ms: float
+    max_body_bytes: int
+    user_agent: str
+    max_frame_bytes: int
+    include: frozenset[Part] = DEFAULT_PARTS
+    headers: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""The frames that a stream is made of (contract section 4), as plain dicts.
+
+A builder leaves ``seq`` at 0: the journal gives the number when it appends.
+This is the only place where frames are built; the firehose uses the same
+``result_event`` as a crawl.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from orjson import Fragment
+
+from fastmesh.errors import UrlError
+
+Event = dict[str, Any]
+
+FRAME_TYPES: Final = ("metadata", "result", "error", "summary", "heartbeat")
+
+
+@dataclass(slots=True)
+class PageResult:
+    """What became of one URL.  ``document`` is JSON that an extraction worker encoded; None on failure."""
+
+    url: str
+    final_url: str | None = None
+    status: int = 0
+    content_type: str | None = None
+    fetched_at: str | None = None
+    processing_time_ms: float = 0.0
+    attempts: int = 0
+    bytes: int = 0
+    document: bytes | None = None
+    error: UrlError | None = None
+
+
+def rfc3339(at: float | None = None) -> str:
+    """Seconds since the epoch (now, by default) as RFC 3339 in UTC, to the millisecond."""
+    at = time.time() if at is None else at
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 1000):03d}Z"
+
+
+def metadata_event(stream_id: str, request_id: str, stream_type: str, total_urls: int | None) -> Event:
+    """The first frame of every stream."""
+    return {
+        "type": "metadata",
+        "stream_id": stream_id,
+        "seq": 0,
+        "request_id": request_id,
+        "timestamp": rfc3339(),
+        "stream_type": stream_type,
+        "total_urls": total_urls,
+    }
+
+
+def result_event(stream_id: str, index: int, page: PageResult, completed: int, total: int, successful: int) -> Event:
+    """One URL's result; *completed* counts it already."""
+    document = page.document
+    error = page.error
+    return {
+        "type": "result",
+        "stream_id": stream_id,
+        "seq": 0,
+        "index": index,
+        "result": {
+            "url": page.url,
+            "final_url": page.final_url,
+            "status": page.status,
+            "content_type": page.content_type,
+            "from_cache": False,
+            "fetched_at": page.fetched_at,
+            "gate_decision": None,
+            "quality_score": None,
+            "processing_time_ms": page.processing_time_ms,
+            "attempts": page.attempts,
+            "bytes": page.bytes,
+            "cache_key": None,
+            "document": None if document is None else Fragment(document),
+            "error": None if error is None else error.as_json(),
+        },
+        "progress": {"completed": completed, "total": total, "success_rate": round(successful / completed, 4)},
+    }
+
+
+def error_event(stream_id: str, type_: str, message: str, retryable: bool) -> Event:
+    """The stream as a whole failed; a summary follows."""
+    error = {"type": type_, "message": message, "retryable": retryable}
+    return {"type": "error", "stream_id": stream_id, "seq": 0, "error": error}
+
+
+def summary_event(
+    stream_id: str,
+    status: str,
+    total_urls: int,
+    successful: int,
+    failed: int,
+    unfinished: list[list[int]],
+    took_ms: float,
+) -> Event:
+    """The last frame of every stream: successful + failed + cancelled = total_urls."""
+    done = successful + failed
+    return {
+        "type": "summary",
+        "stream_id": stream_id,
+        "seq": 0,
+        "status": status,
+        "total_urls": total_urls,
+        "successful": successful,
+        "failed": failed,
+        "cancelled": total_urls - done,
+        "unfinished": unfinished,
+        "from_cache": 0,
+        "total_processing_time_ms": round(took_ms, 1),
+        "cache_hit_rate": 0.0,
+        "throughput_per_second": round(done / took_ms * 1000, 3) if took_ms > 0 else 0.0,
+    }
+
+
+def heartbeat_event(stream_id: str) -> Event:
+    """Told to one subscriber that heard nothing for a while; it has no seq and is never kept."""
+    return {"type": "heartbeat", "stream_id": stream_id, "timestamp": rfc3339()}

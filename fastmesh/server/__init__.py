@@ -1,0 +1,1 @@
+"""The shell: sockets, connections, the pump, the daemon."""
