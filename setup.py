@@ -11,4 +11,7 @@ Options.warning_errors = True
 # _core.pyx includes the others: setuptools must know them, or they are missing from the sdist and changes to them go unseen.
 core = Extension("fastmesh._core", ["cext/_core.pyx"], depends=glob("cext/*.pyx"), extra_compile_args=["-O3"])
 
-setup(ext_modules=cythonize([core], language_level=3))
+# No pickling of what holds C pointers, no doctests table: the stub says all that is there.
+directives = {"language_level": 3, "auto_pickle": False, "autotestdict": False}
+
+setup(ext_modules=cythonize([core], compiler_directives=directives))

@@ -1,0 +1,144 @@
+"""What Prometheus reads (contract section 7).
+
+What is counted per frame or per write is a plain integer that a collector reads
+at scrape, since a Prometheus call costs as much as a frame.  Labels have few
+values, never a URL or an id.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from fastmesh.version import __version__
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
+LONG_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+FRAMES = (64, 128, 256, 512, 1024, 2048)
+RATIOS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+class Buckets:
+    """A histogram of plain numbers, for what is observed on the hot path."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count *value* into its bucket, whose upper bound is part of it."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Prometheus' form: (upper bound, how many are at or under it)."""
+        running, out = 0, []
+        for bound, count in zip((*self.bounds, None), self.counts, strict=True):
+            running += count
+            out.append(("+Inf" if bound is None else str(float(bound)), float(running)))
+        return out
+
+
+class ProtocolCounts:
+    """One protocol's counters, all plain integers."""
+
+    __slots__ = ("active", "bytes", "connections", "pauses", "resumes", "send_latency", "sent")
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.connections = 0
+        self.bytes = 0
+        self.pauses = 0
+        self.resumes = 0
+        self.sent = dict.fromkeys(("metadata", "result", "error", "summary", "heartbeat"), 0)
+        self.send_latency = Buckets(SECONDS)
+
+
+class Metrics:
+    """All metrics of one daemon, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.protocols = {"ndjson": ProtocolCounts()}
+        self.requests: Counter[tuple[str, str, int]] = Counter()  # (route, method, status)
+        self.urls: Counter[str] = Counter()  # outcome
+        self.inflight = 0
+        self.loop_lag = Buckets((0.0001, 0.00025, *SECONDS))
+        self.active_streams: Callable[[], int] = lambda: 0
+        self.memory_bytes: Callable[[], int] = lambda: 0
+        self.errors = self._counter("streaming_errors", "Streams that ended by a fault, by its type", "error_type")
+        self.ttfb = self._histogram("streaming_ttfb_seconds", "Request's first byte to head and metadata", SECONDS, "protocol")
+        self.duration = self._histogram(
+            "streaming_duration_seconds", "A stream, from its opening to its last byte", LONG_SECONDS, "protocol", "status"
+        )
+        self.connection_duration = self._histogram(
+            "streaming_connection_duration_seconds", "A subscriber's connection", LONG_SECONDS, "protocol"
+        )
+        self.capacity = self._histogram("streaming_buffer_capacity_frames", "Windows lent", FRAMES)
+        self.utilization = self._histogram("streaming_buffer_utilization_ratio", "Unread frames to capacity", RATIOS)
+        self.request_seconds = self._histogram("http_request_duration_seconds", "A request, answered whole", SECONDS, "route")
+        self.stage = self._histogram("pipeline_stage_seconds", "Where a URL's time goes", STAGE_SECONDS, "stage")
+        self.registry.register(_PlainCounts(self))
+
+    def _counter(self, name: str, text: str, *labels: str) -> PrometheusCounter:
+        return PrometheusCounter(f"fastmesh_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"fastmesh_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+class _PlainCounts(Collector):
+    """Reads the plain integers when Prometheus asks."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = self._metrics
+        active = GaugeMetricFamily("fastmesh_streaming_active_connections", "Subscribers attached", labels=["protocol"])
+        opened = CounterMetricFamily("fastmesh_streaming_connections", "Subscribers ever", labels=["protocol"])
+        sent = CounterMetricFamily("fastmesh_streaming_messages_sent", "Frames written", labels=["protocol", "type"])
+        octets = CounterMetricFamily("fastmesh_streaming_bytes", "Bytes of streams written", labels=["protocol"])
+        pressure = CounterMetricFamily(
+            "fastmesh_streaming_backpressure_events", "Pauses and resumes", labels=["protocol", "event"]
+        )
+        latency = HistogramMetricFamily(
+            "fastmesh_streaming_send_latency_seconds", "A batch's oldest frame, from entry to transport", labels=["protocol"]
+        )
+        for name, counts in metrics.protocols.items():
+            active.add_metric([name], counts.active)
+            opened.add_metric([name], counts.connections)
+            octets.add_metric([name], counts.bytes)
+            for kind, count in counts.sent.items():
+                sent.add_metric([name, kind], count)
+            pressure.add_metric([name, "pause"], counts.pauses)
+            pressure.add_metric([name, "resume"], counts.resumes)
+            latency.add_metric([name], counts.send_latency.cumulative(), counts.send_latency.total)
+        yield from (active, opened, sent, octets, pressure, latency)
+        yield GaugeMetricFamily("fastmesh_streaming_active_streams", "Streams not closed", metrics.active_streams())
+        yield GaugeMetricFamily("fastmesh_streaming_memory_usage_bytes", "Held by all journals", metrics.memory_bytes())
+        yield GaugeMetricFamily("fastmesh_pipeline_inflight", "URLs started and not finished", metrics.inflight)
+        lag = HistogramMetricFamily("fastmesh_loop_lag_seconds", "How late the loop runs a timer", labels=[])
+        lag.add_metric([], metrics.loop_lag.cumulative(), metrics.loop_lag.total)
+        yield lag
+        requests = CounterMetricFamily("fastmesh_http_requests", "Requests answered", labels=["route", "method", "status"])
+        for (route, method, status), count in metrics.requests.items():
+            requests.add_metric([route, method, str(status)], count)
+        yield requests
+        urls = CounterMetricFamily("fastmesh_pipeline_urls", "URLs by outcome", labels=["outcome"])
+        for outcome, count in metrics.urls.items():
+            urls.add_metric([outcome], count)
+        yield urls
+        build = GaugeMetricFamily("fastmesh_build_info", "Always 1", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build

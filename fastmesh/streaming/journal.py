@@ -1,0 +1,45 @@
+"""A stream's frames in order: gives each its number, serialises it once, keeps it.
+
+Readers are positions in the journal; what lies behind them is let go.  A frame's
+bytes exist once however many read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+
+from fastmesh._core import RingBuffer
+from fastmesh.events import Event
+from fastmesh.streaming.buffer import BufferManager
+
+
+class Journal:
+    """Appends events, hands out batches of frames.  *clock* gives seconds; it stamps each frame's entry."""
+
+    __slots__ = ("_buffers", "_clock", "last_seq", "ring")
+
+    def __init__(self, buffers: BufferManager, clock: Callable[[], float]) -> None:
+        self.ring = RingBuffer()
+        self.last_seq = 0
+        self._buffers = buffers
+        self._clock = clock
+
+    def append(self, event: Event) -> int:
+        """Number *event*, encode it, keep it; return its seq."""
+        event["seq"] = self.last_seq + 1
+        ring = self.ring
+        before = ring.allocated
+        # The number is given once the frame is there: an event that cannot be encoded leaves no hole.
+        self.last_seq = seq = ring.append(orjson.dumps(event), self._clock())
+        self._buffers.hold(ring.allocated - before)
+        return seq
+
+    def read(self, seq: int, max_bytes: int) -> tuple[list[bytes], int]:
+        """Frames from *seq* on, about *max_bytes* of text, and how much text it is."""
+        return self.ring.read(seq, max_bytes)
+
+    def evict(self, seq: int) -> None:
+        """Let go of every frame before *seq*."""
+        self._buffers.release(self.ring.evict(seq))

@@ -1,0 +1,37 @@
+"""Which of a stream's URLs have a result, and how they ended."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+
+class Tally:
+    """Counts results; every index is counted once."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.successful = 0
+        self.failed = 0
+        self._finished = bytearray(total)
+
+    @property
+    def completed(self) -> int:
+        """How many have a result."""
+        return self.successful + self.failed
+
+    def count(self, index: int, succeeded: bool) -> None:
+        """URL *index* has its result."""
+        self._finished[index] = 1
+        if succeeded:
+            self.successful += 1
+        else:
+            self.failed += 1
+
+    def unfinished(self) -> list[list[int]]:
+        """The indexes without a result, as [first, last] ranges."""
+        ranges = []
+        for finished, run in groupby(range(self.total), self._finished.__getitem__):
+            if not finished:
+                indexes = list(run)
+                ranges.append([indexes[0], indexes[-1]])
+        return ranges
