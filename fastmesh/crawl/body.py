@@ -1,0 +1,48 @@
+"""Reading a body: counted, decoded and given back to the loop in small steps."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Final
+
+from aiohttp import ClientResponse
+
+from fastmesh.crawl.decode import DECODE_ERRORS, decoder_for
+from fastmesh.errors import DecodeFailed, TooLarge
+
+READ_BYTES: Final = 65_536
+
+
+async def read_body(response: ClientResponse, limit: int) -> tuple[bytes, int]:
+    """The decoded body, and the bytes that were received for it.
+
+    At most *limit* bytes either way.  After every read and every decoded piece
+    the loop runs, and no more than *limit* and one piece is ever held.  Raises
+    TooLarge, DecodeFailed, and what aiohttp raises for a broken connection.
+    """
+    if (response.content_length or 0) > limit:
+        raise TooLarge(f"the body has {response.content_length} bytes, over the limit of {limit}")
+    decoder = decoder_for(response.headers.getall("Content-Encoding", ()))
+    # Its value is handed out without a copy: 20 MB are not held twice, and the loop is not held for copying.
+    body = io.BytesIO()
+    received = 0
+    try:
+        while data := await response.content.read(READ_BYTES):
+            received += len(data)
+            # Bytes that decode to nothing (empty gzip members, endless blocks) count as well.
+            _hold(received, limit)
+            for piece in (data,) if decoder is None else decoder.feed(data):
+                _hold(body.tell() + len(piece), limit)
+                body.write(piece)
+                await asyncio.sleep(0)
+        if decoder is not None and received:
+            decoder.end()
+    except DECODE_ERRORS:
+        raise DecodeFailed("the compressed body is broken") from None
+    return body.getvalue(), received
+
+
+def _hold(size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(f"the body is over the limit of {limit} bytes")

@@ -1,0 +1,50 @@
+"""Which request headers a client may choose for its fetches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from fastmesh.errors import InvalidUrl
+
+# They frame the request or belong to this connection: a client that chose them could
+# smuggle a second request or reach another site of the same address.
+RESERVED: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+
+
+def header_refusal(name: str, value: str) -> str | None:
+    """Why a client may not have this header sent to origins; None when it may."""
+    if not _TOKEN.fullmatch(name):
+        return f"{name!r} is no header name"
+    if name.lower() in RESERVED:
+        return f"{name} is set by fastmesh itself"
+    if not _VALUE.fullmatch(value):
+        return f"the value of {name} holds more than visible ASCII, spaces and tabs"
+    return None
+
+
+def checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """*headers*, every one allowed.  Raises InvalidUrl: a request refuses them earlier and by their field."""
+    for name, value in headers.items():
+        if refusal := header_refusal(name, value):
+            raise InvalidUrl(f"the request headers are refused: {refusal}")
+    return dict(headers)

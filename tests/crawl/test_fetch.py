@@ -1,0 +1,720 @@
+"""Fetching, against real servers: what is delivered, what fails and as what, and what no origin can do to us."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import socket
+import threading
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import brotli
+import pytest
+import uvloop
+from nameserver import SILENCE, Nameserver
+from origins import CERTIFICATE, PAGE, Origin, Request, head
+
+from fastmesh.config import FetchSettings
+from fastmesh.crawl.connection import MAX_FRAMING_BYTES
+from fastmesh.crawl.decode import CODINGS, STEP_BYTES
+from fastmesh.crawl.fetch import Fetched, Fetcher
+from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.request_headers import RESERVED
+from fastmesh.crawl.retry_after import MAX_RETRY_AFTER_S, retry_after_s
+from fastmesh.errors import (
+    BlockedAddress,
+    ConnectFailed,
+    DecodeFailed,
+    DnsFailed,
+    FetchTimeout,
+    HttpStatus,
+    InvalidUrl,
+    TooLarge,
+    TooManyRedirects,
+    UrlError,
+)
+
+LIMIT_BYTES = 1_000_000
+LOOPBACK = "127.0.0.0/8,::1/128"
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    with Origin() as origin:
+        yield origin
+
+
+def options(**changes: Any) -> CrawlOptions:
+    chosen = {"timeout_ms": 5000, "max_body_bytes": LIMIT_BYTES, "user_agent": "fastmesh/test", "max_frame_bytes": 4096}
+    return CrawlOptions(**{**chosen, **changes})
+
+
+async def with_fetcher(
+    work: Callable[[Fetcher], Awaitable[Any]], names: Nameserver | None = None, **settings: Any
+) -> Any:
+    """Run *work* with a Fetcher that may fetch from loopback."""
+    chosen = FetchSettings.model_validate({"allow_networks": LOOPBACK, **settings})
+    fetcher = Fetcher(chosen, AddressGuard(chosen), dns=names.client() if names else None)
+    try:
+        return await work(fetcher)
+    finally:
+        await fetcher.close()
+
+
+def fetched(url: str, names: Nameserver | None = None, given: CrawlOptions | None = None, **settings: Any) -> Fetched:
+    """*url*'s page."""
+    page = Fetched(url)
+    uvloop.run(with_fetcher(lambda fetcher: fetcher.fetch(page, given or options()), names, **settings))
+    return page
+
+
+def failed(
+    url: str, names: Nameserver | None = None, given: CrawlOptions | None = None, **settings: Any
+) -> tuple[UrlError, Fetched]:
+    """Why *url* failed, and how far it got."""
+    page = Fetched(url)
+    with pytest.raises(UrlError) as error:
+        uvloop.run(with_fetcher(lambda fetcher: fetcher.fetch(page, given or options()), names, **settings))
+    return error.value, page
+
+
+def hanging(origin: Origin, left: threading.Event | None = None) -> tuple[str, threading.Event]:
+    """A page that never ends; the events say that it was asked for, and that the client has left."""
+    asked = threading.Event()
+
+    async def answer(_: Request) -> AsyncIterator[bytes]:
+        asked.set()
+        try:
+            yield head()
+            while True:
+                yield b"x" * 65_536
+                await asyncio.sleep(0.01)
+        finally:
+            if left is not None:
+                left.set()
+
+    return origin.route("/hanging", answer), asked
+
+
+# ── what is delivered ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "body"),
+    [
+        ("/until-close", "text/html", PAGE),
+        ("/chunked", "text/html", PAGE),
+        ("/long-length", "text/html", PAGE),
+        ("/long-body", "text/html", PAGE),
+        ("/no-type", None, PAGE),
+        ("/wrong-type", "image/png", PAGE),
+        ("/odd-type", "text/html; charset=\ufffd\ufffd;;;", PAGE),
+        ("/latin-1", "text/html; charset=iso-8859-1", "<title>Äpfel</title>".encode("latin-1")),
+        ("/sizes?n=0", "text/plain", b""),
+        (f"/sizes?n={LIMIT_BYTES}", "text/plain", b"x" * LIMIT_BYTES),
+    ],
+)
+def test_a_page_arrives_byte_for_byte(origin: Origin, path: str, content_type: str | None, body: bytes):
+    page = fetched(origin.url(path))
+    assert (page.final_url, page.status, page.content_type, page.body, page.received_bytes) == (
+        origin.url(path),
+        200,
+        content_type,
+        body,
+        len(body),
+    )
+    assert 0 < page.fetch_s < 5
+    assert page.dns_s == 0
+
+
+@pytest.mark.parametrize("status", [204, 205])
+def test_an_answer_without_content_is_an_empty_page(origin: Origin, status: int):
+    page = fetched(origin.raw("/no-content", head(status) + b"not to be read"))
+    assert (page.status, page.body) == (status, b"")
+
+
+def test_the_fragment_stays_here_and_the_query_goes(origin: Origin):
+    page = fetched(origin.url("/chunked?a=b%20c#part"))
+    assert page.final_url == origin.url("/chunked?a=b%20c#part")
+    assert origin.heads["/chunked"][-1].startswith("GET /chunked?a=b%20c HTTP/1.1\r\n")
+
+
+TEXT = b" ".join(b"%d words of text" % n for n in range(20_000))
+DEFLATED = zlib.compress(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("x-gzip", gzip.compress(TEXT)),
+        ("GZIP", gzip.compress(TEXT)),
+        (" identity, gzip", gzip.compress(TEXT)),
+        ("gzip", gzip.compress(TEXT[:100]) + gzip.compress(b"") + gzip.compress(TEXT[100:])),
+        ("gzip", gzip.compress(TEXT) + b"\n"),
+        ("gzip", gzip.compress(TEXT) + bytes(1000)),
+        ("deflate", DEFLATED),
+        ("deflate", DEFLATED[2:-4]),
+        ("br", brotli.compress(TEXT)),
+        ("br", brotli.compress(TEXT, quality=1, lgwin=10)),
+        ("identity", TEXT),
+        ("", TEXT),
+    ],
+)
+def test_a_content_coding_is_undone(origin: Origin, coding: str, body: bytes):
+    page = fetched(origin.page("/coded", body, headers={"Content-Encoding": coding}))
+    assert page.body == TEXT
+    assert page.received_bytes == len(body)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+@pytest.mark.parametrize("content", [b"", b"x", os.urandom(3 * STEP_BYTES), bytes(3 * STEP_BYTES), TEXT])
+def test_a_body_decodes_the_same_wherever_it_is_cut(coding: str, content: bytes):
+    encode = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress}[coding]
+    body = encode(content)
+    for cut in {0, 1, 2, 3, 10, 18, len(body) // 2, len(body) - 1, len(body)}:
+        decoder = CODINGS[coding]()
+        pieces = [*decoder.feed(body[:cut]), *decoder.feed(body[cut:])]
+        decoder.end()
+        assert b"".join(pieces) == content
+        assert max(map(len, pieces), default=0) <= STEP_BYTES
+
+
+def test_accept_encoding_names_what_is_undone(origin: Origin):
+    fetched(origin.url("/until-close"))
+    accepted = next(line for line in origin.heads["/until-close"][-1].split("\r\n") if line.startswith("Accept-Enc"))
+    assert set(accepted.split(": ")[1].split(", ")) == set(CODINGS) - {"x-gzip"}
+
+
+# ── redirects ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed(origin: Origin, status: int):
+    page = fetched(origin.redirect("/moved", "/until-close", status) + "#part")
+    assert (page.final_url, page.status, page.body) == (origin.url("/until-close#part"), 200, PAGE)
+
+
+@pytest.mark.parametrize(("limit", "enough"), [(0, False), (2, False), (3, True), (10, True)])
+def test_so_many_redirects_are_followed_and_no_more(origin: Origin, limit: int, enough: bool):
+    url = origin.url("/redirects?n=3")
+    if enough:
+        assert fetched(url, max_redirects=limit).final_url == origin.url("/redirects?n=0")
+    else:
+        error, page = failed(url, max_redirects=limit)
+        assert isinstance(error, TooManyRedirects)
+        assert (page.status, page.final_url) == (302, origin.url(f"/redirects?n={3 - limit}"))
+
+
+def test_a_circle_of_redirects_is_noticed(origin: Origin):
+    before = origin.hits["/loop"]
+    error, _ = failed(origin.url("/loop"), max_redirects=100)
+    assert isinstance(error, TooManyRedirects)
+    assert origin.hits["/loop"] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        ("http://169.254.169.254/latest/meta-data/", BlockedAddress),
+        ("http://10.0.0.1/", BlockedAddress),
+        ("http://0xa000001/", BlockedAddress),
+        ("http://127.0.0.1:22/", BlockedAddress),
+        ("file:///etc/passwd", InvalidUrl),
+        ("gopher://127.0.0.1/", InvalidUrl),
+        ("data:text/html,x", InvalidUrl),
+        ("http://user:pw@127.0.0.1/", InvalidUrl),
+        ("http://\xff.example/", InvalidUrl),
+    ],
+)
+def test_a_redirect_leads_nowhere_else(origin: Origin, location: str, kind: type[UrlError]):
+    error, page = failed(origin.redirect("/away", location))
+    assert type(error) is kind
+    assert (page.status, page.final_url) == (302, origin.url("/away"))
+
+
+def test_a_location_in_bytes_that_are_no_utf_8_is_escaped(origin: Origin):
+    origin.page("/%E4pfel", "apples")
+    assert fetched(origin.redirect("/fruit", "/\xe4pfel")).body == b"apples"
+
+
+def test_the_body_of_a_redirect_is_not_read(origin: Origin):
+    page = fetched(origin.url("/fat-redirect"))
+    assert page.body == PAGE
+
+
+SECRETS = {"Authorization": "Bearer secret", "Cookie": "session=secret", "X-Api-Key": "secret"}
+
+
+@pytest.mark.parametrize("elsewhere", ["port", "name", "scheme"])
+def test_a_clients_headers_stay_with_the_origin_they_were_given_for(origin: Origin, elsewhere: str, trusted: None):
+    with Origin(tls=elsewhere == "scheme") as other:
+        host = "localhost" if elsewhere == "name" else None
+        target = other.page("/elsewhere", "there")
+        there = origin.page("/there", "x") if elsewhere == "name" else target
+        where = origin.url("/there", host) if elsewhere == "name" else there
+        fetched(origin.redirect("/leak", where), given=options(headers=SECRETS))
+        received = (origin.heads["/there"] if elsewhere == "name" else other.heads["/elsewhere"])[-1]
+    assert "secret" in origin.heads["/leak"][-1]
+    assert "secret" not in received
+    assert "User-Agent: fastmesh/test" in received
+
+
+def test_a_foreign_origin_does_not_get_them_sent_back_home(origin: Origin):
+    origin.page("/home", "x")
+    with Origin() as other:
+        fetched(origin.redirect("/out", other.redirect("/back", origin.url("/home"))), given=options(headers=SECRETS))
+    assert "secret" not in origin.heads["/home"][-1]
+
+
+def test_at_the_same_origin_they_are_sent_again(origin: Origin):
+    origin.page("/same", "x")
+    fetched(origin.redirect("/to-same", "/same"), given=options(headers=SECRETS))
+    assert origin.heads["/same"][-1].count("secret") == 3
+
+
+def test_no_cookie_is_kept(origin: Origin):
+    origin.page("/set", "x", headers={"Set-Cookie": "session=secret; Path=/"})
+    origin.redirect("/set-first", "/set")
+    origin.page("/set-first", status=302, headers={"Location": "/set", "Set-Cookie": "session=secret; Path=/"})
+    fetched(origin.url("/set-first"))
+    assert "secret" not in origin.heads["/set"][-1]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{name: "x"} for name in sorted(RESERVED)]
+    + [
+        {"X-A": "b\r\nX-Injected: c"},
+        {"X-A\r\nX-Injected": "c"},
+        {"X A": "b"},
+        {"": "b"},
+        {"X-A": "ü"},
+        {"X-A": "\x00"},
+    ],
+)
+def test_a_header_that_would_frame_the_request_is_refused(origin: Origin, headers: dict[str, str]):
+    before = origin.hits["/until-close"]
+    error, _ = failed(origin.url("/until-close"), given=options(headers=headers))
+    assert isinstance(error, InvalidUrl)
+    assert origin.hits["/until-close"] == before
+
+
+# ── what fails, and as what ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "status"),
+    [
+        ("/status-999", HttpStatus, 999),
+        ("/nowhere", HttpStatus, 404),
+        ("/cut-length", ConnectFailed, 200),
+        ("/cut-chunked", ConnectFailed, 200),
+        ("/reset", ConnectFailed, 0),
+        ("/reset-length", ConnectFailed, 200),
+        ("/reset-close", ConnectFailed, 200),
+        ("/empty", ConnectFailed, 0),
+        ("/http-2", ConnectFailed, 0),
+        ("/no-http", ConnectFailed, 0),
+        ("/two-lengths", ConnectFailed, 0),
+        ("/length-and-chunked", ConnectFailed, 0),
+        ("/chunked-tab", ConnectFailed, 0),
+        ("/chunked-gzip", ConnectFailed, 0),
+        ("/endless-headers", ConnectFailed, 0),
+        ("/endless-header", ConnectFailed, 0),
+        ("/endless-interim", ConnectFailed, 0),
+        ("/endless-trailers", ConnectFailed, 200),
+        ("/endless-extension", ConnectFailed, 200),
+        ("/endless", TooLarge, 200),
+        ("/gzip-bomb", TooLarge, 200),
+        ("/brotli-bomb", TooLarge, 200),
+        (f"/sizes?n={LIMIT_BYTES + 1}", TooLarge, 200),
+        ("/sizes?n=99999999999999", TooLarge, 200),
+        ("/empty-members", DecodeFailed, 200),
+        ("/truncated-gzip", DecodeFailed, 200),
+    ],
+)
+def test_a_hostile_origin_ends_in_a_typed_error_long_before_its_deadline(
+    origin: Origin, path: str, kind: type[UrlError], status: int
+):
+    error, page = failed(origin.url(path), given=options(timeout_ms=30_000))
+    assert type(error) is kind
+    assert (page.status, page.body) == (status, b"")
+    assert page.fetch_s < 10
+
+
+@pytest.mark.parametrize("path", ["/silent", "/slow-headers", "/drip"])
+def test_the_deadline_holds_however_the_origin_drags_its_feet(origin: Origin, path: str):
+    error, page = failed(origin.url(path), given=options(timeout_ms=300))
+    assert isinstance(error, FetchTimeout)
+    assert 0.29 < page.fetch_s < 2
+
+
+def test_the_deadline_is_one_for_all_redirects(origin: Origin):
+    async def slow(request: Request) -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.1)
+        yield head(302, {"Location": f"/slow?n={int(request.query['n']) + 1}", "Content-Length": "0"})
+
+    error, page = failed(origin.route("/slow", slow) + "?n=0", given=options(timeout_ms=350), max_redirects=1000)
+    assert isinstance(error, FetchTimeout)
+    assert page.fetch_s < 2
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", b"this is no gzip"),
+        ("gzip", gzip.compress(TEXT)[:500]),
+        ("gzip", gzip.compress(TEXT)[:1000] + b"?" * 1000),
+        ("deflate", b"\xff\xff\xff"),
+        ("deflate", b"x"),
+        ("deflate", DEFLATED[:-10]),
+        ("br", b"this is no brotli"),
+        ("br", brotli.compress(TEXT)[:-10]),
+        ("gzip, br", gzip.compress(TEXT)),
+        ("gzip, gzip", gzip.compress(gzip.compress(TEXT))),
+        ("zstd", b"\x28\xb5\x2f\xfd"),
+        ("utf-8", TEXT),
+    ],
+)
+def test_a_broken_or_unknown_content_coding_is_a_decode_error(origin: Origin, coding: str, body: bytes):
+    error, _ = failed(origin.page("/broken", body, headers={"Content-Encoding": coding}))
+    assert isinstance(error, DecodeFailed)
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "retryable", "wait_s"),
+    [
+        (300, {}, False, None),
+        (302, {}, False, None),
+        (304, {}, False, None),
+        (306, {"Location": "/"}, False, None),
+        (400, {}, False, None),
+        (408, {}, True, None),
+        (429, {"Retry-After": "7"}, True, 7.0),
+        (500, {"Retry-After": "soon"}, True, None),
+        (503, {"Retry-After": "99999999"}, True, MAX_RETRY_AFTER_S),
+        (600, {}, False, None),
+    ],
+)
+def test_an_answer_that_is_no_page_says_so(
+    origin: Origin, status: int, headers: dict[str, str], retryable: bool, wait_s: float | None
+):
+    error, page = failed(origin.page("/status", "sorry", status=status, headers=headers))
+    assert (error.type, error.retryable, error.retry_after_s) == ("http_status", retryable, wait_s)
+    assert (page.status, page.body) == (status, b"")
+
+
+@pytest.mark.parametrize(
+    ("value", "wait_s"),
+    [
+        (None, None),
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        ("-1", None),
+        ("1.5", None),
+        ("", None),
+        ("9" * 5000, None),
+        ("Mon, 01 Jan 2024 00:01:00 GMT", 60.0),
+        ("Monday, 01-Jan-24 00:01:00 GMT", 60.0),
+        ("Mon Jan  1 00:01:00 2024", 60.0),
+        ("Sun, 31 Dec 2023 00:00:00 GMT", 0.0),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", MAX_RETRY_AFTER_S),
+        ("Mon, 99 Jan 2024 00:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, wait_s: float | None):
+    assert retry_after_s(value, datetime(2024, 1, 1, tzinfo=UTC)) == wait_s
+
+
+def test_a_refused_connection_says_so():
+    with socket.socket() as closed:  # bound, but nobody listens
+        closed.bind(("127.0.0.1", 0))
+        error, page = failed(f"http://127.0.0.1:{closed.getsockname()[1]}/")
+    assert (error.type, error.retryable) == ("connect", True)
+    assert "Connection refused" in error.message
+    assert (page.status, page.final_url) == (0, None)
+
+
+def test_a_connection_that_is_never_accepted_is_a_timeout():
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for client in (first, second):  # they fill the backlog, and the kernel drops what comes after
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        error, page = failed(f"http://127.0.0.1:{full.getsockname()[1]}/", connect_timeout_ms=200)
+    assert isinstance(error, FetchTimeout)
+    assert page.fetch_s < 2
+
+
+def test_a_fetcher_that_closes_ends_what_runs(origin: Origin):
+    async def main(fetcher: Fetcher) -> None:
+        running = asyncio.create_task(fetcher.fetch(Fetched(url), options()))
+        await asyncio.to_thread(asked.wait)
+        await fetcher.close()
+        with pytest.raises(UrlError):
+            await running
+
+    url, asked = hanging(origin)
+    uvloop.run(with_fetcher(main))
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_localhost_is_loopback_without_a_lookup(origin: Origin):
+    with Nameserver({}) as names:
+        for host in ("localhost", "LOCALHOST.", "any.thing.localhost"):
+            assert fetched(origin.url("/until-close", host), names).body == PAGE
+            error, _ = failed(origin.url("/until-close", host), names, allow_networks="")
+            assert isinstance(error, BlockedAddress)
+        assert not names.asked
+
+
+def test_one_allowed_loopback_network_is_enough_for_localhost(origin: Origin):
+    assert fetched(origin.url("/until-close", "localhost"), allow_networks="127.0.0.0/8").body == PAGE
+
+
+def test_a_name_is_resolved_and_the_time_is_told(origin: Origin):
+    with Nameserver({"page.test": [["127.0.0.1"]]}) as names:
+        page = fetched(origin.url("/until-close", "page.test"), names)
+    assert page.body == PAGE
+    assert 0 < page.dns_s <= page.fetch_s
+    assert f"Host: page.test:{origin.port}\r\n" in origin.heads["/until-close"][-1]
+
+
+@pytest.mark.parametrize(
+    "addresses", [["10.0.0.1"], ["169.254.169.254"], ["127.0.0.1", "10.0.0.1"], ["93.184.216.34", "0.0.0.0"]]
+)
+def test_one_refused_address_refuses_the_name(origin: Origin, addresses: list[str]):
+    connections = origin.connections
+    with Nameserver({"mixed.test": [addresses]}) as names:
+        error, _ = failed(origin.url("/until-close", "mixed.test"), names, allow_networks="127.0.0.1/32")
+    assert isinstance(error, BlockedAddress)
+    assert f"mixed.test leads to {addresses[-1]}, which" in error.message
+    assert "FETCH__ALLOW_NETWORKS" in error.message
+    assert origin.connections == connections
+
+
+def test_a_name_that_changes_after_the_check_is_not_followed(origin: Origin):
+    # 127.0.0.1 plays the public address, 127.0.0.2 the private one: only the first is allowed.
+    with Nameserver({"rebind.test": [["127.0.0.1"], ["127.0.0.2"]]}) as names:
+
+        async def main(fetcher: Fetcher) -> None:
+            first = Fetched(origin.url("/until-close", "rebind.test"))
+            await fetcher.fetch(first, options())
+            # One lookup served the check and the connection.
+            assert (first.body, names.asked["rebind.test"]) == (PAGE, 1)
+            with pytest.raises(BlockedAddress, match=r"127\.0\.0\.2"):
+                await fetcher.fetch(Fetched(origin.url("/until-close", "rebind.test")), options())
+
+        uvloop.run(with_fetcher(main, names, allow_networks="127.0.0.1/32"))
+
+
+def test_a_redirect_to_a_name_is_judged_by_its_address(origin: Origin):
+    with Nameserver({"inside.test": [["10.0.0.1"]]}) as names:
+        error, _ = failed(origin.redirect("/inside", "http://inside.test/"), names)
+    assert isinstance(error, BlockedAddress)
+
+
+def test_a_name_that_does_not_exist_is_a_dns_error():
+    with Nameserver({"empty.test": [[]]}) as names:
+        for host in ("missing.test", "empty.test"):
+            error, page = failed(f"http://{host}/", names)
+            assert (error.type, error.retryable, page.status) == ("dns", True, 0)
+            assert host in error.message
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [(options(timeout_ms=100), {}), (options(), {"connect_timeout_ms": 100}), (options(), {})],
+    ids=["deadline", "connect timeout", "tries"],
+)
+def test_a_nameserver_that_is_silent_is_a_dns_error(given: CrawlOptions, settings: dict[str, Any]):
+    with Nameserver({"silent.test": [SILENCE]}) as names:
+        error, page = failed("http://silent.test/", names, given, **settings)
+    assert isinstance(error, DnsFailed)
+    assert 0.09 < page.dns_s <= page.fetch_s < 3
+
+
+def test_etc_hosts_is_honoured(origin: Origin):
+    own = {name for line in Path("/etc/hosts").read_text().splitlines() for name in line.partition("#")[0].split()[1:]}
+    names = sorted(name for name in own if "." not in name and name not in ("localhost", "localhost."))
+    loopback = [name for name in names if _resolves_to_loopback(name)]
+    if not loopback:
+        pytest.skip("/etc/hosts has no name of its own for loopback")
+    assert fetched(origin.url("/until-close", loopback[0])).body == PAGE
+
+
+def _resolves_to_loopback(name: str) -> bool:
+    try:
+        return socket.gethostbyname(name) == "127.0.0.1"
+    except OSError:
+        return False
+
+
+def test_the_daemons_own_port_is_refused_behind_a_name_too(origin: Origin):
+    async def main() -> None:
+        settings = FetchSettings.model_validate({"allow_networks": LOOPBACK})
+        guard = AddressGuard(settings)
+        guard.own.add(("0.0.0.0", origin.port))
+        fetcher = Fetcher(settings, guard, dns=names.client())
+        try:
+            for host in ("localhost", "self.test", "127.0.0.1"):
+                with pytest.raises(BlockedAddress, match="this daemon itself"):
+                    await fetcher.fetch(Fetched(origin.url("/", host)), options())
+        finally:
+            await fetcher.close()
+
+    with Nameserver({"self.test": [["127.0.0.1"]]}) as names:
+        uvloop.run(main())
+
+
+# ── TLS ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+
+def test_a_trusted_certificate_is_taken(trusted: None):
+    with Origin(tls=True) as origin:
+        for host in ("localhost", "127.0.0.1"):
+            assert fetched(origin.url("/until-close", host)).body == PAGE
+
+
+def test_an_untrusted_certificate_is_a_tls_error():
+    with Origin(tls=True) as origin:
+        error, page = failed(origin.url("/until-close"))
+    assert (error.type, error.retryable, page.status) == ("tls", False, 0)
+    assert "self-signed certificate" in error.message
+
+
+def test_a_certificate_for_another_name_is_a_tls_error(trusted: None):
+    with Origin(tls=True) as origin, Nameserver({"other.test": [["127.0.0.1"]]}) as names:
+        error, _ = failed(origin.url("/until-close", "other.test"), names)
+        assert error.type == "tls"
+        assert origin.hits["/until-close"] == 0
+
+
+def test_an_origin_that_speaks_no_tls_is_a_tls_error(origin: Origin):
+    error, _ = failed(origin.url("/until-close").replace("http:", "https:"))
+    assert error.type == "tls"
+
+
+# ── what no origin, and no environment, can do ───────────────────────────────────────────
+
+
+def test_the_environment_is_not_asked(origin: Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with Origin() as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url())
+        monkeypatch.setenv("NO_PROXY", "")
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login user password s3cret\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        assert fetched(origin.url("/until-close")).body == PAGE
+        assert proxy.connections == 0
+    assert "Authorization" not in origin.heads["/until-close"][-1]
+
+
+def test_a_connection_is_kept_for_the_next_page(origin: Origin):
+    async def main(fetcher: Fetcher) -> None:
+        before = origin.connections
+        for _ in range(3):
+            await fetcher.fetch(Fetched(origin.url("/chunked")), options())
+        assert origin.connections == before + 1
+
+    uvloop.run(with_fetcher(main))
+
+
+def test_what_an_origin_sends_after_its_answer_is_nobodys_answer(origin: Origin):
+    smuggled = head(200, {"Content-Type": "text/html", "Content-Length": "8"}) + b"smuggled"
+    asked, sent = threading.Event(), threading.Event()
+
+    async def late(request: Request) -> AsyncIterator[bytes]:
+        request.keep_alive = True
+        yield head(200, {"Content-Length": str(len(PAGE))}) + PAGE
+        await asyncio.to_thread(asked.wait)
+        yield smuggled
+        sent.set()
+
+    origin.route("/late", late)
+    origin.page("/next", "mine")
+
+    async def main(fetcher: Fetcher) -> None:
+        page = Fetched(origin.url("/late"))
+        await fetcher.fetch(page, options())
+        assert page.body == PAGE
+        asked.set()
+        await asyncio.to_thread(sent.wait)
+        # Now the bytes stand in our socket; the loop reads them before or after the next request begins.
+        for _ in range(2):
+            after = Fetched(origin.url("/next"))
+            await fetcher.fetch(after, options())
+            assert after.body == b"mine"
+
+    uvloop.run(with_fetcher(main))
+
+
+@pytest.mark.parametrize(
+    "path", ["/gzip-bomb", "/endless", "/endless-interim", "/endless-headers", "/endless-extension"]
+)
+def test_memory_stays_within_the_limit_and_a_step(origin: Origin, path: str):
+    failed(origin.url(path))  # what is made once is made now
+    tracemalloc.start()
+    try:
+        failed(origin.url(path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The limit, what is read ahead and unparsed, and what the origin's own thread holds.
+    assert peak < LIMIT_BYTES + 2 * MAX_FRAMING_BYTES + 4 * STEP_BYTES
+
+
+def test_the_loop_turns_between_the_steps_of_a_body(origin: Origin):
+    turns = 0
+
+    async def main(fetcher: Fetcher) -> None:
+        nonlocal turns
+        fetch = asyncio.create_task(fetcher.fetch(Fetched(url), options(max_body_bytes=20 * STEP_BYTES)))
+        while not fetch.done():
+            turns += 1
+            await asyncio.sleep(0)
+        await fetch
+
+    url = origin.page("/large", gzip.compress(bytes(20 * STEP_BYTES)), headers={"Content-Encoding": "gzip"})
+    uvloop.run(with_fetcher(main))
+    assert turns >= 20
+
+
+def test_a_cancelled_fetch_leaves_no_connection(origin: Origin):
+    async def main(fetcher: Fetcher) -> None:
+        fetch = asyncio.create_task(fetcher.fetch(Fetched(url), options()))
+        await asyncio.to_thread(asked.wait)
+        fetch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetch
+        assert await asyncio.to_thread(left.wait, 5)
+
+    left = threading.Event()
+    url, asked = hanging(origin, left)
+    uvloop.run(with_fetcher(main))
+
+
+def test_no_message_quotes_what_an_origin_sent(origin: Origin):
+    secret = b"HTTP/1.1 200 OK\r\nX-Secret s3cret\r\n\r\n"
+    for path in (origin.raw("/quote", secret), origin.raw("/quote-2", b"s3cret" * 100)):
+        error, _ = failed(path)
+        assert "s3cret" not in error.message

@@ -1,0 +1,82 @@
+"""A DNS server on loopback that answers what a test wants, each time anew.
+
+    with Nameserver({"rebind.test": [["93.184.216.34"], ["127.0.0.1"]]}) as names:
+        dns = names.client()        # inside the loop
+
+A name has a list of answers, given one after the other; the last one stays.
+An answer is the addresses of one A query, or SILENCE.  AAAA is always empty,
+and what the server does not know does not exist.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import aiodns
+
+SILENCE: tuple[str, ...] = ("",)
+A = 1
+NXDOMAIN = 3
+
+
+class Nameserver:
+    """``asked`` counts the A queries for each name."""
+
+    def __init__(self, names: Mapping[str, Sequence[Sequence[str]]]) -> None:
+        self.asked: Counter[str] = Counter()
+        self._names = names
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._thread = threading.Thread(target=self._serve, name="nameserver", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._socket.bind(("127.0.0.1", 0))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.sendto(b"", self._socket.getsockname())  # wakes the thread: an empty datagram ends it
+        self._thread.join()
+        self._socket.close()
+
+    def client(self) -> aiodns.DNSResolver:
+        """A client that asks this server only, and keeps no answer."""
+        port = self._socket.getsockname()[1]
+        return aiodns.DNSResolver([f"127.0.0.1:{port}"], timeout=0.2, tries=2, lookups="b")
+
+    def _serve(self) -> None:
+        while query := self._socket.recvfrom(512):
+            data, peer = query
+            if not data:
+                return
+            reply = self._reply(data)
+            if reply is not None:
+                self._socket.sendto(reply, peer)
+
+    def _reply(self, query: bytes) -> bytes | None:
+        labels, at = [], 12
+        while length := query[at]:
+            labels.append(query[at + 1 : at + 1 + length].decode())
+            at += 1 + length
+        name, kind = ".".join(labels).lower(), struct.unpack_from("!H", query, at + 1)[0]
+        question = query[12 : at + 5]
+        answers = self._names.get(name)
+        if answers is None:
+            return self._message(query, NXDOMAIN, question, [])
+        if kind != A:
+            return self._message(query, 0, question, [])
+        addresses = answers[min(self.asked[name], len(answers) - 1)]
+        self.asked[name] += 1
+        if addresses is SILENCE:
+            return None
+        return self._message(query, 0, question, list(addresses))
+
+    def _message(self, query: bytes, code: int, question: bytes, addresses: list[str]) -> bytes:
+        head = query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, len(addresses), 0, 0)
+        # 0xC00C points to the question's name; the time to live is 0, so that every lookup asks again.
+        records = [struct.pack("!HHHIH", 0xC00C, A, 1, 0, 4) + socket.inet_aton(address) for address in addresses]
+        return head + question + b"".join(records)
