@@ -8,7 +8,7 @@ from setuptools import Extension, setup
 
 Options.warning_errors = True
 
-# _core.pyx includes the others: setuptools must know them, or they are missing from the sdist and changes to them go unseen.
+# _core.pyx includes the others: setuptools must know them, or the sdist lacks them and changes to them go unseen.
 core = Extension("fastmesh._core", ["cext/_core.pyx"], depends=glob("cext/*.pyx"), extra_compile_args=["-O3"])
 
 # No pickling of what holds C pointers, no doctests table: the stub says all that is there.

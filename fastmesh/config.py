@@ -143,7 +143,9 @@ class WorkersSettings(Section):
 class AuthSettings(Section):
     """Who may bind a public address."""
 
-    insecure: bool = _setting(False, "", "allow to bind an address that is not loopback although anybody may then crawl")
+    insecure: bool = _setting(
+        False, "", "allow to bind an address that is not loopback although anybody may then crawl"
+    )
 
 
 class LogSettings(Section):
@@ -217,14 +219,15 @@ def load(
     *,
     environ: Mapping[str, str] = os.environ,
     config: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> LoadedSettings:
     """Read all sources.
 
     *flags* maps ``SECTION__NAME`` to a value; *config* is the TOML file (else
-    ``FASTMESH_CONFIG`` names it).  Raises ConfigError for the first setting
+    ``FASTMESH_CONFIG`` names it); *defaults* go before the model's own.  Raises ConfigError for the first setting
     that is unknown or wrong, in the model's order.
     """
-    given: Given = {}
+    given: Given = {_key(name): (value, "default") for name, value in (defaults or {}).items()}
     path = config or environ.get(CONFIG_VARIABLE)
     if path:
         given |= _from_file(Path(path))
@@ -310,7 +313,7 @@ def _explain(error: ValidationError, given: Given) -> str:
 
     def place(found: Any) -> int:
         key = tuple(str(part) for part in found["loc"][:2])
-        return order.index(key) if key in order else len(order)  # type: ignore[arg-type]
+        return order.index(key) if key in order else len(order)
 
     first = min(error.errors(include_url=False), key=place)
     message = first["msg"].removeprefix("Value error, ")

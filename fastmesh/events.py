@@ -31,7 +31,7 @@ class PageResult:
     fetched_at: str | None = None
     processing_time_ms: float = 0.0
     attempts: int = 0
-    bytes: int = 0
+    body_bytes: int = 0
     document: bytes | None = None
     error: UrlError | None = None
 
@@ -75,7 +75,7 @@ def result_event(stream_id: str, index: int, page: PageResult, completed: int, t
             "quality_score": None,
             "processing_time_ms": page.processing_time_ms,
             "attempts": page.attempts,
-            "bytes": page.bytes,
+            "bytes": page.body_bytes,
             "cache_key": None,
             "document": None if document is None else Fragment(document),
             "error": None if error is None else error.as_json(),

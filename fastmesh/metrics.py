@@ -77,16 +77,24 @@ class Metrics:
         self.active_streams: Callable[[], int] = lambda: 0
         self.memory_bytes: Callable[[], int] = lambda: 0
         self.errors = self._counter("streaming_errors", "Streams that ended by a fault, by its type", "error_type")
-        self.ttfb = self._histogram("streaming_ttfb_seconds", "Request's first byte to head and metadata", SECONDS, "protocol")
+        self.ttfb = self._histogram(
+            "streaming_ttfb_seconds", "Request's first byte to head and metadata", SECONDS, "protocol"
+        )
         self.duration = self._histogram(
-            "streaming_duration_seconds", "A stream, from its opening to its last byte", LONG_SECONDS, "protocol", "status"
+            "streaming_duration_seconds",
+            "A stream, from its opening to its last byte",
+            LONG_SECONDS,
+            "protocol",
+            "status",
         )
         self.connection_duration = self._histogram(
             "streaming_connection_duration_seconds", "A subscriber's connection", LONG_SECONDS, "protocol"
         )
         self.capacity = self._histogram("streaming_buffer_capacity_frames", "Windows lent", FRAMES)
         self.utilization = self._histogram("streaming_buffer_utilization_ratio", "Unread frames to capacity", RATIOS)
-        self.request_seconds = self._histogram("http_request_duration_seconds", "A request, answered whole", SECONDS, "route")
+        self.request_seconds = self._histogram(
+            "http_request_duration_seconds", "A request, answered whole", SECONDS, "route"
+        )
         self.stage = self._histogram("pipeline_stage_seconds", "Where a URL's time goes", STAGE_SECONDS, "stage")
         self.registry.register(_PlainCounts(self))
 
@@ -113,7 +121,9 @@ class _PlainCounts(Collector):
             "fastmesh_streaming_backpressure_events", "Pauses and resumes", labels=["protocol", "event"]
         )
         latency = HistogramMetricFamily(
-            "fastmesh_streaming_send_latency_seconds", "A batch's oldest frame, from entry to transport", labels=["protocol"]
+            "fastmesh_streaming_send_latency_seconds",
+            "A batch's oldest frame, from entry to transport",
+            labels=["protocol"],
         )
         for name, counts in metrics.protocols.items():
             active.add_metric([name], counts.active)
@@ -131,7 +141,9 @@ class _PlainCounts(Collector):
         lag = HistogramMetricFamily("fastmesh_loop_lag_seconds", "How late the loop runs a timer", labels=[])
         lag.add_metric([], metrics.loop_lag.cumulative(), metrics.loop_lag.total)
         yield lag
-        requests = CounterMetricFamily("fastmesh_http_requests", "Requests answered", labels=["route", "method", "status"])
+        requests = CounterMetricFamily(
+            "fastmesh_http_requests", "Requests answered", labels=["route", "method", "status"]
+        )
         for (route, method, status), count in metrics.requests.items():
             requests.add_metric([route, method, str(status)], count)
         yield requests

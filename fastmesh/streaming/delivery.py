@@ -86,7 +86,7 @@ class Subscriber:
         return self.buffer.has_room(self.unread_frames, self.unread_bytes, running)
 
     def serve(self, max_bytes: int, head: bytes = b"") -> int:
-        """Write what is unread, about *max_bytes* of it and *head* before it, and tell the stream of the room; return the bytes written."""
+        """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written."""
         pipeline = self.pipeline
         seq = self.next_seq
         written = 0

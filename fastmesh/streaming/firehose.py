@@ -30,7 +30,7 @@ def template(frame_bytes: int, stream_id: str) -> PageResult:
         fetched_at=rfc3339(),
         processing_time_ms=1.25,
         attempts=1,
-        bytes=frame_bytes,
+        body_bytes=frame_bytes,
         document=b'{"title":"Firehose","text":""}',
     )
     frame = result_event(stream_id, 100_000, page, 100_001, 1_000_000, 100_001) | {"seq": 100_002}

@@ -121,7 +121,7 @@ class StreamingPipeline:
     # ── who waits for whom ───────────────────────────────────────────────────────────────
 
     def may_start(self, running: int) -> bool:
-        """Whether one more URL may be started while *running* are under way (contract section 4, *Window* and *Total*)."""
+        """Whether one more URL may be started while *running* are under way."""
         subscriber = self.subscriber
         if subscriber is None or not self.lifecycle.open or not subscriber.has_room(running):
             return False
@@ -174,7 +174,7 @@ class StreamingPipeline:
             self.stop(status)
 
     def sent(self, seq: int, end: int, written: int, waited: float) -> None:
-        """The reader took the frames *seq* to *end* (excluded), *written* bytes as framed; the oldest had *waited* seconds."""
+        """The reader took the frames *seq* to *end* (excluded): *written* bytes; the oldest had *waited* seconds."""
         assert self.subscriber is not None
         self.journal.evict(end)
         counts = self._metrics.protocols[self.subscriber.encoder.protocol]

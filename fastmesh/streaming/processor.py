@@ -24,26 +24,20 @@ class StreamProcessor:
     fails the stream.  At most *concurrency* URLs are under way.
     """
 
-    def __init__(
-        self, pipeline: StreamingPipeline, urls: Sequence[str], execute: Execute, concurrency: int, deadline_s: float
-    ) -> None:
+    def __init__(self, pipeline: StreamingPipeline, urls: Sequence[str], execute: Execute, concurrency: int) -> None:
         self._pipeline = pipeline
         self._urls = urls
         self._execute = execute
         self._concurrency = concurrency
-        self._deadline_s = deadline_s
         self._tally = Tally(len(urls))
         self._running = 0
         self._room = asyncio.Event()
         self._status = "completed"
         self._task: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin with the first URLs."""
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(self._deadline_s, self.stop, "deadline")
-        self._task = loop.create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run())
         # A callback and no try/finally: a task that is cancelled before its first step never enters its body.
         self._task.add_done_callback(self._ended)
 
@@ -98,8 +92,6 @@ class StreamProcessor:
         self._room.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        assert self._deadline is not None
-        self._deadline.cancel()
         if not task.cancelled() and (fault := task.exception()) is not None:
             log.error("stream.bug", stream_id=self._pipeline.id, exc_info=fault)
             self._status = "failed"

@@ -1,0 +1,252 @@
+"""StreamingModule: all streams of a daemon.
+
+Created first at startup: validate() and start_maintenance_tasks() either
+succeed or stop the start.  It admits streams within the limits, knows which
+are open, looks after them while they live, and ends them at shutdown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from secrets import token_hex
+
+from fastmesh.config import BufferSettings, Settings
+from fastmesh.errors import ConfigError, Overloaded, RateLimited, ShuttingDown
+from fastmesh.log import get_logger
+from fastmesh.metrics import Metrics
+from fastmesh.streaming.backpressure import BackpressureHandler
+from fastmesh.streaming.buffer import BufferManager
+from fastmesh.streaming.delivery import Sink, Subscriber
+from fastmesh.streaming.pipeline import Opening, Processor, StreamingPipeline
+from fastmesh.streaming.rates import RecentShare
+from fastmesh.wire.encoders import Encoder
+
+log = get_logger()
+
+TICK_S = 0.1  # how often slow readers are looked for
+LAG_PROBE_S = 0.05
+TICKS_A_SAMPLE = 10  # utilization is sampled once a second
+
+DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE = 0.05, 0.10
+
+MakeProcessor = Callable[[StreamingPipeline], Processor]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingFigures:
+    """What /healthz says of streaming."""
+
+    status: str
+    active_connections: int
+    active_streams: int
+    error_rate: float
+    drop_ratio: float
+    memory_bytes: int
+    loop_lag_ms: float
+    slow_clients: int
+
+
+class StreamingModule:
+    """Opens, keeps and ends streams."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._buffers = BufferManager(settings.buffer)
+        self._pipelines: dict[str, StreamingPipeline] = {}
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._clients: Counter[str] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failures = RecentShare()
+        self._recent_lag_s = 0.0
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._loop = asyncio.get_running_loop()
+        # Node and worker, so that later anyone can tell whose stream an id is.
+        self._node = f"{token_hex(2)}0"
+        metrics.active_streams = lambda: len(self._pipelines)
+        metrics.memory_bytes = lambda: self._buffers.held_bytes
+
+    # ── its life ─────────────────────────────────────────────────────────────────────────
+
+    def validate(self) -> None:
+        """Refuse settings that fit each their type but not each other.  Raises ConfigError."""
+        _refuse_misfits(self._settings.buffer, self._settings.stream.max_frame_bytes)
+
+    def start_maintenance_tasks(self) -> None:
+        """Look after readers and the loop from now on."""
+        self._tasks = [self._loop.create_task(self._look_after_readers()), self._loop.create_task(self._probe_loop())]
+
+    def stop_admitting(self) -> None:
+        """From now on new streams are refused with 503; the open ones go on."""
+        self._draining = True
+
+    def stop_all(self, status: str) -> None:
+        """End every stream: what runs is cancelled, readers get a summary with *status*."""
+        for pipeline in list(self._pipelines.values()):
+            pipeline.stop(status)
+
+    async def wait_closed(self, timeout_s: float) -> bool:
+        """Wait until every stream is read to its end; False when *timeout_s* passed first."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """End what is left, read or not, and the maintenance."""
+        left = list(self._pipelines.values())
+        for pipeline in left:
+            pipeline.detach("shutdown")
+        for pipeline in left:
+            await pipeline.join()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ── streams ──────────────────────────────────────────────────────────────────────────
+
+    def open(
+        self,
+        stream_type: str,
+        *,
+        request_id: str,
+        client: str | None,
+        total_urls: int | None,
+        deadline_s: float,
+        make_processor: MakeProcessor,
+        encoder: Encoder,
+        sink: Sink,
+    ) -> Subscriber:
+        """Open a stream, read by its opener from the first frame on.
+
+        *client* is counted against the limit of streams a client may have; None
+        is not counted.  Raises ShuttingDown, Overloaded or RateLimited.
+        """
+        self._admit(client)
+        stream_id = f"{self._node}-{token_hex(16)}"
+        opening = Opening(stream_id, stream_type, request_id, client or "", total_urls)
+        pipeline = StreamingPipeline(opening, self._buffers, self._metrics, self._loop.time, self._closed)
+        buffer = self._buffers.lend(encoder.protocol)
+        backpressure = BackpressureHandler(self._settings.buffer.slow_ms)
+        subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink)
+        self._pipelines[stream_id] = pipeline
+        self._empty.clear()
+        if client is not None:
+            self._clients[client] += 1
+        self._deadlines[stream_id] = self._loop.call_later(deadline_s, pipeline.stop, "deadline")
+        pipeline.attach(subscriber)
+        pipeline.start(make_processor(pipeline))
+        log.info("stream.opened", stream_id=stream_id, request_id=request_id, type=stream_type, urls=total_urls)
+        return subscriber
+
+    def _admit(self, client: str | None) -> None:
+        limits = self._settings.stream
+        if self._draining:
+            raise ShuttingDown("the daemon is shutting down", retry_after_s=5)
+        if len(self._pipelines) >= limits.max_concurrent:
+            raise Overloaded(f"{limits.max_concurrent} streams are open, no more are allowed", retry_after_s=1)
+        if not self._buffers.has_room:
+            raise Overloaded(f"the streams hold {self._buffers.held_bytes} bytes, all that they may", retry_after_s=1)
+        if client is not None and self._clients[client] >= limits.max_per_client:
+            raise RateLimited(
+                f"this client has {limits.max_per_client} streams open, no more are allowed", retry_after_s=1
+            )
+
+    def _closed(self, pipeline: StreamingPipeline) -> None:
+        opening, now = pipeline.opening, self._loop.time()
+        del self._pipelines[pipeline.id]
+        self._deadlines.pop(pipeline.id).cancel()
+        if opening.client:
+            self._clients[opening.client] -= 1
+            self._clients += Counter()  # forgets clients that have none
+        if not self._pipelines:
+            self._empty.set()
+        self._failures.count(now, bad=pipeline.status == "failed")
+        self._metrics.duration.labels("ndjson", pipeline.status).observe(now - pipeline.opened_at)
+        log.info(
+            "stream.closed",
+            stream_id=pipeline.id,
+            request_id=opening.request_id,
+            status=pipeline.status,
+            frames=pipeline.journal.last_seq,
+            took_ms=round((now - pipeline.opened_at) * 1000, 1),
+        )
+
+    # ── health ───────────────────────────────────────────────────────────────────────────
+
+    def metrics(self) -> StreamingFigures:
+        """Streaming's figures as of now."""
+        now = self._loop.time()
+        error_rate = self._failures.share(now)
+        readers = self._readers()
+        return StreamingFigures(
+            status=_judged(error_rate),
+            active_connections=len(readers),
+            active_streams=len(self._pipelines),
+            error_rate=round(error_rate, 4),
+            drop_ratio=0.0,
+            memory_bytes=self._buffers.held_bytes,
+            loop_lag_ms=round(self._recent_lag_s * 1000, 3),
+            slow_clients=sum(reader.backpressure.under_backpressure(now) for reader in readers),
+        )
+
+    def is_healthy(self) -> bool:
+        """Whether few enough streams failed lately and the maintenance runs."""
+        return self.metrics().status != "unhealthy" and not any(task.done() for task in self._tasks)
+
+    def _readers(self) -> list[Subscriber]:
+        return [p.subscriber for p in self._pipelines.values() if p.subscriber is not None]
+
+    # ── maintenance ──────────────────────────────────────────────────────────────────────
+
+    async def _look_after_readers(self) -> None:
+        heartbeat_s = self._settings.stream.heartbeat_s
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self._loop.time()
+            ticks += 1
+            for reader in self._readers():
+                if reader.unread_frames:
+                    reader.backpressure.waits(reader.pipeline.journal.ring, reader.next_seq, now)
+                elif (
+                    not reader.sink.paused and now - reader.last_sent_at >= heartbeat_s and not reader.pipeline.complete
+                ):
+                    reader.pipeline.heartbeat()
+                if ticks % TICKS_A_SAMPLE == 0:
+                    self._metrics.utilization.observe(reader.unread_frames / reader.buffer.capacity_frames)
+
+    async def _probe_loop(self) -> None:
+        """Measure how late the loop runs a timer: that is how long any client may have waited for it."""
+        worst = [0.0] * 20  # of the last second
+        place = 0
+        while True:
+            due = self._loop.time() + LAG_PROBE_S
+            await asyncio.sleep(LAG_PROBE_S)
+            lag = max(0.0, self._loop.time() - due)
+            self._metrics.loop_lag.observe(lag)
+            worst[place] = lag
+            place = (place + 1) % len(worst)
+            self._recent_lag_s = max(worst)
+
+
+def _judged(error_rate: float) -> str:
+    if error_rate > UNHEALTHY_ERROR_RATE:
+        return "unhealthy"
+    return "degraded" if error_rate > DEGRADED_ERROR_RATE else "healthy"
+
+
+def _refuse_misfits(buffer: BufferSettings, max_frame_bytes: int) -> None:
+    floor = max(buffer.initial_bytes, max_frame_bytes)
+    if buffer.total_bytes < floor:
+        raise ConfigError(
+            f"BUFFER__TOTAL_BYTES={buffer.total_bytes} must hold one window and one frame at least:"
+            f" want {floor} or more (BUFFER__INITIAL_BYTES, STREAM__MAX_FRAME_BYTES)"
+        )

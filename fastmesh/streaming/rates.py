@@ -1,0 +1,38 @@
+"""How often something happened in the last minute."""
+
+from __future__ import annotations
+
+from collections import deque
+
+SPAN_S = 60
+
+
+class RecentShare:
+    """The share of events of the last 60 s that were of the bad kind, kept by the second.
+
+    It is told the time with every call.
+    """
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
+        self._seconds: deque[list[int]] = deque()  # [second, all, bad]
+
+    def count(self, now: float, bad: bool) -> None:
+        """One more event at *now* seconds."""
+        second = int(now)
+        if not self._seconds or self._seconds[-1][0] != second:
+            self._seconds.append([second, 0, 0])
+            self._leave(now)
+        self._seconds[-1][1] += 1
+        self._seconds[-1][2] += bad
+
+    def share(self, now: float) -> float:
+        """Bad ones to all, 0.0 when there were none."""
+        self._leave(now)
+        total = sum(entry[1] for entry in self._seconds)
+        return sum(entry[2] for entry in self._seconds) / total if total else 0.0
+
+    def _leave(self, now: float) -> None:
+        while self._seconds and self._seconds[0][0] <= now - SPAN_S:
+            self._seconds.popleft()
