@@ -1,0 +1,40 @@
+"""All that fetches, extracts and streams, without a server: what the daemon and the command line share."""
+
+from __future__ import annotations
+
+from fastmesh.api.streams import Streams
+from fastmesh.config import Settings
+from fastmesh.crawl.fetch import Fetcher
+from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.orchestrator import PipelineOrchestrator
+from fastmesh.crawl.slots import FetchSlots
+from fastmesh.crawl.workers import ExtractPool
+from fastmesh.metrics import Metrics
+from fastmesh.streaming.module import StreamingModule
+
+
+class Engine:
+    """Builds the parts in their order and ends them in the reverse one.  Made while the loop runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.module = StreamingModule(settings, self.metrics)
+        self.guard = AddressGuard(settings.fetch)
+        self.slots = FetchSlots(settings.fetch.concurrency, settings.fetch.per_host_concurrency)
+        self.pool = ExtractPool(settings.workers.extract)
+        self._fetcher = Fetcher(settings.fetch, self.guard)
+        orchestrator = PipelineOrchestrator(self.guard, self.slots, self._fetcher, self.pool, self.metrics)
+        self.streams = Streams(settings, self.module, orchestrator)
+
+    async def start(self) -> None:
+        """Streaming first: when it cannot start, nothing does.  Raises FastmeshError."""
+        self.module.validate()
+        self.module.start_maintenance_tasks()
+        await self.pool.start()
+
+    async def close(self) -> None:
+        """End what is left of the streams, then the rest; also after a start that failed."""
+        await self.module.close()
+        await self._fetcher.close()
+        await self.pool.close()

@@ -1,0 +1,226 @@
+"""The command ``fastmesh``.
+
+Exit status: 0 success, 1 could not run, 2 usage, 3 some URLs failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from fastmesh import config, log
+from fastmesh.api.schema import CrawlRequest, read_value
+from fastmesh.commands.config import show_settings
+from fastmesh.errors import FastmeshError, ValidationError
+from fastmesh.version import __version__
+
+COULD_NOT_RUN, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    try:
+        status = asked.run(asked)
+        sys.stdout.flush()
+        return int(status)
+    except FastmeshError as error:
+        print(f"fastmesh: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, ValidationError) else COULD_NOT_RUN
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain once more when it flushes standard output at its end.
+        sys.stdout = None
+        return COULD_NOT_RUN
+
+
+# ── the commands ─────────────────────────────────────────────────────────────────────────
+
+
+def _serve(asked: argparse.Namespace) -> int:
+    from fastmesh.server.daemon import serve
+
+    settings = _settings(asked)
+    log.configure(settings.log.level, settings.log.format)
+
+    def announce(address: str) -> None:
+        print(f"fastmesh {__version__} listening on {address}", flush=True)
+
+    _run(serve(settings, announce))
+    return 0
+
+
+def _crawl(asked: argparse.Namespace) -> int:
+    from fastmesh.commands.crawl import crawl
+
+    settings = _settings(asked, {"LOG__LEVEL": "error"})
+    log.configure(settings.log.level, settings.log.format)
+    request = read_value(CrawlRequest, _request(asked))
+    return int(_run(crawl(settings, request, table=asked.output == "table")))
+
+
+def _demo(asked: argparse.Namespace) -> int:
+    from fastmesh.commands.demo import run
+
+    return run(asked.keep)
+
+
+def _config(asked: argparse.Namespace) -> int:
+    loaded = config.load(_flags(asked), config=asked.config)
+    if asked.check:
+        print("the settings are valid")
+    else:
+        show_settings(loaded)
+    return 0
+
+
+def _run(main_task: Coroutine[Any, Any, Any]) -> Any:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main_task)
+
+
+# ── what was asked ───────────────────────────────────────────────────────────────────────
+
+
+def _settings(asked: argparse.Namespace, defaults: dict[str, str] | None = None) -> config.Settings:
+    """The settings of all sources; *defaults* are this command's own, where no source says anything."""
+    loaded = config.load(_flags(asked), config=asked.config, defaults=defaults)
+    return loaded.values
+
+
+def _flags(asked: argparse.Namespace) -> dict[str, Any]:
+    """The flags that stand for settings: those whose destination is a setting's name."""
+    return {name: value for name, value in vars(asked).items() if "__" in name}
+
+
+def _request(asked: argparse.Namespace) -> dict[str, Any]:
+    """The body that the daemon would be sent.  Raises ValidationError."""
+    urls = [*asked.urls]
+    for name in asked.file:
+        urls += _lines(name)
+    if not urls:
+        raise ValidationError("no URL was given: name some, or --file F with one a line (- is standard input)")
+    options = {
+        "concurrency": asked.concurrency,
+        "timeout_ms": asked.timeout_ms,
+        "include": asked.include and asked.include.split(","),
+        "user_agent": asked.user_agent,
+        "max_body_bytes": asked.max_body_bytes,
+        "headers": dict(map(_header, asked.header)) or None,
+    }
+    return {
+        "urls": urls,
+        "options": {name: value for name, value in options.items() if value is not None},
+        "stream": {} if asked.deadline_s is None else {"deadline_s": asked.deadline_s},
+    }
+
+
+def _lines(name: str) -> list[str]:
+    """The URLs in a file, one a line; empty lines and those that begin with # are passed over."""
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+    except OSError as error:
+        raise ValidationError(f"--file {name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValidationError(f"--file {name} is not UTF-8: {error}") from None
+    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ValidationError(f"--header {text!r}: want 'Name: value'")
+    return name.strip(), value.strip()
+
+
+# ── the flags ────────────────────────────────────────────────────────────────────────────
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastmesh",
+        description="Fetches a batch of URLs side by side and streams each page's result the moment it is ready.",
+        epilog="Exit status: 0 success, 1 could not run, 2 usage, 3 some URLs failed, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastmesh {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="run the daemon", description="Run the daemon until SIGTERM or SIGINT.")
+    _add_settings(serve)
+    serve.set_defaults(run=_serve)
+
+    crawl = commands.add_parser(
+        "crawl",
+        help="crawl URLs without a daemon",
+        description="Crawl URLs without a daemon: one JSON frame a line on standard output.",
+    )
+    crawl.add_argument("urls", metavar="URL", nargs="*")
+    crawl.add_argument("--file", metavar="F", action="append", default=[], help="URLs, one a line; - is standard input")
+    crawl.add_argument("--output", choices=("ndjson", "table"), default="ndjson")
+    crawl.add_argument("--concurrency", type=int, metavar="N", help="URLs under way at once, 1 to 256 (16)")
+    crawl.add_argument("--timeout-ms", type=float, metavar="MS", help="for one URL")
+    crawl.add_argument("--max-body-bytes", type=int, metavar="N", help="of one page, decompressed")
+    crawl.add_argument("--deadline-s", type=float, metavar="S", help="for all of them")
+    crawl.add_argument("--include", metavar="PARTS", help="of text,markdown,links,metadata,html (all but html)")
+    crawl.add_argument("--user-agent", metavar="TEXT")
+    crawl.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[], help="sent with every fetch")
+    _add_common(crawl)
+    crawl.set_defaults(run=_crawl)
+
+    demo = commands.add_parser(
+        "demo",
+        help="a sample site, a daemon and one stream, without network",
+        description="Start a sample site and a daemon on loopback and show one stream over it as a table.",
+    )
+    demo.add_argument("--keep", action="store_true", help="leave both running until Ctrl-C")
+    demo.set_defaults(run=_demo)
+
+    show = commands.add_parser(
+        "config", help="show every setting", description="Show every setting with its value, source and unit."
+    )
+    show.add_argument("--check", action="store_true", help="only say whether they are valid")
+    _add_settings(show)
+    show.set_defaults(run=_config)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    flags = parser.add_argument_group("settings (all of them: fastmesh config)")
+    flags.add_argument("--host", dest="SERVER__HOST", metavar="ADDRESS", help="address to bind (127.0.0.1)")
+    flags.add_argument("--port", dest="SERVER__PORT", metavar="PORT", help="port to bind, 0 picks a free one (8080)")
+    flags.add_argument("--uds", dest="SERVER__UDS", metavar="PATH", help="Unix socket to bind instead")
+    _add_common(flags)
+
+
+def _add_common(flags: argparse._ActionsContainer) -> None:
+    flags.add_argument("--config", metavar="FILE", help="settings as TOML")
+    flags.add_argument(
+        "--allow-network",
+        dest="FETCH__ALLOW_NETWORKS",
+        metavar="NETWORK",
+        action=_Joined,
+        help="may be fetched although private or loopback, e.g. 127.0.0.0/8; may be repeated",
+    )
+    flags.add_argument("--log-format", dest="LOG__FORMAT", metavar="FORMAT", help="json or console")
+    flags.add_argument("--log-level", dest="LOG__LEVEL", metavar="LEVEL", help="debug, info, warning or error")
+
+
+class _Joined(argparse.Action):
+    """A list that may be written with commas or with the flag repeated."""
+
+    def __call__(self, parser: object, namespace: object, values: Any, option_string: object = None) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is None else f"{before},{values}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Takes connections from one listening socket, many a turn of the loop.
+
+uvloop's own server accepts one a turn: behind a hundred greedy streams a new
+client would wait for a hundred turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from fastmesh.config import ServerSettings
+from fastmesh.errors import ConfigError
+from fastmesh.log import get_logger
+from fastmesh.server.connection import Connection, Shared
+
+log = get_logger()
+
+BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
+ACCEPTS_A_TURN = 64
+# Over the limit connections are told so, with a 503; over these many more they are closed without a word.
+REFUSALS_AT_ONCE = 256
+OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE_S = 0.2
+_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux: in the module since Python 3.12
+
+
+def bind(settings: ServerSettings) -> socket.socket:
+    """The listening socket that the settings ask for.  Raises ConfigError."""
+    try:
+        if settings.uds is not None:
+            return _bind_unix(settings.uds)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if settings.uds is not None:
+            raise ConfigError(f"SERVER__UDS={settings.uds!r} cannot be bound: {reason}") from None
+        raise ConfigError(
+            f"SERVER__HOST={settings.host!r} with SERVER__PORT={settings.port} cannot be bound: {reason}"
+        ) from None
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """A Unix socket; one that a dead daemon left behind is replaced, one that answers is not."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if Path(path).is_socket() and not _answers(path):
+            os.unlink(path)
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+class Listener:
+    """Accepts from *sock* until it is closed; every connection is a Connection of *shared*."""
+
+    def __init__(self, sock: socket.socket, shared: Shared) -> None:
+        self._sock = sock
+        self._shared = shared
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_tcp = sock.family != socket.AF_UNIX
+        self._path = None if self._is_tcp else str(sock.getsockname())
+        # Given up when there are no more files, so that who waits can still be told.
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        sock.setblocking(False)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as a client would write it."""
+        if self._path is not None:
+            return f"unix:{self._path}"
+        host, port = self._sock.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def bound(self) -> tuple[str, int] | None:
+        """The bound address and port, None for a Unix socket."""
+        if self._path is not None:
+            return None
+        host, port = self._sock.getsockname()[:2]
+        return host, port
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._shared.loop.add_reader(self._sock.fileno(), self._accept)
+
+    async def close(self) -> None:
+        """Accept no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._shared.loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        os.close(self._reserve)
+        if self._path is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                client, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:  # the client was gone before it was taken
+                continue
+            except OSError as error:
+                if error.errno not in OUT_OF_FILES:
+                    raise
+                self._pause(error)
+                return
+            self._take(client)
+
+    def _take(self, client: socket.socket) -> None:
+        shared = self._shared
+        # Those whose transport is still being made count too: a burst must not slip past the limit.
+        if len(shared.connections) + len(self._tasks) >= shared.settings.max_connections + REFUSALS_AT_ONCE:
+            client.close()
+            return
+        client.setblocking(False)
+        if self._is_tcp:
+            # Else the kernel takes megabytes before a slow client is seen to be slow.
+            client.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, shared.high_water)
+        task = shared.loop.create_task(self._connect(client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, client: socket.socket) -> None:
+        try:
+            await self._shared.loop.connect_accepted_socket(lambda: Connection(self._shared), client)
+        except OSError:  # gone already
+            client.close()
+
+    def _pause(self, error: OSError) -> None:
+        """No files are left: let one waiting client go, so that it does not wait in vain, and try again soon."""
+        log.warning("listener.out_of_files", error=error.strerror, connections=len(self._shared.connections))
+        loop = self._shared.loop
+        loop.remove_reader(self._sock.fileno())
+        os.close(self._reserve)
+        try:
+            self._sock.accept()[0].close()
+        except OSError:
+            pass
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._timer = loop.call_later(PAUSE_S, self.start)

@@ -1,0 +1,70 @@
+"""One timer for all deadlines.
+
+A connection changes its deadline with every request, and an own timer each
+would cost it 675 bytes and a heap operation a change.  Here a later deadline is
+only a number: the wheel looks at it when the earlier one has come.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Timed(Protocol):
+    """What has a deadline, in seconds of the wheel's clock; infinity while there is none."""
+
+    deadline: float
+    filed: int  # the wheel's own: the slot it stands in, 0 when in none
+
+    def expired(self, now: float) -> None:
+        """The deadline has come; sets a later one, or is done."""
+        ...
+
+
+NEVER = float("inf")
+
+
+class TimerWheel:
+    """Files what has a deadline into slots of *step_s* seconds; told the time, it says who is due."""
+
+    def __init__(self, step_s: float = 0.05) -> None:
+        self.step_s = step_s
+        self._slots: dict[int, set[Timed]] = {}
+        self._next = 0  # the first slot that was not looked at
+
+    def __len__(self) -> int:
+        return sum(map(len, self._slots.values()))
+
+    def file(self, timed: Timed) -> None:
+        """*timed* has a new deadline; costs something only when it is earlier than the slot it stands in."""
+        if timed.deadline == NEVER:
+            return
+        slot = max(int(timed.deadline / self.step_s) + 1, self._next)
+        if timed.filed and timed.filed <= slot:
+            return
+        self.forget(timed)
+        timed.filed = slot
+        self._slots.setdefault(slot, set()).add(timed)
+
+    def forget(self, timed: Timed) -> None:
+        """*timed* is gone."""
+        if timed.filed:
+            slot = self._slots.get(timed.filed)
+            if slot is not None:
+                slot.discard(timed)
+            timed.filed = 0
+
+    def turn(self, now: float) -> None:
+        """Tell all whose deadline has come."""
+        current = int(now / self.step_s)
+        # After a long stall or a jump only the slots that exist are looked at, not every step between.
+        due = sorted(slot for slot in self._slots if slot <= current)
+        self._next = current + 1
+        for slot in due:
+            for timed in self._slots.pop(slot):
+                if timed.filed != slot:  # forgotten by one that was told before it
+                    continue
+                timed.filed = 0
+                if timed.deadline <= now:
+                    timed.expired(now)
+                self.file(timed)
