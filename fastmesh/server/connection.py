@@ -433,7 +433,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """The daemon is on its way out: close when idle, else after what is under way."""
         if self.idle:
-            self._close()
+            self._abort_when_written()
 
     def abort(self) -> None:
         """Close now, whatever is still to be written."""
@@ -487,7 +487,7 @@ class Connection(asyncio.Protocol):
     def _too_late(self) -> None:
         parser = self._parser
         if parser is None or parser.phase is Phase.IDLE:
-            self._close()
+            self._abort_when_written()  # nothing was asked, nothing is unread
             return
         what = "head" if parser.awaiting_body is None else "body"
         self._refuse(parser.awaiting_body or Request(), RequestTimeout(f"the {what} of the request came too slowly"))
@@ -513,8 +513,12 @@ class Connection(asyncio.Protocol):
             self._abort_when_written()
 
     def _abort_when_written(self) -> None:
-        """The client sends no more: what the kernel has is still delivered after the close, without an RST."""
-        if self._transport is not None and not self._transport.get_write_buffer_size():
+        """No input is unread: what the kernel has is still delivered after the close, without an RST."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size():
+            self._close()
+        else:
             self._abort()
 
     def _abort(self) -> None:

@@ -43,3 +43,8 @@ class Journal:
     def evict(self, seq: int) -> None:
         """Let go of every frame before *seq*."""
         self._buffers.release(self.ring.evict(seq))
+
+    def close(self) -> None:
+        """Let go of all, the ring itself included."""
+        self._buffers.release(self.ring.allocated)
+        self.ring = RingBuffer()

@@ -200,7 +200,7 @@ class StreamingPipeline:
         if self.lifecycle.closed:
             return
         self.lifecycle.step(Step.DONE)
-        self.journal.evict(self.journal.last_seq + 1)
+        self.journal.close()
         self._on_closed(self)
 
     def _changed(self, old: State, new: State) -> None:
