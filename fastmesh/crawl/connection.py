@@ -99,6 +99,13 @@ class BoundedResponses(ResponseHandler):
             if self._body_bytes > MAX_FRAMING_BYTES + MAX_FRAMING_RATIO * content:
                 self._refuse("the origin sent framing without content")
 
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """The connection is broken; who reads the body is told too, and does not wait until its time is over."""
+        super().set_exception(exc, *cause)
+        if self._payload is not None and not self._payload.is_eof() and self._payload.exception() is None:
+            known = exc if isinstance(exc, ConnectFailed) else ClientPayloadError("the body is broken")
+            self._payload.set_exception(known)
+
     def close(self) -> None:
         """Closed by us; a body that ends with its connection has not come to its end."""
         if self._payload is not None and not self._payload.is_eof():
@@ -127,10 +134,7 @@ class BoundedResponses(ResponseHandler):
     def _refuse(self, reason: str) -> None:
         if self.transport is not None:
             self.transport.abort()
-        error = ConnectFailed(reason)
-        self.set_exception(error)
-        if self._payload is not None:
-            self._payload.set_exception(error)
+        self.set_exception(ConnectFailed(reason))
 
 
 def _oddity(head: RawResponseMessage) -> str | None:

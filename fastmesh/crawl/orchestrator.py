@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 
+import orjson
+
 from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
@@ -19,6 +21,8 @@ from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
 
 log = get_logger()
+
+FRAME_BYTES = 1024  # a result's frame without its document, its URLs and its content type
 
 
 class PipelineOrchestrator:
@@ -83,7 +87,12 @@ class PipelineOrchestrator:
                 url=fetched.final_url or fetched.url,
                 content_type=fetched.content_type,
                 include=options.include,
-                max_bytes=options.max_frame_bytes,
+                max_bytes=options.max_frame_bytes - _frame_without_document(page.url, fetched),
             )
         finally:
             self._stages["extract"].observe(time.perf_counter() - started)
+
+
+def _frame_without_document(url: str, fetched: Fetched) -> int:
+    """At most so many bytes of a result's frame are not its document."""
+    return FRAME_BYTES + len(orjson.dumps([url, fetched.final_url, fetched.content_type]))

@@ -320,6 +320,7 @@ def test_a_header_that_would_frame_the_request_is_refused(origin: Origin, header
         ("/reset", ConnectFailed, 0),
         ("/reset-length", ConnectFailed, 200),
         ("/reset-close", ConnectFailed, 200),
+        ("/bad-chunk", ConnectFailed, 200),
         ("/empty", ConnectFailed, 0),
         ("/http-2", ConnectFailed, 0),
         ("/no-http", ConnectFailed, 0),

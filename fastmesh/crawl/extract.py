@@ -1,0 +1,96 @@
+"""extract(): from a body to the JSON of the contract's ``document``.
+
+It runs in a worker process (worker.py) and keeps no state.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import orjson
+
+from fastmesh.crawl.charset import decode
+from fastmesh.crawl.document import Document, read_html, read_text
+from fastmesh.crawl.sniff import kind_of
+from fastmesh.errors import ExtractFailed, UrlError
+
+# The least important first; links are more use to a crawler than the rest of a long text.
+SHORTENED: Final = (
+    "html",
+    "markdown",
+    "text",
+    "links",
+    "media",
+    "description",
+    "title",
+    "byline",
+    "site_name",
+    "published",
+    "language",
+    "canonical_url",
+)
+_CUT_ESCAPE: Final = re.compile(rb"\\+(?:u[0-9a-f]{0,3})?$")
+
+
+def extract(body: bytes, *, url: str, content_type: str | None, include: frozenset[str], max_bytes: int) -> bytes:
+    """The document of *body*, as JSON without a raw newline, of at most *max_bytes*.
+
+    *url* is where the body came from, for its relative links.  A longer document
+    is shortened and says so.  Raises UnsupportedContent when the body is no text,
+    ExtractFailed when nothing can be made of it or not even an empty document
+    fits into *max_bytes*.
+    """
+    try:
+        kind = kind_of(body, content_type)
+        text = decode(body, content_type)
+        document = read_html(text, url, include) if kind == "html" else read_text(text, include)
+        return _fitted(document, max_bytes)
+    except UrlError:
+        raise
+    except MemoryError:
+        raise ExtractFailed("the page needs more memory than an extraction may have") from None
+    except Exception as error:  # a library that trips over a page costs that page
+        raise ExtractFailed(f"the extraction failed with {type(error).__name__}") from error
+
+
+def _fitted(whole: Document, max_bytes: int) -> bytes:
+    encoded = orjson.dumps(whole)
+    if len(encoded) <= max_bytes:
+        return encoded
+    document: dict[str, Any] = {**whole, "truncated": True}
+    for name in SHORTENED:
+        value = document.get(name)
+        if value:
+            over = len(orjson.dumps(document)) - max_bytes
+            if over <= 0:
+                break
+            document[name] = _without(value, over)
+    encoded = orjson.dumps(document)
+    if len(encoded) > max_bytes:
+        raise ExtractFailed(f"no document fits into {max_bytes} bytes")
+    return encoded
+
+
+def _without(value: str | list[Any], over: int) -> str | list[Any]:
+    """The beginning of *value*, at least *over* bytes of JSON shorter, or empty."""
+    return _shorter_text(value, over) if isinstance(value, str) else _shorter_list(value, over)
+
+
+def _shorter_text(text: str, over: int) -> str:
+    encoded = orjson.dumps(text)[1:-1]
+    kept = encoded[: max(0, len(encoded) - over)]
+    escape = _CUT_ESCAPE.search(kept)
+    if escape and escape[0].count(b"\\") % 2:
+        kept = kept[: kept.rindex(b"\\")]
+    # "ignore" drops a character that was cut in its middle.
+    whole: str = orjson.loads(b'"%b"' % kept.decode(errors="ignore").encode())
+    return whole
+
+
+def _shorter_list(items: list[Any], over: int) -> list[Any]:
+    kept = len(items)
+    while kept and over > 0:
+        kept -= 1
+        over -= len(orjson.dumps(items[kept])) + 1  # and its comma
+    return items[:kept]

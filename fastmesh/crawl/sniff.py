@@ -1,0 +1,119 @@
+"""What kind of document a body is: by its content type, and by its first bytes where that says nothing.
+
+A type that is missing or that servers send for "unknown" is overruled by a
+guess.  Besides, a body that begins like a PDF, an image or an archive is that,
+whatever the header says; and one that begins like HTML is HTML where the header
+says something that no document is made of.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Final, Literal
+
+from fastmesh.errors import UnsupportedContent
+
+Kind = Literal["html", "text"]
+
+HTML_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"})
+TEXT_TYPES: Final = frozenset(
+    {
+        "application/ecmascript",
+        "application/javascript",
+        "application/json",
+        "application/ndjson",
+        "application/sql",
+        "application/toml",
+        "application/x-javascript",
+        "application/x-ndjson",
+        "application/x-sh",
+        "application/x-yaml",
+        "application/xml",
+        "application/xml-dtd",
+        "application/yaml",
+    }
+)
+UNKNOWN_TYPES: Final = frozenset(
+    {"", "*/*", "application/octet-stream", "application/unknown", "binary/octet-stream", "unknown/unknown"}
+)
+MEDIA: Final = ("image/", "audio/", "video/", "font/", "model/")
+
+# Where, what, and its type.
+SIGNATURES: Final = (
+    (0, b"%PDF-", "application/pdf"),
+    (0, b"%!PS-Adobe-", "application/postscript"),
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"GIF87a", "image/gif"),
+    (0, b"GIF89a", "image/gif"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (8, b"WEBPVP", "image/webp"),
+    (4, b"ftyp", "video/mp4"),
+    (0, b"\x1a\x45\xdf\xa3", "video/webm"),
+    (0, b"OggS\x00", "application/ogg"),
+    (0, b"ID3\x03", "audio/mpeg"),
+    (0, b"ID3\x04", "audio/mpeg"),
+    (0, b"wOFF", "font/woff"),
+    (0, b"wOF2", "font/woff2"),
+    (0, b"PK\x03\x04", "application/zip"),
+    (0, b"\x1f\x8b\x08", "application/gzip"),
+    (0, b"BZh", "application/x-bzip2"),
+    (0, b"\xfd7zXZ\x00", "application/x-xz"),
+    (0, b"\x28\xb5\x2f\xfd", "application/zstd"),
+    (0, b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
+    (0, b"Rar!\x1a\x07", "application/vnd.rar"),
+    (0, b"\x7fELF", "application/x-executable"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
+)
+
+HEAD_BYTES: Final = 2048
+_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+*-]{1,64}/[a-z0-9!#$&^_.+*-]{1,100}")
+_HTML: Final = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?<(?:!--|(?:!doctype\s+html|html|head|body|title|meta|link|base|script|style|noscript|"
+    rb"iframe|main|article|section|nav|header|footer|div|p|h[1-6]|table|ul|ol|dl|pre|form|font|center|span|img|"
+    rb"blockquote|a|b|br|hr|i|em|strong)(?=[\s/>]))",
+    re.IGNORECASE,
+)
+# What no text has (WHATWG, MIME Sniffing, "binary data byte").
+_BINARY: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+
+
+def kind_of(body: bytes, content_type: str | None) -> Kind:
+    """What to make of *body*.  Raises UnsupportedContent, with the type's name, when it is no text."""
+    declared = essence(content_type)
+    if body:
+        for at, signature, type_ in SIGNATURES:
+            if body.startswith(signature, at):
+                raise UnsupportedContent(f"no document is made of {type_}")
+    if declared in HTML_TYPES:
+        return "html"
+    if not declared.startswith(MEDIA) and (
+        declared.startswith("text/") or declared in TEXT_TYPES or declared.endswith(("+json", "+xml", "+yaml"))
+    ):
+        return "text"
+    look = _look(_head(body))
+    if look == "html" or (look == "text" and declared in UNKNOWN_TYPES):
+        return look
+    named = "binary data without a content type" if declared in UNKNOWN_TYPES else declared
+    raise UnsupportedContent(f"no document is made of {named}")
+
+
+def essence(content_type: str | None) -> str:
+    """``type/subtype`` in lower case; empty when it is missing or malformed."""
+    type_ = (content_type or "").partition(";")[0].strip().lower()
+    return type_ if _TYPE.fullmatch(type_) else ""
+
+
+def _look(head: bytes) -> Kind | None:
+    """What it begins like; None for binary data."""
+    if _HTML.match(head):
+        return "html"
+    return None if _BINARY.search(head) else "text"
+
+
+def _head(body: bytes) -> bytes:
+    """The first bytes, in UTF-8 when a mark says that they are of UTF-16."""
+    for bom, codec in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if body.startswith(bom):
+            return body[2:HEAD_BYTES].decode(codec, "replace").encode()
+    return body[:HEAD_BYTES].removeprefix(codecs.BOM_UTF8)

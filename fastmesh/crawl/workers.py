@@ -1,0 +1,394 @@
+"""ExtractPool: processes that extract pages, so that the loop never does.
+
+A page that kills its worker, or keeps it too long, costs itself and nothing
+else: the worker is replaced, and what waits goes on to the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, cast
+
+import orjson
+
+from fastmesh.crawl.worker import ANSWER, DONE, JOB, READY
+from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
+from fastmesh.log import get_logger
+
+COMMAND: Final = (sys.executable, "-m", "fastmesh.crawl.worker")
+START_TIMEOUT_S: Final = 30.0  # a worker takes 0.1 s; a machine that is busy starting takes longer
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.1, 5.0
+SHORT_LIFE_S: Final = 1.0  # with no page extracted in it, a worker died at once
+MAX_ERROR_BYTES: Final = 65_536
+PIECE_BYTES: Final = 131_072
+
+ERRORS: Final[dict[str, type[UrlError]]] = {
+    error.type: error for error in (UnsupportedContent, ExtractFailed, DecodeFailed)
+}
+
+log = get_logger()
+
+
+class WorkerUnavailable(FastmeshError):
+    """An extraction worker does not start."""
+
+
+class ExtractPool:
+    """*count* worker processes and the pages that wait for them, first come, first served.
+
+    A page may keep a worker for *deadline_s*; while no worker is alive, it waits
+    as long for one.  Figures: ``alive`` and ``busy`` workers, ``waiting`` pages,
+    ``deaths`` of workers (those that took too long included) and ``failed``
+    pages, through a worker's death or for want of workers.
+    """
+
+    def __init__(self, count: int, deadline_s: float = 10.0, command: Sequence[str] = COMMAND) -> None:
+        self.count = count
+        self.deaths = 0
+        self.failed = 0
+        self._deadline_s = deadline_s
+        self._command = tuple(command)
+        self._jobs: deque[_Job] = deque()
+        self._workers: set[_Worker] = set()
+        self._idle: deque[_Worker] = deque()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._open = False
+        self._none_since_s = 0.0  # since when no worker is alive
+        self._rescue: asyncio.TimerHandle | None = None
+
+    @property
+    def alive(self) -> int:
+        return sum(worker.alive for worker in self._workers)
+
+    @property
+    def busy(self) -> int:
+        return sum(worker.job is not None for worker in self._workers)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of the workers that are alive."""
+        return [worker.pid for worker in self._workers if worker.alive]
+
+    async def start(self) -> None:
+        """Start the workers.  Raises WorkerUnavailable when one does not start; then none is left."""
+        starts = [asyncio.create_task(self._start_worker()) for _ in range(self.count)]
+        try:
+            await asyncio.wait(starts, return_when=asyncio.FIRST_EXCEPTION)
+            for start in starts:
+                if start.done():  # all of them, unless one failed: that one raises here
+                    start.result()
+            workers = [start.result() for start in starts]
+        except BaseException:
+            for start in starts:
+                start.cancel()  # once: a second time would interrupt its cleaning up
+            await asyncio.gather(*starts, return_exceptions=True)
+            await self._end_workers()
+            raise
+        self._open = True
+        self._keepers = [asyncio.create_task(self._keep(worker)) for worker in workers]
+
+    async def extract(
+        self, body: bytes, *, url: str, content_type: str | None, include: frozenset[str], max_bytes: int
+    ) -> bytes:
+        """extract.extract() in a worker.
+
+        Raises its errors, and ExtractFailed when the worker dies or takes too
+        long, or none comes alive.  When it is cancelled, its page leaves the queue;
+        a worker that has it already finishes it for nobody.
+        """
+        if not self._open:
+            raise ExtractFailed("the extraction workers do not run")
+        head = {
+            "url": url.encode(errors="replace").decode(),
+            "content_type": content_type and content_type.encode(errors="replace").decode(),
+            "include": sorted(include),
+            "max_bytes": max_bytes,
+            "limit_s": self._deadline_s * 2,
+        }
+        job = _Job(orjson.dumps(head), body, max_bytes)
+        self._jobs.append(job)
+        self._dispatch()
+        try:
+            document = await job.document
+        except asyncio.CancelledError:
+            if job in self._jobs:
+                self._jobs.remove(job)
+            raise
+        if isinstance(document, UrlError):
+            raise document
+        return document
+
+    async def close(self) -> None:
+        """End all workers; pages that wait or run fail."""
+        self._open = False
+        self._stop_rescue()
+        for job in (*self._jobs, *(worker.job for worker in self._workers)):
+            if job is not None:
+                job.fail("the extraction workers were closed")
+        self._jobs.clear()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._keepers.clear()
+        await self._end_workers()
+
+    # ── pages to workers ─────────────────────────────────────────────────────────────────
+
+    def _dispatch(self) -> None:
+        while self._jobs and self._idle:
+            self._idle.popleft().give(self._jobs.popleft(), self._deadline_s)
+        if self._jobs and not self.alive:
+            self._plan_rescue()
+
+    def worker_idle(self, worker: _Worker) -> None:
+        """*worker* can take a page."""
+        self._stop_rescue()
+        self._idle.append(worker)
+        self._dispatch()
+
+    def worker_gone(self, worker: _Worker) -> None:
+        """*worker* will answer no more; its page, if it had one, failed with it."""
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if not self.alive:
+            self._none_since_s = asyncio.get_running_loop().time()
+        self._dispatch()
+
+    def _plan_rescue(self) -> None:
+        """While no worker is alive, fail each page when it has waited for the deadline."""
+        if self._rescue is None:
+            at_s = max(self._none_since_s, self._jobs[0].queued_s) + self._deadline_s
+            self._rescue = asyncio.get_running_loop().call_at(at_s, self._fail_oldest)
+
+    def _stop_rescue(self) -> None:
+        if self._rescue is not None:
+            self._rescue.cancel()
+            self._rescue = None
+
+    def _fail_oldest(self) -> None:
+        self._rescue = None
+        now_s = asyncio.get_running_loop().time()
+        while self._jobs and self._jobs[0].queued_s + self._deadline_s <= now_s:
+            self.failed += 1
+            self._jobs.popleft().fail(f"no extraction worker was alive for {self._deadline_s:g} s")
+        if self._jobs:
+            self._plan_rescue()
+
+    # ── a worker's life ──────────────────────────────────────────────────────────────────
+
+    async def _keep(self, worker: _Worker | None) -> None:
+        """Replace *worker* whenever it dies: at once, unless it had died at once."""
+        loop = asyncio.get_running_loop()
+        backoff_s = 0.0
+        while True:
+            if worker is not None:
+                await worker.gone
+                if worker.answered or loop.time() - worker.ready_s >= SHORT_LIFE_S:
+                    backoff_s = 0.0
+                self.deaths += 1
+                status = await self._end(worker)
+                log.warning("extract.worker_died", pid=worker.pid, status=status, retry_in_s=backoff_s)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(max(FIRST_BACKOFF_S, backoff_s * 2), MAX_BACKOFF_S)
+            try:
+                worker = await self._start_worker()
+            except WorkerUnavailable as error:
+                worker = None
+                log.error("extract.worker_unavailable", reason=str(error), retry_in_s=backoff_s)
+
+    async def _start_worker(self) -> _Worker:
+        loop = asyncio.get_running_loop()
+        worker = self._spawn()
+        self._workers.add(worker)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await loop.create_unix_connection(lambda: worker, sock=worker.link)
+                if await worker.ready:
+                    return worker
+        except TimeoutError:
+            await self._end(worker)
+            raise WorkerUnavailable(f"an extraction worker was not ready within {START_TIMEOUT_S:g} s") from None
+        except BaseException:
+            await self._end(worker)
+            raise
+        status = await self._end(worker)
+        raise WorkerUnavailable(f"an extraction worker ended before it was ready, with status {status}")
+
+    def _spawn(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    [*self._command, str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,  # ours may be a pipe that somebody reads frames from
+                )
+            except OSError as error:
+                ours.close()
+                raise WorkerUnavailable(f"an extraction worker does not start: {error}") from error
+        return _Worker(self, process, ours)
+
+    async def _end(self, worker: _Worker) -> int:
+        """Kill *worker* if it lives, and wait for its end; return its exit status."""
+        status = await worker.end()
+        self._workers.discard(worker)  # only now: what a cancel interrupts, close() repeats
+        return status
+
+    async def _end_workers(self) -> None:
+        await asyncio.gather(*map(self._end, list(self._workers)))
+
+
+class _Job:
+    """One page on its way to a document."""
+
+    __slots__ = ("body", "document", "head", "max_bytes", "queued_s")
+
+    def __init__(self, head: bytes, body: bytes, max_bytes: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.head = head
+        self.body = body
+        self.max_bytes = max_bytes
+        self.queued_s = loop.time()
+        # An error is a result here: an exception that nobody fetches any more, asyncio would complain of.
+        self.document: asyncio.Future[bytes | UrlError] = loop.create_future()
+
+    def fail(self, reason: str) -> None:
+        self._finish(ExtractFailed(reason))
+
+    def take(self, status: int, answer: bytes) -> None:
+        """Take a worker's answer."""
+        if status == DONE:
+            self._finish(answer)
+            return
+        error = orjson.loads(answer)
+        self._finish(ERRORS.get(error["type"], ExtractFailed)(error["message"]))
+
+    def _finish(self, document: bytes | UrlError) -> None:
+        if not self.document.done():  # else nobody waits for it
+            self.document.set_result(document)
+
+
+class _Worker(asyncio.Protocol):
+    """One process, and our end of the socket to it.
+
+    ``ready`` says whether it can take pages, as soon as that is known; ``gone`` is
+    done when it will answer no more.
+    """
+
+    def __init__(self, pool: ExtractPool, process: subprocess.Popen[bytes], link: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid = process.pid
+        self.job: _Job | None = None
+        self.answered = 0
+        self.ready: asyncio.Future[bool] = loop.create_future()
+        self.ready_s = 0.0
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self._pool = pool
+        self._process = process
+        self.link = link
+        self._transport: asyncio.Transport | None = None
+        self._writable = True
+        self._sent_bytes = 0  # of the job's body
+        self._received = bytearray()
+        self._deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.ready_s > 0 and not self.gone.done()
+
+    def give(self, job: _Job, deadline_s: float) -> None:
+        """Send it *job*, and kill it when the answer takes longer than *deadline_s*."""
+        assert self._transport is not None
+        self.job = job
+        self._deadline = asyncio.get_running_loop().call_later(
+            deadline_s, self._fail, f"the extraction took longer than {deadline_s:g} s"
+        )
+        self._transport.write(JOB.pack(len(job.head), len(job.body)) + job.head)
+        self._sent_bytes = 0
+        self._send()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._send()
+
+    def _send(self) -> None:
+        """A piece of the body a turn of the loop: 20 MB in one would hold it for 8 to 16 ms."""
+        if self.job is None or not self._writable or self._transport is None:
+            return
+        piece = self.job.body[self._sent_bytes : self._sent_bytes + PIECE_BYTES]
+        if piece:
+            self._sent_bytes += len(piece)
+            self._transport.write(piece)
+            if self._writable and self._sent_bytes < len(self.job.body):
+                asyncio.get_running_loop().call_soon(self._send)
+
+    async def end(self) -> int:
+        self._process.kill()
+        if self._transport is None:
+            self.link.close()
+        else:
+            self._transport.abort()
+        # A thread, since the kernel may take a while to give back a large process's memory.
+        return await asyncio.to_thread(self._process.wait)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's Unix transport is none of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) < ANSWER.size:
+            return
+        status, size = ANSWER.unpack_from(self._received)
+        job = self.job
+        if not self.ready.done() and (status, size) == (READY, 0):
+            self._received.clear()
+            self.ready_s = asyncio.get_running_loop().time()
+            self.ready.set_result(True)
+            self._pool.worker_idle(self)
+        elif job is None or size > max(job.max_bytes, MAX_ERROR_BYTES):
+            self._fail("the worker that extracted this page spoke out of turn")
+        elif len(self._received) == ANSWER.size + size:
+            answer = bytes(memoryview(self._received)[ANSWER.size :])
+            self._received = bytearray()
+            self._let_go()
+            self.answered += 1
+            job.take(status, answer)
+            self._pool.worker_idle(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail("the worker that extracted this page died")
+
+    def _fail(self, reason: str) -> None:
+        """The end of this worker: its page fails with *reason*, and whoever keeps it ends the process."""
+        if self.gone.done():
+            return
+        self.gone.set_result(None)
+        job = self.job
+        self._let_go()
+        if job is not None:
+            self._pool.failed += 1
+            job.fail(reason)
+        if not self.ready.done():
+            self.ready.set_result(False)
+        self._process.kill()
+        self._pool.worker_gone(self)
+
+    def _let_go(self) -> None:
+        self.job = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,451 @@
+"""The extraction pool with real processes: what a bad page costs, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from fastmesh.crawl.worker import JOB
+from fastmesh.crawl.workers import ExtractPool, WorkerUnavailable
+from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent
+
+PARTS = frozenset({"text", "links"})
+GUARD_S = 30.0  # no test takes this long; it only keeps a broken one from hanging
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+# A worker that does what a page's body tells it: it marks that it has the page by making a file.
+PUPPET = """
+    import os, signal, socket, sys, time
+    sys.path.insert(0, {repository!r})
+    from fastmesh.crawl.worker import ANSWER, DONE, FAILED, JOB, READY, _read
+    link = socket.socket(fileno=int(sys.argv[-1]))
+    link.sendall(ANSWER.pack(READY, 0))
+    while prefix := _read(link, JOB.size):
+        head, body = (_read(link, size).decode() for size in JOB.unpack(prefix))
+        verb, _, rest = body.partition(" ")
+        if verb == "hang":
+            open(rest, "w").close()
+            signal.pause()
+        if verb == "hold":
+            mark, _, until = rest.partition(" ")
+            open(mark, "w").close()
+            open(until).close()  # a FIFO: until somebody opens its other end
+        if verb == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if verb == "babble":
+            link.sendall(ANSWER.pack(DONE, 1 << 31))
+            signal.pause()
+        status, answer = (FAILED, rest) if verb == "fail" else (DONE, body)
+        link.sendall(ANSWER.pack(status, len(answer)) + answer.encode())
+"""
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a test's coroutine on one kind of loop; whatever asyncio complains of fails the test."""
+
+    def run_on(test: Coroutine[Any, Any, None]) -> None:
+        complaints: list[dict[str, Any]] = []
+
+        async def guarded() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            await asyncio.to_thread(int)  # the loop's own files are made when they are first needed
+            before = _open_files()
+            async with asyncio.timeout(GUARD_S):
+                await test
+            assert _open_files() == before
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert _children() == []
+
+        factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=factory, debug=True) as runner:
+            runner.run(guarded())
+            gc.collect()
+        assert complaints == []
+
+    return run_on
+
+
+@pytest.fixture
+def puppet(tmp_path: Path) -> tuple[str, ...]:
+    script = tmp_path / "puppet.py"
+    script.write_text(textwrap.dedent(PUPPET).format(repository=str(Path(__file__).parents[2])))
+    return (sys.executable, str(script))
+
+
+@asynccontextmanager
+async def started(count: int = 1, **choices: Any) -> AsyncIterator[ExtractPool]:
+    pool = ExtractPool(count, **choices)
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+        assert (pool.alive, pool.busy, pool.waiting, pool.pids) == (0, 0, 0, [])
+
+
+def ask(pool: ExtractPool, body: bytes | str, content_type: str = "text/html") -> asyncio.Future[bytes]:
+    raw = body.encode() if isinstance(body, str) else body
+    return asyncio.ensure_future(
+        pool.extract(raw, url="http://h/", content_type=content_type, include=PARTS, max_bytes=1 << 25)
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give the loop its turns until *condition* holds; run() bounds how long."""
+    while not condition():  # noqa: ASYNC110 - the conditions are of files and processes
+        await asyncio.sleep(0.001)
+
+
+def _open_files() -> dict[str, str]:
+    files = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            files[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:
+            pass  # the listing's own
+    # libuv opens one with its first stream, for the time when it may open no more.
+    return {fd: name for fd, name in files.items() if name != os.devnull}
+
+
+def _children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_pages_become_documents(run: Run) -> None:
+    async def test() -> None:
+        async with started(2) as pool:
+            assert (pool.count, pool.alive, len(set(pool.pids))) == (2, 2, 2)
+            answers = await asyncio.gather(*(ask(pool, f"<title>{n}</title><a href=x>") for n in range(20)))
+            assert [json.loads(answer)["title"] for answer in answers] == [str(n) for n in range(20)]
+            assert json.loads(answers[0])["links"] == [{"url": "http://h/x", "text": "", "rel": None}]
+            assert (pool.deaths, pool.failed, pool.busy, pool.waiting) == (0, 0, 0, 0)
+
+    run(test())
+
+
+def test_large_pages_pass_and_leave_the_loop_its_turns(run: Run) -> None:
+    async def test() -> None:
+        async with started() as pool:
+            body = b"x" * (20 << 20)
+            page, turns = ask(pool, body, "text/plain"), 0
+            while not page.done():
+                turns += 1
+                await asyncio.sleep(0)
+            assert turns > 20
+            assert json.loads(await page)["text"] == body.decode()
+
+    run(test())
+
+
+def test_a_refused_page_raises_its_own_error(run: Run) -> None:
+    async def test() -> None:
+        async with started() as pool:
+            with pytest.raises(UnsupportedContent, match="application/pdf"):
+                await ask(pool, b"%PDF-1.7", "application/pdf")
+            with pytest.raises(ExtractFailed, match="fits"):
+                await pool.extract(b"x", url="", content_type="text/plain", include=PARTS, max_bytes=9)
+            document = await pool.extract(
+                b"x", url="http://\ud800/", content_type="text/plain\udc80", include=PARTS, max_bytes=900
+            )
+            assert json.loads(document)["text"] == "x"
+            assert (pool.deaths, pool.failed) == (0, 0)
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("type_", "error"), [("decode", DecodeFailed), ("extract", ExtractFailed), ("news", ExtractFailed)]
+)
+def test_an_error_crosses_with_its_type_and_message(
+    run: Run, puppet: tuple[str, ...], type_: str, error: type[Exception]
+) -> None:
+    async def test() -> None:
+        async with started(command=puppet) as pool:
+            with pytest.raises(error, match="why") as raised:
+                await ask(pool, "fail " + json.dumps({"type": type_, "message": "why"}))
+            assert type(raised.value) is error
+
+    run(test())
+
+
+def test_a_killed_worker_costs_its_page_alone(run: Run, puppet: tuple[str, ...], tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(command=puppet) as pool:
+            mark = tmp_path / "mark"
+            held, waiting = ask(pool, f"hang {mark}"), ask(pool, "next")
+            await until(mark.exists)
+            assert (pool.busy, pool.waiting) == (1, 1)
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(ExtractFailed, match="died"):
+                await held
+            assert await waiting == b"next"
+            assert (pool.deaths, pool.failed, pool.alive) == (1, 1, 1)
+            assert not _exists(pid)
+
+    run(test())
+
+
+def test_a_worker_that_is_killed_while_idle_is_replaced(run: Run) -> None:
+    async def test() -> None:
+        async with started(2) as pool:
+            before = set(pool.pids)
+            victim = min(before)
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda: pool.alive == 2 and victim not in pool.pids)
+            assert len(set(pool.pids) & before) == 1
+            await asyncio.gather(*(ask(pool, "<p>") for _ in range(4)))
+            assert (pool.deaths, pool.failed) == (1, 0)
+
+    run(test())
+
+
+def test_a_hung_worker_is_killed_at_the_deadline(run: Run, puppet: tuple[str, ...], tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(2, deadline_s=0.2, command=puppet) as pool:
+            hung = ask(pool, f"hang {tmp_path / 'mark'}")
+            others = [ask(pool, str(n)) for n in range(5)]
+            assert await asyncio.gather(*others) == [b"0", b"1", b"2", b"3", b"4"]
+            with pytest.raises(ExtractFailed, match=r"longer than 0\.2 s"):
+                await hung
+            await until(lambda: pool.alive == 2)
+            assert (pool.deaths, pool.failed) == (1, 1)
+
+    run(test())
+
+
+def test_a_worker_that_speaks_out_of_turn_is_replaced(run: Run, puppet: tuple[str, ...]) -> None:
+    async def test() -> None:
+        async with started(command=puppet) as pool:
+            with pytest.raises(ExtractFailed, match="out of turn"):
+                await ask(pool, "babble")
+            assert await ask(pool, "next") == b"next"
+
+    run(test())
+
+
+def test_workers_that_die_at_once_come_back_later_and_later(
+    run: Run, puppet: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(delay_s: float) -> None:
+        if delay_s != 0.001:  # those of until()
+            delays.append(delay_s)
+        await sleep(min(delay_s, 0.001))
+
+    async def test() -> None:
+        monkeypatch.setattr(asyncio, "sleep", noted)
+        async with started(command=puppet) as pool:
+            for _ in range(9):
+                with pytest.raises(ExtractFailed):
+                    await ask(pool, "die")
+            assert await ask(pool, "fine") == b"fine"
+            with pytest.raises(ExtractFailed):
+                await ask(pool, "die")
+            assert await ask(pool, "fine") == b"fine"
+            assert delays == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0]
+            assert pool.deaths == 10
+
+    run(test())
+
+
+def test_pages_wait_for_a_worker_no_longer_than_the_deadline(run: Run, puppet: tuple[str, ...]) -> None:
+    async def test() -> None:
+        async with started(deadline_s=0.3, command=puppet) as pool:
+            os.truncate(puppet[1], 0)  # from now on no worker starts
+            first, second = ask(pool, "die"), ask(pool, "second")
+            with pytest.raises(ExtractFailed, match="died"):
+                await first
+            await until(lambda: pool.alive == 0)
+            third = ask(pool, "third")
+            for page in (second, third):
+                with pytest.raises(ExtractFailed, match=r"no extraction worker was alive for 0\.3 s"):
+                    await page
+            assert (pool.failed, pool.waiting, pool.alive) == (3, 0, 0)
+
+    run(test())
+
+
+def test_a_cancelled_page_leaves_the_queue(run: Run, puppet: tuple[str, ...], tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(command=puppet) as pool:
+            mark, fifo = tmp_path / "mark", tmp_path / "fifo"
+            os.mkfifo(fifo)
+            running, waiting, last = ask(pool, f"hold {mark} {fifo}"), ask(pool, "waiting"), ask(pool, "last")
+            await until(mark.exists)
+            (pid,) = pool.pids
+            for page in (running, waiting):
+                page.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await page
+            assert (pool.busy, pool.waiting) == (1, 1)
+            os.close(os.open(fifo, os.O_WRONLY))
+            assert await last == b"last"
+            assert pool.pids == [pid]
+            assert (pool.deaths, pool.failed) == (0, 0)
+
+    run(test())
+
+
+def test_a_cancelled_page_that_hangs_still_ends_at_the_deadline(
+    run: Run, puppet: tuple[str, ...], tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with started(deadline_s=0.2, command=puppet) as pool:
+            mark = tmp_path / "mark"
+            running, waiting = ask(pool, f"hang {mark}"), ask(pool, "waiting")
+            await until(mark.exists)
+            running.cancel()
+            assert await waiting == b"waiting"
+            assert pool.deaths == 1
+
+    run(test())
+
+
+def test_closing_fails_what_runs_and_what_waits(run: Run, puppet: tuple[str, ...], tmp_path: Path) -> None:
+    async def test() -> None:
+        pool = ExtractPool(1, command=puppet)
+        with pytest.raises(ExtractFailed, match="do not run"):
+            await ask(pool, "early")
+        await pool.start()
+        mark = tmp_path / "mark"
+        pages = [ask(pool, f"hang {mark}"), ask(pool, "waiting")]
+        await until(mark.exists)
+        await pool.close()
+        for page in pages:
+            with pytest.raises(ExtractFailed, match="closed"):
+                await page
+        with pytest.raises(ExtractFailed, match="do not run"):
+            await ask(pool, "late")
+        await pool.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "command", [("/nonexistent/program",), (sys.executable, "-c", "raise SystemExit(3)")], ids=["missing", "ends"]
+)
+def test_a_pool_that_cannot_start_says_so_and_leaves_nothing(run: Run, command: tuple[str, ...]) -> None:
+    async def test() -> None:
+        pool = ExtractPool(3, command=command)
+        with pytest.raises(WorkerUnavailable, match=r"No such file|status 3"):
+            await pool.start()
+        assert pool.alive == 0
+
+    run(test())
+
+
+def test_a_start_that_is_cancelled_leaves_nothing(run: Run) -> None:
+    async def test() -> None:
+        pool = ExtractPool(2, command=(sys.executable, "-c", "import signal; signal.pause()"))
+        start = asyncio.ensure_future(pool.start())
+        await until(lambda: len(_children()) == 2)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+
+    run(test())
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_goes_on_when_its_group_is_told_to_stop(run: Run, stop: signal.Signals) -> None:
+    async def test() -> None:
+        async with started() as pool:
+            (pid,) = pool.pids
+            os.kill(pid, stop)
+            await ask(pool, "<p>")
+            assert pool.pids == [pid]
+            assert os.getpriority(os.PRIO_PROCESS, pid) >= 5
+
+    run(test())
+
+
+def test_a_worker_holds_no_file_but_its_own(run: Run) -> None:
+    async def test() -> None:
+        async with started() as pool:
+            (pid,) = pool.pids
+            files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            assert __file__ not in files
+            assert sum(file.startswith("socket:") for file in files) == 1
+
+    with Path(__file__).open() as foreign:
+        os.set_inheritable(foreign.fileno(), True)
+        run(test())
+
+
+ORPHANS = """
+    import asyncio
+    from fastmesh.crawl.workers import ExtractPool
+    async def main():
+        pool = ExtractPool(2)
+        await pool.start()
+        print(*pool.pids, flush=True)
+        await asyncio.Event().wait()
+    asyncio.run(main())
+"""
+
+
+def test_workers_end_when_their_daemon_is_killed() -> None:
+    command = [sys.executable, "-c", textwrap.dedent(ORPHANS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        pids = [int(pid) for pid in daemon.stdout.readline().split()]
+        ends = [os.pidfd_open(pid) for pid in pids]
+        daemon.kill()
+    assert len(pids) == 2
+    asyncio.run(_readable(ends))
+    assert not any(map(_exists, pids))
+
+
+async def _readable(ends: list[int]) -> None:
+    """Wait until each process behind a pidfd has ended."""
+    loop = asyncio.get_running_loop()
+    for end in ends:
+        ended = asyncio.Event()
+        loop.add_reader(end, ended.set)
+        async with asyncio.timeout(GUARD_S):
+            await ended.wait()
+        loop.remove_reader(end)
+        os.close(end)
+
+
+def test_a_worker_ends_itself_when_a_page_takes_too_long() -> None:
+    """So none stays behind whose daemon was killed while a page kept it."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "fastmesh.crawl.worker", str(theirs.fileno())]
+    head = {"url": "http://h/", "content_type": "text/html", "include": ["links"], "max_bytes": 1 << 20, "limit_s": 0.1}
+    sent, body = json.dumps(head).encode(), b"<a href=x>" * 500_000
+    with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:
+        theirs.close()
+        ours.sendall(JOB.pack(len(sent), len(body)) + sent + body)
+        assert worker.wait(GUARD_S) == -signal.SIGALRM
+
+
+def test_the_pool_loads_no_parser() -> None:
+    check = "import sys, fastmesh.crawl.workers; sys.exit('turbohtml' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

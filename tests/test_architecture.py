@@ -1,0 +1,110 @@
+"""The import table: which room may know which (docs/decisions.md, Rooms)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "fastmesh"
+
+VALUES = {"version", "errors", "config", "events", "metrics", "log"}
+
+# A room, and the rooms that it may import from beside itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "_core": set(),
+    "version": set(),
+    "errors": set(),
+    "config": {"version", "errors"},
+    "events": {"errors"},
+    "metrics": {"version"},
+    "log": set(),
+    "wire": VALUES,
+    "streaming": {"_core", "wire"} | VALUES,
+    "crawl": VALUES,
+    "api": {"streaming", "crawl", "wire"} | VALUES,
+    "server": {"api", "streaming", "wire"} | VALUES,
+    "demo": VALUES,
+    "commands": {"server", "api", "streaming", "wire", "demo"} | VALUES,
+    "cli": {"commands", "server", "api"} | VALUES,
+}
+
+# Machines and policies: told facts, they own no socket, clock or task.
+WITHOUT_IO = [
+    "wire/*.py",
+    *(f"streaming/{name}.py" for name in ("lifecycle", "buffer", "backpressure", "journal", "delivery", "tally")),
+    "streaming/rates.py",
+    "server/timers.py",
+]
+IO = {"asyncio", "socket", "selectors", "ssl", "threading", "subprocess", "time", "uvloop"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names that *path* imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            assert node.module is not None
+            names |= (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "fastmesh" else {node.module}
+            )
+    return names
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    here = room(path)
+    if here == "__init__":
+        return
+    known = {name.split(".")[1] for name in imported(path) if name.startswith("fastmesh.")}
+    assert known - {here} <= MAY_IMPORT[here]
+
+
+@pytest.mark.parametrize(
+    "path", sorted({p for pattern in WITHOUT_IO for p in ROOT.glob(pattern)}), ids=lambda p: p.name
+)
+def test_machines_without_io_import_none(path: Path) -> None:
+    assert {name.split(".")[0] for name in imported(path)} & IO == set()
+
+
+def test_the_table_has_no_cycle_and_no_room_too_many() -> None:
+    rooms = {room(path) for path in modules()} - {"__init__"} | {"_core"}
+    assert rooms == set(MAY_IMPORT)
+    done: set[str] = set()
+    while len(done) < len(MAY_IMPORT):
+        ready = {name for name, allowed in MAY_IMPORT.items() if name not in done and allowed - {name} <= done}
+        assert ready, f"a cycle among {set(MAY_IMPORT) - done}"
+        done |= ready
+
+
+def test_extraction_workers_load_no_network_code() -> None:
+    """They start fast and small: their imports, followed through, reach neither aiohttp nor the streaming room."""
+    seen: set[Path] = set()
+    todo = [ROOT / "crawl" / "worker.py"]
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in imported(path):
+            assert name.split(".")[0] not in {"aiohttp", "uvloop", "prometheus_client", "pydantic"}, f"{path}: {name}"
+            parts = name.split(".")
+            if parts[0] == "fastmesh":
+                for depth in range(len(parts), 1, -1):
+                    found = ROOT.joinpath(*parts[1:depth]).with_suffix(".py")
+                    if found.exists():
+                        todo.append(found)
+                        break
+    assert len(seen) > 1
