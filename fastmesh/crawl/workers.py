@@ -231,6 +231,7 @@ class ExtractPool:
                 process = subprocess.Popen(
                     [*self._command, str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
+                    process_group=0,  # a terminal's Ctrl-C is for the daemon, which ends its workers itself
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # ours may be a pipe that somebody reads frames from
                 )

@@ -1,0 +1,144 @@
+"""``fastmesh demo``: a daemon, a sample site, and one stream over it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import aiohttp
+import orjson
+import uvloop
+
+from fastmesh import config, log
+from fastmesh.commands.table import Frame, ResultTable
+from fastmesh.config import Settings
+from fastmesh.demo.check import differences
+from fastmesh.demo.site import SAMPLES, SampleSite, batch, url_of
+from fastmesh.errors import FastmeshError
+from fastmesh.server.daemon import Daemon
+
+AS_EXPECTED, DIFFERENT, INTERRUPTED = 0, 1, 130
+
+# Nothing of the surroundings counts: the demo does the same everywhere.
+FLAGS = {
+    "SERVER__PORT": 0,
+    "SERVER__MAX_CONNECTIONS": 100,
+    "SERVER__DRAIN_TIMEOUT_S": 1,
+    "FETCH__ALLOW_NETWORKS": "127.0.0.0/8",
+    "WORKERS__EXTRACT": 2,
+    "LOG__LEVEL": "warning",
+}
+STREAM_TIMEOUT_S = 60
+
+
+class DemoFailed(FastmeshError):
+    """The stream did not come, or broke."""
+
+
+def run(keep: bool) -> int:
+    """Show one stream over the sample site; with *keep*, leave both running until SIGINT or SIGTERM.
+
+    Returns the exit status: 0 when every URL became what it should, 1 when not,
+    130 when it was interrupted before that was known.
+    """
+    settings = config.load(FLAGS, environ={}).values
+    log.configure(settings.log.level, settings.log.format)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_demo(settings, keep))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return INTERRUPTED
+
+
+async def _demo(settings: Settings, keep: bool) -> int:
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+    assert this is not None
+    loop.add_signal_handler(signal.SIGTERM, this.cancel)  # asyncio's runner does the same at SIGINT
+    site, daemon = SampleSite(), Daemon(settings)
+    try:
+        site_address, address = await site.start(), await daemon.start()
+        _introduce(site_address, address)
+        status = await _show(site_address, address, settings.stream.max_frame_bytes)
+        if keep:
+            await _stay(site_address, address)
+            await daemon.drain(asyncio.Event())
+        return status
+    finally:
+        await daemon.close()
+        await site.close()
+
+
+async def _show(site_address: str, address: str, max_line_bytes: int) -> int:
+    """Stream the batch into a table, and say whether it went as it should."""
+    frames: list[Frame] = []
+    stream = _stream(f"{address}/crawl/stream", batch(site_address), max_line_bytes)
+    async with aclosing(stream):
+        with ResultTable(base=site_address) as table:
+            async for frame in stream:
+                table.take(frame)
+                frames.append(frame)
+    wrong = differences(frames, [url_of(sample, site_address) for sample in SAMPLES])
+    if wrong:
+        print("not as expected:", *wrong, sep="\n  ", file=sys.stderr)
+        return DIFFERENT
+    print("the failures above are on purpose", flush=True)
+    return AS_EXPECTED
+
+
+async def _stream(url: str, body: dict[str, object], max_line_bytes: int) -> AsyncGenerator[Frame, None]:
+    """The frames of POST *url*, each as it comes.  Raises DemoFailed."""
+    timeout = aiohttp.ClientTimeout(total=STREAM_TIMEOUT_S)
+    try:
+        # aiohttp's buffer must hold a whole line; a page of 1,000 links is a long one.
+        async with (
+            aiohttp.ClientSession(timeout=timeout, read_bufsize=max_line_bytes) as session,
+            session.post(url, json=body) as response,
+        ):
+            if response.status != 200:
+                raise DemoFailed(f"the daemon answered with status {response.status}: {await response.text()}")
+            async for line in response.content:
+                yield orjson.loads(line)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise DemoFailed(f"the stream broke: {error or type(error).__name__}") from None
+
+
+async def _stay(site_address: str, address: str) -> None:
+    """Until a signal comes."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    print(
+        "",
+        "Both stay until Ctrl-C:",
+        f"  sample site  {site_address}/",
+        f"  daemon       {address}",
+        "Try:",
+        f"  {_curl(site_address, address)}",
+        f"  curl -N -H 'Content-Type: application/json' -d '{{\"urls\": [\"{site_address}/articles/onsen\"]}}'"
+        f" {address}/crawl/stream",
+        f"  curl {address}/healthz",
+        f"  curl {address}/metrics",
+        sep="\n",
+        flush=True,
+    )
+    await stop.wait()
+
+
+def _introduce(site_address: str, address: str) -> None:
+    print(
+        f"A sample site at {site_address}/ and a daemon at {address}, both for this machine only.",
+        f"One stream over {len(SAMPLES)} URLs, the same as this (--keep leaves both running to try it):",
+        f"  {_curl(site_address, address)}",
+        "",
+        sep="\n",
+        flush=True,
+    )
+
+
+def _curl(site_address: str, address: str) -> str:
+    return (
+        f"curl -s {site_address}/batch.json | curl -sN -H 'Content-Type: application/json' -d @- {address}/crawl/stream"
+    )
