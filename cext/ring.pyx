@@ -54,7 +54,7 @@ cdef class RingBuffer:
         """The sequence number that the next frame gets."""
         return self.first + self.used
 
-    cpdef long long append(self, bytes text, double entered) except -1:
+    def append(self, bytes text not None, double entered):
         """Copy *text* into the ring; return its sequence number.
 
         Copied, because what orjson.dumps returns keeps a block of 4 KB however

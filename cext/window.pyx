@@ -34,7 +34,7 @@ cdef class SendWindow:
         self.slow += slow
         self.slow_total += slow
 
-    def took(self, RingBuffer ring, long long seq, long long end, double now, double slow_s):
+    def took(self, RingBuffer ring not None, long long seq, long long end, double now, double slow_s):
         """Enter the frames *seq* to *end*, *end* excluded, which the transport took at *now*; return the longest wait in seconds."""
         cdef double waited, longest = 0
         cdef Py_ssize_t place = ring.place(seq)
@@ -47,7 +47,7 @@ cdef class SendWindow:
             seq += 1
         return longest
 
-    def overdue(self, RingBuffer ring, long long seq, double now, double slow_s):
+    def overdue(self, RingBuffer ring not None, long long seq, double now, double slow_s):
         """Enter as slow what waits at *now* for longer than *slow_s*, from *seq* on; return the first that does not."""
         cdef Py_ssize_t place = ring.place(seq)
         while place < ring.used and now - ring.slots[(ring.head + place) & (ring.capacity - 1)].entered > slow_s:

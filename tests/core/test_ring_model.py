@@ -1,0 +1,129 @@
+"""RingBuffer against a plain list."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from fastmesh._core import RingBuffer
+
+TEXT = st.binary(max_size=300)
+
+
+class RingModel(RuleBasedStateMachine):
+    """Any order of appends, reads and evictions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ring = RingBuffer()
+        self.frames: list[tuple[bytes, float]] = []  # all ever
+        self.first = 1
+
+    @property
+    def next(self) -> int:
+        return len(self.frames) + 1
+
+    @rule(texts=st.lists(TEXT, min_size=1, max_size=40), at=st.floats(0, 1e9))
+    def append(self, texts: list[bytes], at: float) -> None:
+        for text in texts:
+            assert self.ring.append(text, at) == self.next
+            self.frames.append((text, at))
+
+    @rule(data=st.data(), max_bytes=st.integers(-1, 2000))
+    def read(self, data: st.DataObject, max_bytes: int) -> None:
+        seq = data.draw(st.integers(self.first, self.next))
+        expected: list[bytes] = []
+        for text, _ in self.frames[seq - 1 :]:
+            if sum(map(len, expected)) and sum(map(len, expected)) + len(text) > max_bytes:
+                break
+            expected.append(text)
+        assert self.ring.read(seq, max_bytes) == (expected, sum(map(len, expected)))
+
+    @rule(data=st.data())
+    def evict(self, data: st.DataObject) -> None:
+        seq = data.draw(st.integers(self.first, self.next))
+        before = self.ring.allocated
+        assert self.ring.evict(seq) == before - self.ring.allocated
+        self.first = seq
+
+    @rule(seq=st.integers(-5, 10_000))
+    def ask_for_what_is_not_there(self, seq: int) -> None:
+        if not self.first <= seq <= self.next:
+            with pytest.raises(IndexError):
+                self.ring.read(seq, 1)
+            with pytest.raises(IndexError):
+                self.ring.evict(seq)
+        if not self.first <= seq < self.next:
+            with pytest.raises(IndexError):
+                self.ring.entered(seq)
+
+    @precondition(lambda self: self.first < self.next)
+    @rule(data=st.data())
+    def entered(self, data: st.DataObject) -> None:
+        seq = data.draw(st.integers(self.first, self.next - 1))
+        assert self.ring.entered(seq) == self.frames[seq - 1][1]
+
+    @invariant()
+    def counts(self) -> None:
+        assert (self.ring.first, self.ring.next, len(self.ring)) == (self.first, self.next, self.next - self.first)
+        assert self.ring.appended_bytes == sum(len(text) for text, _ in self.frames)
+        held = sum(sys.getsizeof(text) for text, _ in self.frames[self.first - 1 :])
+        assert self.ring.allocated >= held
+
+
+TestRingModel = RingModel.TestCase
+
+
+@given(st.lists(TEXT, min_size=1))
+def test_holds_each_frame_once_and_lets_it_go(texts: list[bytes]) -> None:
+    ring = RingBuffer()
+    for text in texts:
+        ring.append(text, 0)
+    frames, _ = ring.read(1, 1 << 30)
+    again, _ = ring.read(1, 1 << 30)
+    assert all(one is other for one, other in zip(frames, again, strict=True))
+    del again
+    before = list(map(sys.getrefcount, frames))
+    ring.evict(ring.next)
+    after = list(map(sys.getrefcount, frames))
+    # The empty and one-byte objects are shared by the whole interpreter.
+    own = [at for at, frame in enumerate(frames) if len(frame) > 1]
+    assert [before[at] - after[at] for at in own] == [1] * len(own)
+
+
+def test_an_empty_ring_holds_nothing_and_a_large_one_gives_its_slots_back() -> None:
+    ring = RingBuffer()
+    assert ring.allocated == 0
+    for _ in range(10_000):
+        ring.append(b"x" * 100, 0)
+    assert ring.evict(ring.next) > 10_000 * 100
+    assert ring.allocated == 0
+    ring.append(b"y", 0)
+    assert ring.read(10_001, 10) == ([b"y"], 1)
+
+
+def test_copies_what_it_is_given() -> None:
+    ring = RingBuffer()
+    text = b"a text that is longer than one byte"
+    ring.append(text, 0)
+    assert ring.read(1, 100)[0][0] is not text
+
+
+@pytest.mark.parametrize("wrong", ["text", bytearray(b"x"), None, 1])
+def test_takes_bytes_alone(wrong: object) -> None:
+    with pytest.raises(TypeError):
+        RingBuffer().append(wrong, 0.0)  # type: ignore[arg-type]
+
+
+def test_is_freed_with_its_frames() -> None:
+    ring = RingBuffer()
+    ring.append(b"a frame of its own", 0)
+    (frame,), _ = ring.read(1, 100)
+    del ring
+    gc.collect()
+    assert sys.getrefcount(frame) == 2

@@ -1,0 +1,200 @@
+"""The policies: told facts, they answer; no clock but the one that is turned by hand."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from fastmesh._core import RingBuffer
+from fastmesh.config import BufferSettings
+from fastmesh.streaming.backpressure import BackpressureHandler
+from fastmesh.streaming.buffer import BufferManager, DynamicBuffer
+from fastmesh.streaming.journal import Journal
+from fastmesh.streaming.lifecycle import NEXT, IllegalStep, Lifecycle, State, Step
+from fastmesh.streaming.rates import RecentShare
+from fastmesh.streaming.tally import Tally
+
+
+class JournalModel(RuleBasedStateMachine):
+    """Two journals on one BufferManager, against plain lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffers = BufferManager(BufferSettings(total_bytes=1))
+        self.now = 0.0
+        self.journals = [Journal(self.buffers, lambda: self.now) for _ in range(2)]
+        self.kept: list[list[bytes]] = [[], []]
+        self.first = [1, 1]
+
+    @rule(which=st.integers(0, 1), text=st.text(max_size=50))
+    def append(self, which: int, text: str) -> None:
+        kept = self.kept[which]
+        seq = self.first[which] + len(kept)
+        assert self.journals[which].append({"type": "result", "seq": 0, "text": text}) == seq
+        kept.append(orjson.dumps({"type": "result", "seq": seq, "text": text}))
+
+    @rule(which=st.integers(0, 1), wrong=st.sampled_from(["\ud800", {1: 2}, object(), 1 << 70]))
+    def append_what_has_no_json(self, which: int, wrong: object) -> None:
+        last = self.journals[which].last_seq
+        with pytest.raises(TypeError):
+            self.journals[which].append({"type": "result", "seq": 0, "text": wrong})
+        assert self.journals[which].last_seq == last
+
+    @rule(which=st.integers(0, 1), data=st.data())
+    def evict(self, which: int, data: st.DataObject) -> None:
+        count = data.draw(st.integers(0, len(self.kept[which])))
+        self.first[which] += count
+        del self.kept[which][:count]
+        self.journals[which].evict(self.first[which])
+
+    @invariant()
+    def agree(self) -> None:
+        for journal, kept, first in zip(self.journals, self.kept, self.first, strict=True):
+            assert journal.last_seq == first + len(kept) - 1
+            assert journal.read(first, 1 << 30)[0] == kept
+        assert self.buffers.held_bytes == sum(journal.ring.allocated for journal in self.journals)
+
+    def teardown(self) -> None:
+        for journal in self.journals:
+            journal.close()
+        assert self.buffers.held_bytes == 0
+
+
+TestJournalModel = JournalModel.TestCase
+
+
+class TestLifecycle:
+    @pytest.mark.parametrize("state", State)
+    @pytest.mark.parametrize("step", Step)
+    def test_goes_where_the_table_says_and_nowhere_else(self, state: State, step: Step) -> None:
+        told: list[tuple[State, State]] = []
+        life = Lifecycle(lambda old, new: told.append((old, new)))
+        life.state = state
+        wanted = NEXT.get((state, step))
+        if wanted is None:
+            with pytest.raises(IllegalStep):
+                life.step(step)
+            assert life.state is state
+            assert told == []
+        else:
+            life.step(step)
+            assert life.state is wanted
+            assert told == [(state, wanted)]
+
+    def test_every_state_is_reached_and_only_closed_is_the_end(self) -> None:
+        reached = {State.INITIALIZING}
+        while more := {new for (old, _), new in NEXT.items() if old in reached} - reached:
+            reached |= more
+        assert reached == set(State)
+        assert {state for state in State if not any(old is state for old, _ in NEXT)} == {State.CLOSED}
+
+
+class TestWindow:
+    @given(st.integers(1, 50), st.integers(1, 5000), st.integers(0, 60), st.integers(0, 6000), st.integers(0, 60))
+    def test_room_is_below_both_bounds(
+        self, frames: int, octets: int, unread: int, unread_bytes: int, running: int
+    ) -> None:
+        room = DynamicBuffer(frames, octets).has_room(unread, unread_bytes, running)
+        assert room == (unread + running < frames and unread_bytes < octets)
+
+    def test_is_lent_by_protocol(self) -> None:
+        window = BufferManager(BufferSettings(initial_frames_ndjson=7, initial_bytes=9)).lend("ndjson")
+        assert (window.capacity_frames, window.capacity_bytes) == (7, 9)
+
+
+class TestTotal:
+    def test_whoever_waits_is_told_once_when_there_is_room(self) -> None:
+        told: list[str] = []
+        buffers = BufferManager(BufferSettings(total_bytes=100))
+        buffers.hold(150)
+        assert not buffers.has_room
+        first, second = (lambda: told.append("first")), (lambda: told.append("second"))
+        buffers.wait(first)
+        buffers.wait(first)
+        buffers.wait(second)
+        buffers.forget(second)
+        buffers.release(10)
+        assert told == []
+        buffers.release(41)
+        assert told == ["first"]
+        buffers.hold(50)
+        buffers.release(50)
+        assert told == ["first"]
+
+
+class TestBackpressure:
+    SLOW_S = 0.1
+
+    def setup_method(self) -> None:
+        self.handler = BackpressureHandler(slow_ms=100)
+        self.ring = RingBuffer()
+
+    def append(self, count: int, at: float) -> None:
+        for _ in range(count):
+            self.ring.append(b"x", at)
+
+    def test_more_than_half_slow_of_at_least_25(self) -> None:
+        self.append(24, 0.0)
+        self.handler.took(self.ring, 1, 25, 0.2)
+        assert not self.handler.under_backpressure(0.2)
+        self.append(1, 0.0)
+        self.handler.took(self.ring, 25, 26, 0.2)
+        assert self.handler.under_backpressure(0.2)
+        self.append(25, 0.2)
+        self.handler.took(self.ring, 26, 51, 0.2)  # now half of 50 are slow, not more
+        assert not self.handler.under_backpressure(0.2)
+
+    def test_what_waits_counts_when_its_time_is_over_and_not_twice(self) -> None:
+        self.append(30, 0.0)
+        self.handler.waits(self.ring, 1, 0.1)
+        assert self.handler.window.slow == 0
+        self.handler.waits(self.ring, 1, 0.11)
+        assert self.handler.under_backpressure(0.11)
+        self.handler.waits(self.ring, 1, 0.2)
+        assert self.handler.took(self.ring, 1, 31, 0.3) == 0.3
+        assert self.handler.window.slow_total == 30
+
+    def test_does_not_latch(self) -> None:
+        """Whatever was slow a second ago says nothing about now."""
+        self.append(50, 0.0)
+        self.handler.waits(self.ring, 1, 0.5)
+        assert self.handler.under_backpressure(0.5)
+        assert self.handler.under_backpressure(1.5)
+        assert not self.handler.under_backpressure(1.51)
+
+
+class TestTally:
+    @given(st.integers(1, 60), st.data())
+    def test_counts_and_names_what_is_left(self, total: int, data: st.DataObject) -> None:
+        order = data.draw(st.permutations(range(total)))
+        done = order[: data.draw(st.integers(0, total))]
+        tally = Tally(total)
+        for index in done:
+            tally.count(index, index % 3 != 0)
+        assert (tally.completed, tally.successful, tally.failed) == (
+            len(done),
+            sum(index % 3 != 0 for index in done),
+            sum(index % 3 == 0 for index in done),
+        )
+        ranges = tally.unfinished()
+        named = [index for low, high in ranges for index in range(low, high + 1)]
+        assert named == sorted(set(range(total)) - set(done))
+        assert all(high + 1 < low for (_, high), (low, _) in pairwise(ranges))
+
+
+class TestRecentShare:
+    def test_forgets_after_a_minute(self) -> None:
+        rate = RecentShare()
+        assert rate.share(0.0) == 0.0
+        rate.count(0.0, bad=True)
+        rate.count(30.0, bad=False)
+        assert rate.share(30.0) == 0.5
+        assert rate.share(59.9) == 0.5
+        assert rate.share(60.0) == 0.0
+        rate.count(1e6, bad=True)
+        assert rate.share(1e6) == 1.0
