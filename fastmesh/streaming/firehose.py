@@ -77,7 +77,7 @@ class FirehoseProcessor:
         pipeline.wake()
         if made == due:
             assert self._rate is not None
-            self._timer = self._loop.call_at(pipeline.opened_at + made / self._rate, self._tick)
+            self._timer = self._loop.call_later(pipeline.opened_at + made / self._rate - pipeline.now(), self._tick)
 
     def stop(self, status: str) -> None:
         """End early; the summary says *status*."""

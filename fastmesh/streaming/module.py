@@ -8,6 +8,7 @@ are open, looks after them while they live, and ends them at shutdown.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,9 +53,10 @@ class StreamingFigures:
 class StreamingModule:
     """Opens, keeps and ends streams."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._clock = clock  # not the loop's, which stands still within a turn and counts milliseconds
         self._buffers = BufferManager(settings.buffer)
         self._pipelines: dict[str, StreamingPipeline] = {}
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
@@ -132,7 +134,7 @@ class StreamingModule:
         self._admit(client)
         stream_id = f"{self._node}-{token_hex(16)}"
         opening = Opening(stream_id, stream_type, request_id, client or "", total_urls)
-        pipeline = StreamingPipeline(opening, self._buffers, self._metrics, self._loop.time, self._closed)
+        pipeline = StreamingPipeline(opening, self._buffers, self._metrics, self._clock, self._closed)
         buffer = self._buffers.lend(encoder.protocol)
         backpressure = BackpressureHandler(self._settings.buffer.slow_ms)
         subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink)
@@ -160,7 +162,7 @@ class StreamingModule:
             )
 
     def _closed(self, pipeline: StreamingPipeline) -> None:
-        opening, now = pipeline.opening, self._loop.time()
+        opening, now = pipeline.opening, self._clock()
         del self._pipelines[pipeline.id]
         self._deadlines.pop(pipeline.id).cancel()
         if opening.client:
@@ -183,7 +185,7 @@ class StreamingModule:
 
     def metrics(self) -> StreamingFigures:
         """Streaming's figures as of now."""
-        now = self._loop.time()
+        now = self._clock()
         error_rate = self._failures.share(now)
         readers = self._readers()
         return StreamingFigures(
@@ -211,7 +213,7 @@ class StreamingModule:
         ticks = 0
         while True:
             await asyncio.sleep(TICK_S)
-            now = self._loop.time()
+            now = self._clock()
             ticks += 1
             for reader in self._readers():
                 if reader.unread_frames:
@@ -228,9 +230,9 @@ class StreamingModule:
         worst = [0.0] * 20  # of the last second
         place = 0
         while True:
-            due = self._loop.time() + LAG_PROBE_S
+            due = self._clock() + LAG_PROBE_S
             await asyncio.sleep(LAG_PROBE_S)
-            lag = max(0.0, self._loop.time() - due)
+            lag = max(0.0, self._clock() - due)
             self._metrics.loop_lag.observe(lag)
             worst[place] = lag
             place = (place + 1) % len(worst)

@@ -1,0 +1,87 @@
+"""Stand-ins for what a stream talks to: a sink that records, an execute that finishes when it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastmesh.errors import FetchTimeout
+from fastmesh.events import PageResult
+from fastmesh.streaming.delivery import Subscriber
+
+
+@dataclass
+class RecordingSink:
+    """Takes what it is served, when the test says so."""
+
+    paused: bool = False
+    written: list[bytes] = field(default_factory=list)
+    woken: int = 0
+    ended: bool = False
+    subscriber: Subscriber | None = None
+
+    def write(self, data: bytes) -> None:
+        """Keep *data*."""
+        self.written.append(data)
+
+    def ready(self) -> None:
+        """Count that there is something."""
+        self.woken += 1
+
+    def end(self) -> None:
+        """The stream is over."""
+        self.ended = True
+        assert self.subscriber is not None
+        self.subscriber.pipeline.detach()
+
+    def read(self, max_bytes: int = 1 << 30) -> None:
+        """Be served once."""
+        assert self.subscriber is not None
+        if not self.ended:
+            self.subscriber.serve(max_bytes)
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """All frames so far."""
+        return [json.loads(line) for line in b"".join(self.written).splitlines()]
+
+
+class Pages:
+    """An execute() whose pages end one by one, as the test says."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, asyncio.Future[PageResult]] = {}
+        self.started: list[str] = []
+        self.most = 0
+
+    async def execute(self, url: str) -> PageResult:
+        """What the processor awaits."""
+        self.started.append(url)
+        self.running[url] = asyncio.get_running_loop().create_future()
+        self.most = max(self.most, len(self.running))
+        try:
+            return await self.running[url]
+        finally:
+            del self.running[url]
+
+    def finish(self, url: str, *, text: str = "", fails: bool = False) -> None:
+        """End *url* with a document of *text*, or with an error."""
+        page = PageResult(url=url, document=json.dumps({"text": text}).encode())
+        if fails:
+            page.document, page.error = None, FetchTimeout("too slow")
+        self.running[url].set_result(page)
+
+    def crash(self, url: str, error: Exception) -> None:
+        """End *url* with what no execute should raise."""
+        self.running[url].set_exception(error)
+
+
+async def settle(until: Callable[[], bool] = lambda: False, turns: int = 20) -> None:
+    """Let the loop run until nothing more can happen without the test's doing."""
+    for _ in range(turns):
+        if until():
+            return
+        await asyncio.sleep(0)
