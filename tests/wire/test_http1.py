@@ -1,0 +1,324 @@
+"""HttpParser: the same requests wherever the bytes are cut, exact limits, one reading only."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastmesh.wire.http1 import MAX_BATCH, MAX_CHUNK_LINE, MAX_HEADERS, HttpParser, Phase, Request, response_head
+
+HOST = b"Host: localhost\r\n"
+POST = b"POST /p HTTP/1.1\r\n" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+GOOD: dict[str, bytes] = {
+    "get": b"GET /a?b=c HTTP/1.1\r\n" + HOST + b"\r\n",
+    "head": b"HEAD / HTTP/1.1\r\n" + HOST + b"X: 1\r\nX: 2\r\nY:  spaced\t \r\nEmpty:\r\n\r\n",
+    "latin-1": b"GET / HTTP/1.1\r\n" + HOST + b"X: \xe9\xff\r\n\r\n",
+    "absolute": b"GET http://localhost/a?b HTTP/1.1\r\n" + HOST + b"\r\n",
+    "absolute without a path": b"OPTIONS http://localhost:80 HTTP/1.1\r\nHost: localhost:80\r\n\r\n",
+    "sized": POST + b"Content-Length: 0005 \r\n\r\nhello",
+    "empty body": POST + b"Content-Length: 0\r\n\r\n",
+    "chunked": CHUNKED + b"5\r\nhello\r\n0006;a=b;c=\"d\" \r\n world\r\n0\r\n\r\n",
+    "trailers": CHUNKED + b"1\r\nx\r\n000\r\nHost: evil\r\nX-Other: y\r\n\r\n",
+    "coding in capitals": POST + b"TRANSFER-ENCODING: Chunked\r\n\r\n0\r\n\r\n",
+    "leading line ends": b"\r\n\r\n" + b"GET / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "continue": POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
+    "1.0": b"GET / HTTP/1.0\r\n\r\n",
+    "1.0 kept": b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+    "closed": b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n",
+    "closed, and what follows": b"GET / HTTP/1.1\r\n" + HOST + b"Connection: x, close\r\n\r\nGET /b HTTP/1.1\r\n\r\n",
+    "upgrade": b"GET / HTTP/1.1\r\n" + HOST + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\nGET /admin HTTP/1.1\r\n",
+    "underscore": POST + b"Content_Length: 9\r\nTransfer_Encoding: chunked\r\nContent-Length: 1\r\n\r\nx",
+    "pipelined": (
+        (b"GET /1 HTTP/1.1\r\n" + HOST + b"\r\n") * 3 + POST + b"Content-Length: 1\r\n\r\nx" + CHUNKED + b"0\r\n\r\n"
+    ),
+}  # fmt: skip
+
+# What two readers could read differently, and what never ends.
+BAD: dict[str, tuple[bytes, int]] = {
+    "1 length and coding": (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "1 coding and length": (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
+    **{
+        f"2, 3 coding {coding!r}": (POST + b"Transfer-Encoding: " + coding + b"\r\n\r\n0\r\n\r\n", 400)
+        for coding in (b"identity", b"xchunked", b'"chunked"', b"chunked;x", b"gzip, chunked", b"x, chunked",
+                       b",chunked", b"chunked,", b"chunked\x0b", b"", b"chunked\r\nTransfer-Encoding: chunked")
+    },
+    "4 coding on 1.0": (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    **{
+        f"5 length {length!r}": (POST + b"Content-Length: " + length + b"\r\n\r\nhello", 400)
+        for length in (b"+5", b"-5", b"0x5", b"5_0", b"5, 5", b"5;", b"5.0", b"", b"5\r\nContent-Length: 5",
+                       b"5\r\nContent-Length: 6", b"5 5", b"\xb2", "٥".encode(), b"1" * 20)
+    },
+    "6 length 2^64-1": (POST + b"Content-Length: 9223372036854775807\r\n\r\n", 413),
+    "6 chunk ffffffffffffffff": (CHUNKED + b"ffffffffffffffff\r\n", 413),
+    **{
+        f"7 chunk size {size!r}": (CHUNKED + size + b"\r\nx\r\n0\r\n\r\n", 400)
+        for size in (b"0x1", b"+1", b"-1", b"1_0", b"g", b"", b" 1", b"1 1", b"1\x00", b"1" * 17)
+    },
+    "7 bare LF behind a size": (CHUNKED + b"1\nx\r\n0\r\n\r\n", 400),
+    "7 no line end behind data": (CHUNKED + b"1\r\nxy\r\n0\r\n\r\n", 400),
+    "7 LF behind data": (CHUNKED + b"1\r\nx\n0\r\n\r\n", 400),
+    "8 endless extension": (CHUNKED + b"1;" + b"a" * 10_000, 400),
+    "9 bare LF in trailers": (CHUNKED + b"0\r\nX: y\n\r\n", 400),
+    "10 folded line": (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n", 400),
+    "10 space before the colon": (b"GET / HTTP/1.1\r\n" + HOST + b"X : a\r\n\r\n", 400),
+    "10 leading space": (b"GET / HTTP/1.1\r\n " + HOST + b"\r\n", 400),
+    "10 empty name": (b"GET / HTTP/1.1\r\n" + HOST + b": a\r\n\r\n", 400),
+    "10 no colon": (b"GET / HTTP/1.1\r\n" + HOST + b"X\r\n\r\n", 400),
+    "10 high byte in a name": (b"GET / HTTP/1.1\r\n" + HOST + b"X\xe9: a\r\n\r\n", 400),
+    "11 bare CR": (b"GET / HTTP/1.1\r\n" + HOST + b"X: \rTransfer-Encoding: chunked\r\n\r\n", 400),
+    "12 bare LF": (b"GET / HTTP/1.1\nHost: localhost\n\n", 400),
+    "12 without a version": (b"GET /x\nHost: a\r\nContent-Length: 5\r\n\r\n", 400),
+    **{
+        f"13 {line!r}": (line + b"\r\n" + HOST + b"\r\n", 400)
+        for line in (b"GET / HTTP/2.0", b"GET / HTTP/0.9", b"GET / RTSP/1.0", b"GET / HTTP/1.2", b"GET  / HTTP/1.1",
+                     b"GET /  HTTP/1.1", b"GET /\tHTTP/1.1", b"get / HTTP/1.1", b"GET / http/1.1", b"GET /",
+                     b"GET / HTTP/1.1 ", b"GET / HTTP/11", b"GET HTTP/1.1", b"A" * 21 + b" / HTTP/1.1")
+    },
+    **{
+        f"14 {byte!r} in a value": (b"GET / HTTP/1.1\r\n" + HOST + b"X: a" + byte + b"b\r\n\r\n", 400)
+        for byte in (b"\x00", b"\x01", b"\x1b", b"\x7f")
+    },
+    "15 no Host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "15 two Hosts": (b"GET / HTTP/1.1\r\n" + HOST + HOST + b"\r\n", 400),
+    **{
+        f"15 Host {host!r}": (b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", 400)
+        for host in (b"", b"a b", b"a/b", b"u@a", b"a:b", b"a, b", b"\xe9", b"a?b", b"[::1", b"a:999999")
+    },
+    **{
+        f"16, 17 target {target!r}": (b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n", 400)
+        for target in (b"http://evil/x", b"http://u@localhost/", b"http://localhost:99999/", b"https://localhost/",
+                       b"*", b"//evil/x", b"/\\evil", b"/a#b", b'/a"b', b"/<a>", b"a", b"localhost:80", b"/\x80", b"?a")
+    },
+    "21 too many fields": (b"GET / HTTP/1.1\r\n" + HOST + b"X:\r\n" * MAX_HEADERS + b"\r\n", 431),
+    "25 upgrade with a body": (POST + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi", 400),
+    "25 upgrade with chunks": (CHUNKED[:-2] + b"Connection: upgrade\r\nUpgrade: x\r\n\r\n0\r\n\r\n", 400),
+    **{
+        f"doubled {name!r}": (POST + name + b": a\r\n" + name + b": a\r\nContent-Length: 0\r\n\r\n", 400)
+        for name in (b"Content-Type", b"Origin", b"Expect", b"X-Request-ID")
+    },
+    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+}  # fmt: skip
+
+
+def read(parser: HttpParser, *pieces: bytes) -> list[Request]:
+    """All requests of *pieces*, what waits for its turn included."""
+    requests = []
+    for piece in pieces:
+        found = parser.feed(piece)
+        requests += found
+        while len(found) == MAX_BATCH:
+            found = parser.feed(b"")
+            requests += found
+    return requests
+
+
+def seen(requests: list[Request]) -> list[tuple[Any, ...]]:
+    """What a request is to whoever answers it."""
+    return [
+        (
+            r.method,
+            r.path,
+            r.query,
+            r.headers,
+            r.body,
+            r.minor,
+            r.keep_alive,
+            r.fault and (r.fault.type, r.fault.message),
+        )
+        for r in requests
+    ]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_request_has_no_fault(name: str) -> None:
+    assert all(request.fault is None for request in read(HttpParser(), GOOD[name]))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_attack_is_refused_and_nothing_follows(name: str) -> None:
+    data, status = BAD[name]
+    parser = HttpParser()
+    requests = read(parser, data)
+    assert [request.fault and request.fault.status for request in requests] == [status]
+    assert not requests[0].keep_alive
+    assert parser.phase is Phase.OVER
+    assert read(parser, GOOD["get"]) == []
+    assert not parser.pending
+
+
+@pytest.mark.parametrize("data", [*GOOD.values(), *(data for data, _ in BAD.values())], ids=[*GOOD, *BAD])
+def test_is_read_the_same_wherever_it_is_cut(data: bytes) -> None:
+    good = GOOD["get"]
+    data = good + data  # what came before a fault is answered
+    whole = seen(read(HttpParser(), data))
+    assert len(whole) >= 2
+    for cut in range(1, len(data), 1 if len(data) < 1000 else 97):
+        assert seen(read(HttpParser(), data[:cut], data[cut:])) == whole, cut
+    if len(data) < 3000:
+        assert seen(read(HttpParser(), *(data[at : at + 1] for at in range(len(data))))) == whole
+
+
+@given(
+    st.lists(st.sampled_from([*GOOD.values(), *(data for data, _ in BAD.values())]), max_size=6),
+    st.randoms(use_true_random=True),
+)
+def test_any_mix_is_read_the_same_however_it_is_cut(parts: list[bytes], chance: Any) -> None:
+    data = b"".join(parts)
+    cuts = sorted(chance.randrange(len(data) + 1) for _ in range(20))
+    pieces = [data[low:high] for low, high in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    assert seen(read(HttpParser(), *pieces)) == seen(read(HttpParser(), data))
+
+
+MANGLED = st.builds(
+    lambda data, at, junk: data[:at] + junk + data[at:],
+    st.sampled_from([*GOOD.values()]),
+    st.integers(0, 120),
+    st.binary(max_size=9),
+)
+
+
+@given(st.one_of(st.binary(max_size=400), MANGLED))
+def test_whatever_comes_nothing_is_raised(data: bytes) -> None:
+    for request in read(HttpParser(), data):
+        assert request.fault is not None or request.method
+
+
+class TestWhatIsRead:
+    def test_fields(self) -> None:
+        (request,) = read(HttpParser(), GOOD["head"])
+        assert request.headers == {"host": "localhost", "x": "1, 2", "y": "spaced", "empty": ""}
+        assert (request.method, request.path, request.query) == ("HEAD", "/", "")
+
+    def test_target(self) -> None:
+        assert [(r.path, r.query) for r in read(HttpParser(), GOOD["get"] + GOOD["absolute"])] == [
+            ("/a", "b=c"),
+            ("/a", "b"),
+        ]
+
+    def test_bodies(self) -> None:
+        bodies = [
+            r.body for name in ("sized", "chunked", "trailers", "empty body") for r in read(HttpParser(), GOOD[name])
+        ]
+        assert bodies == [b"hello", b"hello world", b"x", b""]
+
+    def test_trailers_change_nothing(self) -> None:
+        (request,) = read(HttpParser(), GOOD["trailers"])
+        assert "x-other" not in request.headers
+        assert request.headers["host"] == "localhost"
+
+    def test_keep_alive(self) -> None:
+        kept = {
+            name: read(HttpParser(), GOOD[name])[-1].keep_alive
+            for name in ("get", "1.0", "1.0 kept", "closed", "upgrade")
+        }
+        assert kept == {"get": True, "1.0": False, "1.0 kept": True, "closed": False, "upgrade": False}
+
+    def test_nothing_follows_a_close(self) -> None:
+        parser = HttpParser()
+        assert len(read(parser, GOOD["closed, and what follows"])) == 1
+        assert read(parser, GOOD["get"]) == []
+
+    def test_expectation(self) -> None:
+        parser = HttpParser()
+        head, body = GOOD["continue"][:-2], GOOD["continue"][-2:]
+        assert read(parser, head) == []
+        assert parser.awaiting_body is not None
+        assert parser.awaiting_body.expects_continue
+        (request,) = read(parser, body)
+        assert request.body == b"ok"
+        assert parser.awaiting_body is None
+
+    def test_a_batch_is_bounded_and_nothing_is_lost(self) -> None:
+        parser = HttpParser()
+        first = parser.feed(GOOD["get"] * 100)
+        assert len(first) == MAX_BATCH
+        assert parser.pending
+        rest = []
+        while more := parser.feed(b""):
+            assert len(more) <= MAX_BATCH
+            rest += more
+        assert len(first) + len(rest) == 100
+        assert not parser.pending
+
+
+class TestLimits:
+    def test_a_head_may_have_exactly_so_many_bytes(self) -> None:
+        bare = b"GET / HTTP/1.1\r\n" + HOST + b"X: \r\n\r\n"
+        for lead in (b"", b"\r\n" * 20):
+            fits = lead + bare.replace(b"X: ", b"X: " + b"a" * (300 - len(bare) - len(lead)))
+            assert len(fits) == 300
+            assert read(HttpParser(300), fits)[0].fault is None
+            (request,) = read(HttpParser(300), fits.replace(b"X: ", b"X: a"))
+            assert request.fault is not None
+            assert request.fault.status == 431
+
+    @pytest.mark.parametrize("junk", [b"\r\n", b"a", b"GET /", b"A"])
+    def test_a_head_that_never_ends_is_told_at_the_limit(self, junk: bytes) -> None:
+        parser = HttpParser(1000)
+        start = b"" if junk == b"\r\n" else b"GET /"
+        requests = read(parser, start)
+        fed = len(start)
+        while not requests:
+            requests = read(parser, junk)
+            fed += len(junk)
+            assert fed <= 1100
+        assert requests[0].fault is not None
+        assert requests[0].fault.status in (400, 431)
+
+    def test_fields_may_be_exactly_so_many(self) -> None:
+        head = b"GET / HTTP/1.1\r\n" + HOST + b"X:\r\n" * (MAX_HEADERS - 1) + b"\r\n"
+        assert read(HttpParser(), head)[0].fault is None
+
+    @pytest.mark.parametrize(("limit", "status"), [(5, None), (4, 413)])
+    def test_a_sized_body(self, limit: int, status: int | None) -> None:
+        (request,) = read(HttpParser(max_body_bytes=limit), GOOD["sized"])
+        assert (request.fault and request.fault.status) == status
+
+    def test_a_chunked_body_counts_with_its_framing(self) -> None:
+        body = b"5\r\nhello\r\n0\r\n\r\n"
+        assert read(HttpParser(max_body_bytes=len(body)), CHUNKED + body)[0].fault is None
+        (request,) = read(HttpParser(max_body_bytes=len(body) - 1), CHUNKED + body)
+        assert request.fault is not None
+        assert request.fault.status == 413
+
+    def test_a_chunk_line(self) -> None:
+        line = b"1;" + b"a" * (MAX_CHUNK_LINE - 2)
+        assert read(HttpParser(), CHUNKED + line + b"\r\nx\r\n0\r\n\r\n")[0].fault is None
+        assert read(HttpParser(), CHUNKED + line + b"a\r\nx\r\n0\r\n\r\n")[0].fault is not None
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            b"",
+            POST,
+            CHUNKED,
+            CHUNKED + b"1;",
+            CHUNKED + b"0\r\n",
+            POST + b"Content-Length: 1000\r\n\r\n",
+            CHUNKED + b"3e8\r\n",
+        ],
+    )
+    @pytest.mark.parametrize("junk", [b"a", b"\r\n", b"X: y\r\n", b"0", b";", b"\x00"])
+    def test_what_it_holds_is_bounded_whatever_comes(self, start: bytes, junk: bytes) -> None:
+        parser = HttpParser(4096, 4096)
+        read(parser, start)
+        for _ in range(100):
+            read(parser, junk * 1000)
+            held = sys.getsizeof(parser._buffer) + sys.getsizeof(parser._body)
+            # One feed beyond the limits, and what a growing bytearray allocates ahead.
+            assert held <= 3 * (4096 + 4096 + len(junk) * 1000)
+
+
+def test_a_response_head_has_no_control_characters() -> None:
+    assert response_head(200, [("X", "é\t")]) == "HTTP/1.1 200 OK\r\nX: é\t\r\n\r\n".encode("latin-1")
+    for text in ("a\r\nb", "a\nb", "a\0b", "\x7f", "\x1b[0m"):
+        with pytest.raises(ValueError, match="control character"):
+            response_head(200, [("X", text)])
+        with pytest.raises(ValueError, match="control character"):
+            response_head(200, [(text, "x")])
