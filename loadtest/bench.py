@@ -1,0 +1,113 @@
+"""The benchmarks that the project keeps.
+
+    python -m loadtest.bench all
+    python -m loadtest.bench throughput --runs 5 --seconds 4
+
+Server on one core, client on the other; the servers' runs are interleaved, so
+that what the machine does meanwhile falls on all of them; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import median
+
+from rich.progress import track
+
+from loadtest import client, crawl, report
+from loadtest.servers import commands, resident_bytes, running
+
+SERVER_CORE, CLIENT_CORE = 0, 1
+IDLE_CONNECTIONS = 5000
+GREEDY_STREAMS = 100
+
+
+def throughput(asked: argparse.Namespace) -> report.Table:
+    """Frames a second at 10 and 100 connections, and their ratio to the bare loop's of the same round."""
+    rows = []
+    for connections in (10, 100):
+        rates: dict[str, list[float]] = defaultdict(list)
+        shares: dict[str, list[float]] = defaultdict(list)
+        for _ in track(range(asked.runs), f"throughput, {connections} connections", console=report.STDERR):
+            for name, command in commands(connections).items():
+                with running(command, {SERVER_CORE}, FIREHOSE__ENABLED="true") as server:
+                    run = client.measure(
+                        "speed", server, client.firehose(), connections, CLIENT_CORE, "-s", asked.seconds, "-w", 1
+                    )
+                rates[name].append(run["frames"] / run["seconds"])
+                shares[name].append(run["cpu_s"] / run["seconds"])
+        bare = rates["bare loop"]
+        for name, found in rates.items():
+            ratios = [rate / base for rate, base in zip(found, bare, strict=True)]
+            rows.append([connections, name, f"{median(found):,.0f}", f"{median(ratios):.3f}",
+                         f"{min(ratios):.3f}–{max(ratios):.3f}", f"{median(shares[name]):.0%}"])  # fmt: skip
+    columns = ["connections", "server", "frames/s", "to the bare loop", "least–most", "client's CPU"]
+    return report.Table("Firehose NDJSON, 700-byte frames", columns, rows)
+
+
+def first_byte(asked: argparse.Namespace) -> report.Table:
+    """When the slowest of 100 greedy streams, opened at once, has its first body byte."""
+    slowest: dict[str, list[float]] = defaultdict(list)
+    for _ in track(range(asked.runs), "first byte", console=report.STDERR):
+        for name, command in commands(GREEDY_STREAMS).items():
+            if name == "bare loop":  # it serves nobody before all are there
+                continue
+            with running(command, {SERVER_CORE}, FIREHOSE__ENABLED="true") as server:
+                run = client.measure("first", server, client.firehose(), GREEDY_STREAMS, CLIENT_CORE, "-s", 30)
+            slowest[name].append(max(run["first_body_ms"]))
+    rows = [[name, f"{median(found):.1f}", f"{max(found):.1f}"] for name, found in slowest.items()]
+    return report.Table(
+        f"First byte of the slowest of {GREEDY_STREAMS} greedy streams, ms", ["server", "median", "worst run"], rows
+    )
+
+
+def idle(asked: argparse.Namespace) -> report.Table:
+    """Resident memory of a kept-alive connection that was answered once."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for _ in track(range(asked.runs), "idle", console=report.STDERR):
+        for name, command in commands(IDLE_CONNECTIONS).items():
+            if name == "bare loop":
+                continue
+            with running(command, {SERVER_CORE}) as server:
+                client.measure("verify", server, "/livez", 50, CLIENT_CORE, "-s", 10)  # whatever is loaded once
+                before = resident_bytes(server.pid)
+                holder = client.command("idle", server, "/livez", IDLE_CONNECTIONS, CLIENT_CORE, "-s", 60)
+                with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+                    assert process.stdout is not None
+                    answered = process.stdout.readline()
+                    if f'"answered": {IDLE_CONNECTIONS}' not in answered:
+                        raise RuntimeError(f"{name}: {answered}")
+                    found[name].append((resident_bytes(server.pid) - before) / IDLE_CONNECTIONS)
+    rows = [[name, f"{median(sizes):,.0f}", f"{max(sizes):,.0f}"] for name, sizes in found.items()]
+    return report.Table(
+        f"Idle keep-alive connection, bytes resident, over {IDLE_CONNECTIONS:,}", ["server", "median", "most"], rows
+    )
+
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], report.Table]] = {
+    "throughput": throughput,
+    "first-byte": first_byte,
+    "idle": idle,
+    "crawl": crawl.crawl,
+}
+
+
+def main() -> int:
+    """Run what was asked for; print it and write it into results/."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("name", choices=(*BENCHMARKS, "all"))
+    parser.add_argument("--runs", type=int, default=5, help="rounds; figures are their medians")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one throughput run")
+    parser.add_argument("--docs", default="/usr/share/doc/python3.11/html", help="pages for the crawl")
+    asked = parser.parse_args()
+    names = list(BENCHMARKS) if asked.name == "all" else [asked.name]
+    report.publish(asked.name, [BENCHMARKS[name](asked) for name in names])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

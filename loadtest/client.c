@@ -1,0 +1,374 @@
+/* The load tests' client: one thread, epoll, N connections with one GET each.
+ *
+ *     client -m MODE -h ADDRESS -p PORT -g PATH -c CONNECTIONS [-s SECONDS] [-w WARMUP_SECONDS]
+ *
+ *     speed   counts what arrives in SECONDS after WARMUP_SECONDS
+ *     first   until every connection has its first body byte, or SECONDS have passed
+ *     verify  until every stream has ended, or SECONDS have passed; checks every frame's seq
+ *     idle    reads one response on each connection, then holds them all until stdin closes
+ *
+ * It prints one line of JSON; idle prints one when all are answered and one at
+ * the end.  In C because a client in Python reads slower than the servers send,
+ * and would then be what is measured.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "response.h"
+
+/* What is read at once: small enough for the second-level cache, large enough that the call's own cost vanishes. */
+enum { READ_BYTES = 256 * 1024 };
+
+/* So many handshakes at once while idle connections are opened: far below any listener's backlog, since an
+ * overflowing one costs a second for each repeated SYN. */
+enum { OPENING_AT_ONCE = 64 };
+
+enum mode { SPEED, FIRST, VERIFY, IDLE };
+static const char *const MODES[] = {"speed", "first", "verify", "idle"};
+
+struct connection {
+    int fd;
+    int asked, settled;
+    double asked_at, first_byte_at, first_body_at; /* 0 until then */
+    struct sequence sequence;
+    struct response response;
+};
+
+struct totals {
+    uint64_t bytes, frames;
+    double at, cpu_s;
+};
+
+static struct {
+    enum mode mode;
+    struct sockaddr_in server;
+    const char *path;
+    int connections;
+    double seconds, warmup;
+} want = {.server.sin_family = AF_INET, .path = "/", .connections = 1, .seconds = 5};
+
+static struct connection *all;
+static char request[1024];
+static size_t request_bytes;
+static int epoll;
+static int opened, settled; /* connections that were opened; that have what the mode waits for, or never will */
+static int failed;          /* refused, reset, ended early, not 200 or not HTTP */
+static int closed_idle;     /* closed by the server after they had what the mode waits for */
+static char buffer[READ_BYTES];
+
+static void die(const char *what)
+{
+    fprintf(stderr, "client: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static struct totals totals(void)
+{
+    struct totals t = {.at = now()};
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    t.cpu_s = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+              (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    for (int i = 0; i < want.connections; i++) {
+        t.bytes += all[i].response.body_bytes;
+        t.frames += all[i].response.frames;
+    }
+    return t;
+}
+
+/* ── one connection ── */
+
+static void watch(int operation, struct connection *c, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = c};
+    if (epoll_ctl(epoll, operation, c->fd, &event) < 0)
+        die("epoll_ctl");
+}
+
+static void open_next(void)
+{
+    struct connection *c = &all[opened++];
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->fd < 0)
+        die("socket");
+    int one = 1;
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(c->fd, (struct sockaddr *)&want.server, sizeof want.server) < 0 && errno != EINPROGRESS)
+        die("connect");
+    watch(EPOLL_CTL_ADD, c, EPOLLOUT);
+}
+
+static void settle(struct connection *c)
+{
+    settled += !c->settled;
+    c->settled = 1;
+}
+
+static void drop(struct connection *c)
+{
+    close(c->fd);
+}
+
+static void fail(struct connection *c)
+{
+    drop(c);
+    failed++;
+    settle(c);
+}
+
+static void ask(struct connection *c)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    /* The clock first: were it read after send, a server on the other core could be faster than the clock. */
+    c->asked_at = now();
+    if (error || send(c->fd, request, request_bytes, MSG_NOSIGNAL) != (ssize_t)request_bytes) {
+        fail(c);
+        return;
+    }
+    c->asked = 1;
+    watch(EPOLL_CTL_MOD, c, EPOLLIN);
+}
+
+/* The server closed or reset it. */
+static void ended(struct connection *c)
+{
+    if (c->response.phase == UNTIL_CLOSE) {
+        c->response.phase = DONE;
+        settle(c);
+        drop(c);
+    } else if (c->response.phase == DONE) {
+        closed_idle++;
+        drop(c);
+    } else {
+        fail(c);
+    }
+}
+
+static void read_some(struct connection *c)
+{
+    ssize_t n = recv(c->fd, buffer, sizeof buffer, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        ended(c);
+        return;
+    }
+    response_feed(&c->response, buffer, (size_t)n);
+    if (c->first_body_at == 0) {
+        double at = now();
+        if (c->first_byte_at == 0)
+            c->first_byte_at = at;
+        if (c->response.body_bytes)
+            c->first_body_at = at;
+    }
+    if (c->response.phase == BROKEN || (c->response.status && c->response.status != 200)) {
+        fail(c);
+        return;
+    }
+    if (want.mode == FIRST ? c->first_body_at > 0 : c->response.phase == DONE)
+        settle(c);
+}
+
+/* ── the loop ── */
+
+/* Handle what is ready, waiting no longer than until *deadline*; return whether stdin closed. */
+static int turn(double deadline)
+{
+    struct epoll_event events[256];
+    double wait = deadline - now();
+    int n = epoll_wait(epoll, events, 256, wait > 0 ? (int)(wait * 1000) + 1 : 0);
+    if (n < 0 && errno != EINTR)
+        die("epoll_wait");
+    for (int i = 0; i < n; i++) {
+        struct connection *c = events[i].data.ptr;
+        if (!c) {
+            if (read(STDIN_FILENO, buffer, sizeof buffer) == 0)
+                return 1;
+        } else if (!c->asked) {
+            ask(c);
+        } else {
+            read_some(c);
+        }
+    }
+    return 0;
+}
+
+static void run_until(double deadline)
+{
+    while (settled < want.connections && now() < deadline)
+        turn(deadline);
+}
+
+/* ── what is printed ── */
+
+static double since_ms(double at, double from)
+{
+    return at > 0 ? (at - from) * 1000 : -1;
+}
+
+static void print_list(const char *name, double (*value)(const struct connection *))
+{
+    printf(", \"%s\": [", name);
+    for (int i = 0; i < want.connections; i++) {
+        double v = value(&all[i]);
+        printf(v < 0 ? "%snull" : "%s%.3f", i ? ", " : "", v);
+    }
+    putchar(']');
+}
+
+static double first_byte_ms(const struct connection *c)
+{
+    return since_ms(c->first_byte_at, c->asked_at);
+}
+
+static double first_body_ms(const struct connection *c)
+{
+    return since_ms(c->first_body_at, c->asked_at);
+}
+
+static double frames(const struct connection *c)
+{
+    return (double)c->response.frames;
+}
+
+static void print_window(struct totals from, struct totals to)
+{
+    printf("{\"seconds\": %.6f, \"frames\": %llu, \"body_bytes\": %llu, \"cpu_s\": %.6f, \"all_frames\": %llu,"
+           " \"failed\": %d",
+           to.at - from.at, (unsigned long long)(to.frames - from.frames),
+           (unsigned long long)(to.bytes - from.bytes), to.cpu_s - from.cpu_s, (unsigned long long)to.frames, failed);
+    print_list("first_byte_ms", first_byte_ms);
+    print_list("first_body_ms", first_body_ms);
+    print_list("connection_frames", frames);
+}
+
+static void print_verdict(void)
+{
+    uint64_t wrong = 0, unnumbered = 0;
+    int complete = 0;
+    for (int i = 0; i < want.connections; i++) {
+        const struct connection *c = &all[i];
+        wrong += c->sequence.wrong + (c->sequence.used > 0); /* a line without its end is wrong as well */
+        unnumbered += c->sequence.unnumbered;
+        complete += c->response.phase == DONE;
+    }
+    printf(", \"wrong\": %llu, \"unnumbered\": %llu, \"complete\": %d", (unsigned long long)wrong,
+           (unsigned long long)unnumbered, complete);
+}
+
+/* ── the modes ── */
+
+static void measure(void)
+{
+    while (opened < want.connections)
+        open_next();
+    struct totals from = {.at = now()}, start = from;
+    if (want.mode == SPEED) {
+        run_until(start.at + want.warmup);
+        from = totals();
+    }
+    run_until(from.at + want.seconds);
+    print_window(from, totals());
+    if (want.mode == VERIFY)
+        print_verdict();
+    puts("}");
+}
+
+static void hold(void)
+{
+    double deadline = now() + want.seconds;
+    while (settled < want.connections && now() < deadline) {
+        while (opened < want.connections && opened - settled < OPENING_AT_ONCE)
+            open_next();
+        turn(deadline);
+    }
+    printf("{\"answered\": %d, \"failed\": %d}\n", settled - failed, failed);
+    fflush(stdout);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &event) < 0)
+        die("stdin must be a pipe");
+    while (!turn(now() + 3600))
+        ;
+    printf("{\"closed\": %d}\n", closed_idle);
+}
+
+static void read_arguments(int argc, char **argv)
+{
+    int option, known = -1, is_address = 0;
+    while ((option = getopt(argc, argv, "m:h:p:g:c:s:w:")) != -1) {
+        switch (option) {
+        case 'm':
+            for (int i = SPEED; i <= IDLE; i++)
+                known = strcmp(optarg, MODES[i]) ? known : i;
+            break;
+        case 'h':
+            is_address = inet_pton(AF_INET, optarg, &want.server.sin_addr) == 1;
+            break;
+        case 'p':
+            want.server.sin_port = htons((uint16_t)atoi(optarg));
+            break;
+        case 'g':
+            want.path = optarg;
+            break;
+        case 'c':
+            want.connections = atoi(optarg);
+            break;
+        case 's':
+            want.seconds = atof(optarg);
+            break;
+        case 'w':
+            want.warmup = atof(optarg);
+            break;
+        default:
+            exit(2);
+        }
+    }
+    if (known < 0 || !is_address || !want.server.sin_port || want.connections < 1) {
+        fputs("client: want -m speed|first|verify|idle, -h an IPv4 address, -p a port, -c 1 or more\n", stderr);
+        exit(2);
+    }
+    want.mode = (enum mode)known;
+}
+
+int main(int argc, char **argv)
+{
+    read_arguments(argc, argv);
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    request_bytes = (size_t)snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n\r\n", want.path,
+                                     ntohs(want.server.sin_port));
+    if (request_bytes >= sizeof request)
+        die("the path is too long");
+    all = calloc((size_t)want.connections, sizeof *all);
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!all || epoll < 0)
+        die("setup");
+    for (int i = 0; want.mode == VERIFY && i < want.connections; i++)
+        all[i].response.sequence = &all[i].sequence;
+    if (want.mode == IDLE)
+        hold();
+    else
+        measure();
+    return 0;
+}
