@@ -252,6 +252,8 @@ def shown(value: Any) -> str:
     """A setting's value as a person would write it."""
     if value is None:
         return "-"
+    if value == ():
+        return "(empty)"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
