@@ -91,7 +91,8 @@ def test_a_header_that_is_not_built_is_refused_by_name(daemon: Daemon, name: str
     [
         ("frames=0", "frames"), ("frames=1000000001", "frames"), ("frames=x", "frames"), ("frames=1.5", "frames"),
         ("bytes=699", "bytes"), ("bytes=9999999", "bytes"), ("rate=0", "rate"), ("rate=-1", "rate"),
-        ("rate=nan", "rate"), ("rate=inf", "rate"), ("frames=1&frames=2", "frames"), ("colour=red", "colour"), ("frames=", "frames"),
+        ("rate=nan", "rate"), ("rate=inf", "rate"), ("frames=1&frames=2", "frames"), ("colour=red", "colour"),
+        ("frames=", "frames"),
     ],
 )  # fmt: skip
 def test_a_wrong_query_is_400_with_the_name(daemon: Daemon, query: str, field: str) -> None:
