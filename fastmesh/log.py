@@ -17,7 +17,8 @@ _UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0
 def configure(level: str, format_: Literal["json", "console"] | None) -> None:
     """Set up logging for this process; *format_* None means console on a terminal, else JSON."""
     console = sys.stderr.isatty() if format_ is None else format_ == "console"
-    last: list[Any] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())] if console else [structlog.processors.JSONRenderer()]
+    people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    last: list[Any] = [people if console else structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
