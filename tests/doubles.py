@@ -1,10 +1,12 @@
-"""Stand-ins for what a stream talks to: a sink that records, an execute that finishes when it is told."""
+"""Stand-ins for what a stream talks to: a sink that records, pages that end when told, a clock that is turned."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import math
+import selectors
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,3 +87,43 @@ async def settle(until: Callable[[], bool] = lambda: False, turns: int = 20) -> 
         if until():
             return
         await asyncio.sleep(0)
+
+
+class TurnedLoop(asyncio.SelectorEventLoop):
+    """A loop with a clock of its own.
+
+    It stands still while anything is ready and jumps to the next timer when nothing is,
+    so ``asyncio.sleep(3600)`` takes no time.  A test that would wait for ever fails at once.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__(_Jump(self))
+
+    def time(self) -> float:
+        """Seconds, as turned."""
+        return self.now
+
+
+class _Jump(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+    """Turns the loop's clock where a selector would wait."""
+
+    def __init__(self, loop: TurnedLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready now."""
+        ready = super().select(0)
+        if not ready and timeout is None:
+            raise RuntimeError("nothing is left to happen, and the test still waits")
+        if not ready and timeout is not None and timeout > 0:
+            # Beside a large clock the smallest step is none.
+            self._loop.now = max(self._loop.now + timeout, math.nextafter(self._loop.now, math.inf))
+        return ready
+
+
+def turned(test: Coroutine[Any, Any, None]) -> None:
+    """Run *test* on a TurnedLoop."""
+    with asyncio.Runner(loop_factory=TurnedLoop) as runner:
+        runner.run(test)

@@ -108,13 +108,14 @@ class Subscriber:
         pipeline.room()
         return written
 
-    def tell(self, event: Event) -> None:
-        """Write one frame that is no part of the journal, told to this subscriber alone."""
+    def tell(self, event: Event) -> int:
+        """Write one frame that is no part of the journal, told to this subscriber alone; return the bytes written."""
         frame = orjson.dumps(event)
         data = self.encoder.frame([frame], len(frame))
         self.sent_bytes += len(data)
         self.last_sent_at = self.pipeline.now()
         self.sink.write(data)
+        return len(data)
 
     @property
     def wants_service(self) -> bool:

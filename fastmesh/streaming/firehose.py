@@ -65,7 +65,8 @@ class FirehoseProcessor:
         last = min(due, self._made + window.capacity_frames - subscriber.unread_frames)
         journal = pipeline.journal
         ring, append = journal.ring, journal.append
-        full = ring.appended_bytes + min(BURST_BYTES, window.capacity_bytes - subscriber.unread_bytes)
+        burst = 1 if pipeline.over_total else min(BURST_BYTES, window.capacity_bytes - subscriber.unread_bytes)
+        full = ring.appended_bytes + burst
         stream_id, total, made = pipeline.id, self._frames, self._made
         while made < last and ring.appended_bytes < full:
             append(result_event(stream_id, made, page, made + 1, total, made + 1))
@@ -90,7 +91,8 @@ class FirehoseProcessor:
         """How many frames should be there by now."""
         if self._rate is None:
             return self._frames
-        return min(self._frames, int((self._pipeline.now() - self._pipeline.opened_at) * self._rate) + 1)
+        due = (self._pipeline.now() - self._pipeline.opened_at) * self._rate + 1
+        return self._frames if due >= self._frames else int(due)
 
     def _tick(self) -> None:
         self._timer = None

@@ -138,13 +138,14 @@ class StreamingModule:
         buffer = self._buffers.lend(encoder.protocol)
         backpressure = BackpressureHandler(self._settings.buffer.slow_ms)
         subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink)
+        processor = make_processor(pipeline)  # what cannot be made was never opened
         self._pipelines[stream_id] = pipeline
         self._empty.clear()
         if client is not None:
             self._clients[client] += 1
         self._deadlines[stream_id] = self._loop.call_later(deadline_s, pipeline.stop, "deadline")
         pipeline.attach(subscriber)
-        pipeline.start(make_processor(pipeline))
+        pipeline.start(processor)
         log.info("stream.opened", stream_id=stream_id, request_id=request_id, type=stream_type, urls=total_urls)
         return subscriber
 

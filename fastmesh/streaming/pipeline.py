@@ -135,6 +135,11 @@ class StreamingPipeline:
         self._buffers.wait(self.room)
         return False
 
+    @property
+    def over_total(self) -> bool:
+        """Whether all streams together hold as much as they may: one frame at a time, then."""
+        return not self._buffers.has_room
+
     def room(self) -> None:
         """Something was read, here or elsewhere: the processor may look again."""
         if self._processor is not None and self.lifecycle.open:
@@ -191,8 +196,9 @@ class StreamingPipeline:
     def heartbeat(self) -> None:
         """Tell the reader that the stream is alive."""
         if self.subscriber is not None:
-            self.subscriber.tell(heartbeat_event(self.id))
-            self._metrics.protocols[self.subscriber.encoder.protocol].sent["heartbeat"] += 1
+            counts = self._metrics.protocols[self.subscriber.encoder.protocol]
+            counts.bytes += self.subscriber.tell(heartbeat_event(self.id))
+            counts.sent["heartbeat"] += 1
 
     # ── its end ──────────────────────────────────────────────────────────────────────────
 

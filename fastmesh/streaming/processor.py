@@ -82,14 +82,25 @@ class StreamProcessor:
             await self.flush()
 
     async def _one(self, index: int, url: str) -> None:
-        page = await self._execute(url)
-        tally = self._tally
-        tally.count(index, page.error is None)
-        self._running -= 1
+        page = await self._fetched(url)
+        tally, succeeded = self._tally, page.error is None
+        # Counted once its frame is there: one that cannot be encoded fails the stream, and is no result.
         self._pipeline.append(
-            result_event(self._pipeline.id, index, page, tally.completed, tally.total, tally.successful)
+            result_event(self._pipeline.id, index, page, tally.completed + 1, tally.total, tally.successful + succeeded)
         )
+        tally.count(index, succeeded)
+        self._running -= 1
         self._room.set()
+
+    async def _fetched(self, url: str) -> PageResult:
+        try:
+            return await self._execute(url)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # A TaskGroup takes no notice of a task that ends so, and the stream would wait for its result for ever.
+            raise RuntimeError("a page was cancelled by nobody") from None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (fault := task.exception()) is not None:

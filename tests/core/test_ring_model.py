@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fastmesh._core import RingBuffer
 
 TEXT = st.binary(max_size=300)
+FEWEST_SLOTS, KEPT_SLOTS, SLOT_BYTES = 8, 256, 16
+
+
+def block(frame: bytes) -> int:
+    """What the allocator gives for *frame*: 16 bytes are its step."""
+    return -(-sys.getsizeof(frame) // 16) * 16
 
 
 class RingModel(RuleBasedStateMachine):
@@ -23,6 +30,7 @@ class RingModel(RuleBasedStateMachine):
         self.ring = RingBuffer()
         self.frames: list[tuple[bytes, float]] = []  # all ever
         self.first = 1
+        self.slots = 0
 
     @property
     def next(self) -> int:
@@ -32,6 +40,8 @@ class RingModel(RuleBasedStateMachine):
     def append(self, texts: list[bytes], at: float) -> None:
         for text in texts:
             assert self.ring.append(text, at) == self.next
+            if self.next - self.first == self.slots:
+                self.slots = self.slots * 2 or FEWEST_SLOTS
             self.frames.append((text, at))
 
     @rule(data=st.data(), max_bytes=st.integers(-1, 2000))
@@ -50,6 +60,8 @@ class RingModel(RuleBasedStateMachine):
         before = self.ring.allocated
         assert self.ring.evict(seq) == before - self.ring.allocated
         self.first = seq
+        if self.first == self.next and self.slots > KEPT_SLOTS:
+            self.slots = 0
 
     @rule(seq=st.integers(-5, 10_000))
     def ask_for_what_is_not_there(self, seq: int) -> None:
@@ -72,11 +84,60 @@ class RingModel(RuleBasedStateMachine):
     def counts(self) -> None:
         assert (self.ring.first, self.ring.next, len(self.ring)) == (self.first, self.next, self.next - self.first)
         assert self.ring.appended_bytes == sum(len(text) for text, _ in self.frames)
-        held = sum(sys.getsizeof(text) for text, _ in self.frames[self.first - 1 :])
-        assert self.ring.allocated >= held
+        held = sum(block(text) for text, _ in self.frames[self.first - 1 :])
+        assert self.ring.allocated == held + self.slots * SLOT_BYTES
 
 
 TestRingModel = RingModel.TestCase
+
+
+@pytest.mark.parametrize("evicted", range(FEWEST_SLOTS + 1))
+def test_grows_in_order_wherever_it_had_wrapped(evicted: int) -> None:
+    ring = RingBuffer()
+    for seq in range(1, 9):
+        ring.append(b"%d" % seq, seq)
+    ring.evict(1 + evicted)
+    for seq in range(9, 30):  # fills what was freed, then grows twice
+        ring.append(b"%d" % seq, seq)
+    expected = range(1 + evicted, 30)
+    assert ring.read(1 + evicted, 1 << 30)[0] == [b"%d" % seq for seq in expected]
+    assert [ring.entered(seq) for seq in expected] == list(expected)
+
+
+def test_allocated_is_what_the_interpreter_says() -> None:
+    """But for the rounding of each block, which tracemalloc does not see."""
+    sizes = [2, 33, 321, 511, 512, 513, 4096, 80_000] * 300
+    texts = {size: b"x" * size for size in set(sizes)}
+    ring = RingBuffer()
+    tracemalloc.start()
+    try:
+        for size in sizes:
+            ring.append(texts[size], 0.0)
+        traced, _ = tracemalloc.get_traced_memory()
+        assert traced - 4096 <= ring.allocated <= traced + 16 * len(sizes)
+        ring.evict(ring.next)
+        traced, _ = tracemalloc.get_traced_memory()
+        assert traced < 4096
+        assert ring.allocated == 0
+    finally:
+        tracemalloc.stop()
+
+
+def test_small_slots_are_kept_when_it_runs_empty() -> None:
+    ring = RingBuffer()
+    for _ in range(KEPT_SLOTS):
+        ring.append(b"x", 0)
+    ring.evict(ring.next)
+    assert ring.allocated == KEPT_SLOTS * SLOT_BYTES
+
+
+@pytest.mark.parametrize("seq", [-1 << 63, -1, 0, 2, (1 << 63) - 1])
+def test_what_was_refused_changed_nothing(seq: int) -> None:
+    ring = RingBuffer()
+    for refused in (lambda: ring.read(seq, 1), lambda: ring.evict(seq), lambda: ring.entered(seq)):
+        with pytest.raises(IndexError, match=str(seq)):
+            refused()
+    assert (ring.first, ring.next, ring.allocated, ring.appended_bytes) == (1, 1, 0, 0)
 
 
 @given(st.lists(TEXT, min_size=1))

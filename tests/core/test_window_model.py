@@ -88,3 +88,40 @@ def test_a_ring_is_a_ring() -> None:
         window.took(RingBuffer(), 1, 2, 0.0, 0.1)
     with pytest.raises(IndexError):
         window.overdue(RingBuffer(), 2, 0.0, 0.1)
+
+
+def test_what_was_refused_entered_nothing() -> None:
+    ring, window = RingBuffer(), SendWindow()
+    for _ in range(5):
+        ring.append(b"x", 0.0)
+    ring.evict(3)
+    for seq, end in ((1, 4), (3, 7), (7, 8)):
+        with pytest.raises(IndexError):
+            window.took(ring, seq, end, 9.0, SLOW_S)
+    for seq in (2, 7):
+        with pytest.raises(IndexError):
+            window.overdue(ring, seq, 9.0, SLOW_S)
+    assert (len(window), window.slow, window.slow_total) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("waited", "slow"), [(SLOW_S, 0), (0.1001, 1)])
+def test_slow_is_longer_than_the_limit_and_not_as_long(waited: float, slow: int) -> None:
+    ring, window = RingBuffer(), SendWindow()
+    ring.append(b"x", 0.0)
+    assert window.overdue(ring, 1, waited, SLOW_S) == 1 + slow
+    assert window.slow_total == slow
+    again = SendWindow()
+    assert again.took(ring, 1, 2, waited, SLOW_S) == waited
+    assert again.slow_total == slow
+
+
+def test_what_wrapped_round_in_the_ring_is_judged_by_its_own_entry() -> None:
+    ring, window = RingBuffer(), SendWindow()
+    for seq in range(1, 9):
+        ring.append(b"x", float(seq))
+    ring.evict(6)
+    for seq in range(9, 14):  # eight slots: 9 to 13 lie before 6
+        ring.append(b"x", float(seq))
+    assert window.overdue(ring, 6, 11.0, 0.5) == 11
+    assert window.took(ring, 11, 14, 14.0, 2.5) == 3.0
+    assert (len(window), window.slow) == (8, 5 + 1)

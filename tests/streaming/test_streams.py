@@ -2,85 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-from collections.abc import Callable, Coroutine
+import gc
+import weakref
 from random import Random
 from typing import Any
 
 import pytest
-from doubles import Pages, RecordingSink, settle
+from doubles import Pages, RecordingSink, settle, turned
+from house import House, check, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh import config
 from fastmesh.errors import ConfigError, Overloaded, RateLimited, ShuttingDown
-from fastmesh.metrics import Metrics
-from fastmesh.streaming.firehose import FirehoseProcessor
 from fastmesh.streaming.lifecycle import State
-from fastmesh.streaming.module import StreamingModule
-from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.processor import StreamProcessor
-from fastmesh.wire.encoders import NdjsonEncoder
-
-
-class House:
-    """A StreamingModule and what a test opens in it."""
-
-    def __init__(self, **settings: object) -> None:
-        self.metrics = Metrics()
-        self.now = 0.0
-        loaded = config.load({name: str(value) for name, value in settings.items()}, environ={}).values
-        self.module = StreamingModule(loaded, self.metrics, lambda: self.now)
-
-    def open(self, make: Callable[[StreamingPipeline], Any], total: int, **more: Any) -> RecordingSink:
-        sink = RecordingSink()
-        arguments: dict[str, Any] = {
-            "request_id": "r",
-            "client": None,
-            "total_urls": total,
-            "deadline_s": 3600.0,
-        } | more
-        sink.subscriber = self.module.open(
-            "crawl", make_processor=make, encoder=NdjsonEncoder(), sink=sink, **arguments
-        )
-        return sink
-
-    def crawl(self, pages: Pages, urls: list[str], concurrency: int = 4, **more: Any) -> RecordingSink:
-        return self.open(
-            lambda pipeline: StreamProcessor(pipeline, urls, pages.execute, concurrency), len(urls), **more
-        )
-
-    def firehose(self, frames: int, size: int = 700, rate: float | None = None, **more: Any) -> RecordingSink:
-        return self.open(lambda pipeline: FirehoseProcessor(pipeline, frames, size, rate), frames, **more)
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test that is a coroutine."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any) -> None:
-        asyncio.run(test(*arguments))
-
-    return run
-
-
-def check(sink: RecordingSink, total: int) -> dict[str, Any]:
-    """Every rule that every ended stream keeps; returns its summary."""
-    frames = sink.frames
-    assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
-    assert frames[0]["type"] == "metadata"
-    summary = frames[-1]
-    assert summary["type"] == "summary"
-    results = [frame for frame in frames if frame["type"] == "result"]
-    indexes = [frame["index"] for frame in results]
-    assert len(set(indexes)) == len(indexes)
-    left = [index for low, high in summary["unfinished"] for index in range(low, high + 1)]
-    assert sorted(indexes + left) == list(range(total))
-    good = sum(frame["result"]["error"] is None for frame in results)
-    assert (summary["successful"], summary["failed"], summary["cancelled"]) == (good, len(results) - good, len(left))
-    assert sink.ended
-    return summary
 
 
 @in_loop
@@ -151,7 +86,7 @@ def test_a_stream_never_runs_further_ahead_than_its_window(
                 sink.read(chance.randrange(1, 5000))
         assert check(sink, total)["status"] == "completed"
 
-    asyncio.run(run())
+    turned(run())
 
 
 @pytest.mark.parametrize("status", ["cancelled", "deadline", "shutdown"])
@@ -172,7 +107,7 @@ def test_an_early_end_names_what_is_left(status: str) -> None:
         assert summary["status"] == status
         assert summary["unfinished"] == [[0, 0], [2, 4]]
 
-    asyncio.run(run())
+    turned(run())
 
 
 @in_loop
@@ -274,7 +209,57 @@ class TestTotal:
             assert check(hog, 2)["status"] == check(other, 5)["status"] == "completed"
             assert house.module.metrics().memory_bytes == 0
 
-        asyncio.run(run())
+        turned(run())
+
+    def test_over_it_a_stream_runs_one_url_however_many_it_might(self) -> None:
+        async def run() -> None:
+            house = House(BUFFER__TOTAL_BYTES=70_000, STREAM__MAX_FRAME_BYTES=4096)
+            large, pages = Pages(), Pages()
+            hog = house.crawl(large, ["a"])
+            await settle()
+            other = house.crawl(pages, [str(index) for index in range(9)], concurrency=3)
+            large.finish("a", text="x" * 80_000)
+            await settle()
+            for url in list(pages.running):  # started before
+                pages.finish(url)
+            await settle()
+            assert len(pages.started) == 3
+            for started in (4, 5):
+                other.read()
+                await settle()
+                other.read()
+                await settle()
+                assert (len(pages.started), len(pages.running)) == (started, 1)
+                pages.finish(pages.started[-1])
+                await settle()
+            hog.read()
+            await settle()
+            assert len(pages.running) == 3
+
+        turned(run())
+
+    def test_a_stream_that_ends_while_it_waits_is_forgotten(self) -> None:
+        async def run() -> None:
+            house = House(BUFFER__TOTAL_BYTES=70_000, STREAM__MAX_FRAME_BYTES=4096)
+            large, pages = Pages(), Pages()
+            hog, sink = house.crawl(large, ["a"]), house.crawl(pages, ["a", "b"], concurrency=1)
+            await settle()
+            large.finish("a", text="x" * 80_000)
+            pages.finish("a")
+            await settle()
+            assert sink.subscriber is not None
+            pipeline = sink.subscriber.pipeline
+            assert pipeline.lifecycle.state is State.FLUSHING
+            pipeline.detach()
+            await settle()
+            assert pipeline.lifecycle.state is State.CLOSED
+            gone = weakref.ref(pipeline)
+            del pipeline, sink
+            gc.collect()
+            assert gone() is None
+            assert not hog.ended
+
+        turned(run())
 
     def test_many_streams_over_it_all_come_to_their_end(self) -> None:
         async def run() -> None:
@@ -297,7 +282,7 @@ class TestTotal:
             for sink in sinks:
                 assert check(sink, 20)["status"] == "completed"
 
-        asyncio.run(run())
+        turned(run())
 
 
 class TestFirehose:
@@ -311,7 +296,7 @@ class TestFirehose:
             assert all(abs(len(line) - size) <= 32 for line in lines[1:-1])
             check(sink, 50)
 
-        asyncio.run(run())
+        turned(run())
 
     @given(
         frames=st.integers(1, 2000),
@@ -330,7 +315,7 @@ class TestFirehose:
                 assert sink.subscriber.unread_bytes <= octets + 2000
             check(sink, frames)
 
-        asyncio.run(run())
+        turned(run())
 
     @in_loop
     async def test_a_rate_is_kept_by_the_clock(self) -> None:
@@ -371,14 +356,6 @@ class TestAdmission:
             house.firehose(1)
 
     @in_loop
-    async def test_ids_are_long_and_differ(self) -> None:
-        house = House()
-        ids = [house.firehose(1).frames or house.firehose(1).subscriber for _ in range(50)]
-        names = {reader.pipeline.id for reader in ids}  # type: ignore[union-attr]
-        assert len(names) == 50
-        assert all(len(name.partition("-")[2]) == 32 for name in names)
-
-    @in_loop
     async def test_settings_that_do_not_fit_each_other_stop_the_start(self) -> None:
         with pytest.raises(ConfigError, match="BUFFER__TOTAL_BYTES=5000"):
             House(BUFFER__TOTAL_BYTES=5000).module.validate()
@@ -408,34 +385,6 @@ class TestDelivery:
         assert len(sink.written[-1].splitlines()) == 1
         sink.read(10)
         assert check(sink, 3)["successful"] == 3
-
-
-@in_loop
-async def test_maintenance_sends_heartbeats_and_measures_the_loop() -> None:
-    house = House(STREAM__HEARTBEAT_S="0.01")
-    house.module.validate()
-    house.module.start_maintenance_tasks()
-    sink = house.crawl(Pages(), ["a"])
-    sink.read()
-    house.now = 1.0
-    async with asyncio.timeout(10):
-        while len(sink.frames) < 2:  # noqa: ASYNC110 - the sink is told by a write, and takes no callback
-            await asyncio.sleep(0.01)
-    assert sink.frames[1].keys() == {"type", "stream_id", "timestamp"}
-    assert house.module.is_healthy()
-    await house.module.close()
-    assert not house.module.is_healthy()  # nobody looks after it any more
-    assert house.module.metrics().active_streams == 0
-
-
-@in_loop
-async def test_a_deadline_ends_a_stream() -> None:
-    house = House()
-    sink = house.crawl(Pages(), ["a"], deadline_s=0.01)
-    while not sink.ended:
-        await asyncio.sleep(0.005)
-        sink.read()
-    assert check(sink, 1)["status"] == "deadline"
 
 
 @in_loop

@@ -1,0 +1,88 @@
+"""What the tests of streams share: a module to open streams in, and the rules that every ended stream keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from doubles import Pages, RecordingSink, TurnedLoop, turned
+
+from fastmesh import config
+from fastmesh.metrics import Metrics
+from fastmesh.streaming.firehose import FirehoseProcessor
+from fastmesh.streaming.module import StreamingModule
+from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.processor import StreamProcessor
+from fastmesh.wire.encoders import NdjsonEncoder
+
+
+class House:
+    """A StreamingModule on a TurnedLoop's clock, and what a test opens in it."""
+
+    def __init__(self, **settings: object) -> None:
+        self.metrics = Metrics()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, TurnedLoop)
+        self._loop = loop
+        loaded = config.load({name: str(value) for name, value in settings.items()}, environ={}).values
+        self.module = StreamingModule(loaded, self.metrics, loop.time)
+
+    @property
+    def now(self) -> float:
+        """The time; set, the clock is turned and timers that are due then come late."""
+        return self._loop.now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._loop.now = now
+
+    def open(self, make: Callable[[StreamingPipeline], Any], total: int, **more: Any) -> RecordingSink:
+        sink = RecordingSink()
+        arguments: dict[str, Any] = {
+            "request_id": "r",
+            "client": None,
+            "total_urls": total,
+            "deadline_s": 3600.0,
+        } | more
+        sink.subscriber = self.module.open(
+            "crawl", make_processor=make, encoder=NdjsonEncoder(), sink=sink, **arguments
+        )
+        return sink
+
+    def crawl(self, pages: Pages, urls: list[str], concurrency: int = 4, **more: Any) -> RecordingSink:
+        return self.open(
+            lambda pipeline: StreamProcessor(pipeline, urls, pages.execute, concurrency), len(urls), **more
+        )
+
+    def firehose(self, frames: int, size: int = 700, rate: float | None = None, **more: Any) -> RecordingSink:
+        return self.open(lambda pipeline: FirehoseProcessor(pipeline, frames, size, rate), frames, **more)
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test that is a coroutine, on a clock that is turned."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        turned(test(*arguments, **named))
+
+    return run
+
+
+def check(sink: RecordingSink, total: int) -> dict[str, Any]:
+    """Every rule that every ended stream keeps; returns its summary."""
+    frames = sink.frames
+    assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
+    assert frames[0]["type"] == "metadata"
+    summary = frames[-1]
+    assert summary["type"] == "summary"
+    results = [frame for frame in frames if frame["type"] == "result"]
+    indexes = [frame["index"] for frame in results]
+    assert len(set(indexes)) == len(indexes)
+    left = [index for low, high in summary["unfinished"] for index in range(low, high + 1)]
+    assert sorted(indexes + left) == list(range(total))
+    good = sum(frame["result"]["error"] is None for frame in results)
+    assert (summary["successful"], summary["failed"], summary["cancelled"]) == (good, len(results) - good, len(left))
+    assert sink.ended
+    return summary
