@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from loadtest import report
 from loadtest.servers import Server, commands, running
 
 PAGES, CONCURRENCY = 500, 64
+WORKERS = (1, 2)
 NGINX = """daemon off; master_process off; pid {temp}/pid; error_log {temp}/error.log;
 events {{ worker_connections 1024; }}
 http {{ access_log off; types {{ text/html html; }} client_body_temp_path {temp}/a; proxy_temp_path {temp}/b;
@@ -33,35 +35,45 @@ Buckets = dict[float, float]
 
 
 def crawl(asked: argparse.Namespace) -> report.Table:
-    """500 pages with concurrency 64, server and workers on both cores."""
-    rates, p50, p99, most = [], [], [], []
-    stages: dict[str, list[float]] = {}
-    with _nginx(Path(asked.docs)) as base:
-        names = sorted(str(path.relative_to(asked.docs)) for path in Path(asked.docs).rglob("*.html"))[:PAGES]
-        if len(names) < PAGES:
-            raise RuntimeError(f"{asked.docs} has {len(names)} pages, {PAGES} are wanted")
+    """500 pages with concurrency 64, server and workers on both cores, by the number of workers."""
+    docs = Path(asked.docs)
+    names = sorted(str(path.relative_to(docs)) for path in docs.rglob("*.html"))[:PAGES]
+    if len(names) < PAGES:
+        raise RuntimeError(f"{docs} has {len(names)} pages, {PAGES} are wanted")
+    with _nginx(docs) as base:
         body = {"urls": [f"{base}/{name}" for name in names], "options": {"concurrency": CONCURRENCY}}
-        with running(commands(1)["fastmesh"], None, FETCH__ALLOW_NETWORKS="127.0.0.0/8") as server:
-            for _ in track(range(asked.runs + 1), "crawl", console=report.STDERR):
-                lag, spent = _buckets(server, "loop_lag_seconds"), _sums(server)
-                begun = time.monotonic()
-                _check(_frames(server, body))
-                rates.append(PAGES / (time.monotonic() - begun))
-                delta = _minus(_buckets(server, "loop_lag_seconds"), lag)
-                p50.append(_quantile(delta, 0.5))
-                p99.append(_quantile(delta, 0.99))
-                most.append(_quantile(delta, 1.0))
-                for stage, seconds in _sums(server).items():
-                    stages.setdefault(stage, []).append((seconds - spent.get(stage, 0.0)) / PAGES * 1000)
-    # The first crawl is for warming up: imports, connections, the page cache.
-    rows = [
-        ["pages a second", f"{median(rates[1:]):.0f}"],
-        ["loop lag, median, ms at most", f"{median(p50[1:]) * 1000:.2f}"],
-        ["loop lag, 99th percentile, ms at most", f"{median(p99[1:]) * 1000:.2f}"],
-        ["loop lag, the worst, ms at most", f"{median(most[1:]) * 1000:.2f}"],
-        *([f"{stage}, ms a page", f"{median(spent[1:]):.2f}"] for stage, spent in stages.items()),
-    ]
-    return report.Table(f"{PAGES} pages of Python's documentation from nginx", ["figure", "median of runs"], rows)
+        found = {count: _runs(body, count, asked.runs) for count in WORKERS}
+    rows = [[name, *(f"{found[count][name]:.2f}" for count in WORKERS)] for name in found[WORKERS[0]]]
+    columns = ["median of runs", *(f"{count} extraction worker{'s' * (count > 1)}" for count in WORKERS)]
+    return report.Table(f"{PAGES} pages of Python's documentation from nginx", columns, rows)
+
+
+def _runs(body: dict[str, Any], workers: int, runs: int) -> dict[str, float]:
+    """The medians of *runs* crawls, after one for warming up: imports, connections, the page cache."""
+    figures: list[dict[str, float]] = []
+    settings = {"FETCH__ALLOW_NETWORKS": "127.0.0.0/8", "WORKERS__EXTRACT": str(workers)}
+    with running(commands(1)["fastmesh"], None, **settings) as server:
+        for _ in track(range(runs + 1), f"crawl, {workers} workers", console=report.STDERR):
+            lag, spent, busy, begun = _buckets(server, "loop_lag_seconds"), _sums(server), _busy_s(), time.monotonic()
+            lines = _frames(server, body)
+            took_s = time.monotonic() - begun
+            cores = (_busy_s() - busy) / took_s
+            delta = _minus(_buckets(server, "loop_lag_seconds"), lag)
+            _check(lines)
+            figures.append(
+                {
+                    "pages a second": PAGES / took_s,
+                    "cores busy, all processes": cores,
+                    "loop lag, median, ms at most": _quantile(delta, 0.5) * 1000,
+                    "loop lag, 99th percentile, ms at most": _quantile(delta, 0.99) * 1000,
+                    "loop lag, the worst, ms at most": _quantile(delta, 1.0) * 1000,
+                    **{
+                        f"{stage}, ms a page": (s - spent.get(stage, 0)) / PAGES * 1000
+                        for stage, s in _sums(server).items()
+                    },
+                }
+            )
+    return {name: median(run[name] for run in figures[1:]) for name in figures[0]}
 
 
 @contextmanager
@@ -124,3 +136,10 @@ def _quantile(buckets: Buckets, share: float) -> float:
     """The upper bound of the bucket in which *share* of all lies, in seconds: never less than the truth."""
     total = max(buckets.values())
     return min(bound for bound, count in buckets.items() if count >= share * total)
+
+
+def _busy_s() -> float:
+    """Seconds that all cores together were not idle, ever."""
+    fields = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
+    idle = fields[3] + fields[4]
+    return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
