@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import time
 
@@ -42,6 +44,17 @@ def check(frames: list[dict]) -> None:
     assert sorted(frame["index"] for frame in frames[1:-1]) == list(range(MANY))
     assert all(frame["result"]["document"]["title"] == f"Page {frame['index']}" for frame in frames[1:-1])
     assert (frames[-1]["successful"], frames[-1]["failed"], frames[-1]["cancelled"]) == (MANY, 0, 0)
+
+
+def test_head_and_metadata_leave_in_one_write(daemon: Daemon) -> None:
+    # The connection accepts and never answers: nothing follows the metadata.
+    with socket.create_server(("127.0.0.1", 0)) as silent, daemon.connect() as peer:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        peer.send(peer.request("POST", "/crawl/stream", {"urls": [url]}))
+        first = peer.sock.recv(65536)
+        assert first.startswith(b"HTTP/1.1 200 OK\r\n") and b'"type":"metadata"' in first
+        segments = struct.unpack_from("I", peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 152)[0]
+        assert segments == 1  # tcpi_data_segs_in: the kernel gives each write to loopback as one segment
 
 
 def test_who_stops_reading_holds_its_own_producer_only(daemon: Daemon, site: Origin) -> None:
