@@ -52,8 +52,9 @@ def test_head_and_metadata_leave_in_one_write(daemon: Daemon) -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         peer.send(peer.request("POST", "/crawl/stream", {"urls": [url]}))
         first = peer.sock.recv(65536)
-        assert first.startswith(b"HTTP/1.1 200 OK\r\n") and b'"type":"metadata"' in first
-        segments = struct.unpack_from("I", peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 152)[0]
+        assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b'"type":"metadata"' in first
+        (segments,) = struct.unpack_from("I", peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 152)
         assert segments == 1  # tcpi_data_segs_in: the kernel gives each write to loopback as one segment
 
 
