@@ -6,3 +6,4 @@ One extension out of several files: they see each other's C members without a
 
 include "ring.pyx"
 include "window.pyx"
+include "frames.pyx"

@@ -33,13 +33,14 @@ cdef class RingBuffer:
     cdef Py_ssize_t head                # the slot of `first`
     cdef readonly long long first       # sequence number of the oldest frame held
     cdef readonly long long appended_bytes   # of text, ever
+    cdef readonly long long evicted_bytes    # of text, ever
     cdef readonly Py_ssize_t allocated  # bytes held now, slots included
 
     def __cinit__(self):
         self.slots = NULL
         self.capacity = self.used = self.head = 0
         self.first = 1
-        self.appended_bytes = 0
+        self.appended_bytes = self.evicted_bytes = 0
         self.allocated = 0
 
     def __dealloc__(self):
@@ -102,17 +103,33 @@ cdef class RingBuffer:
             raise IndexError(f"frame {seq} is not there yet, the last is {self.first + self.used - 1}")
         return self.slots[(self.head + at) & (self.capacity - 1)].entered
 
+    def offset(self, long long seq):
+        """How many bytes of text were ever appended before the frame *seq*.  Raises IndexError when it is not held."""
+        cdef Py_ssize_t count = self.place(seq)
+        cdef long long offset = self.evicted_bytes
+        for at in range(count):
+            offset += PyBytes_GET_SIZE(<bytes>self.slots[(self.head + at) & (self.capacity - 1)].frame)
+        return offset
+
     def evict(self, long long seq):
         """Let go of all frames before *seq*; return how many bytes that freed."""
         cdef Py_ssize_t before = self.allocated
-        cdef Py_ssize_t count = self.place(seq)
+        self.drop(self.place(seq))
+        return before - self.allocated
+
+    def trim(self, long long seq, long long offset):
+        """Let go of frames before *seq*, oldest first, until `evicted_bytes` reaches *offset*; return how many bytes that freed."""
+        cdef Py_ssize_t before, count, most
+        cdef long long evicted = self.evicted_bytes
+        if evicted >= offset:
+            return 0
+        before = self.allocated
+        most = self.place(seq)
+        count = 0
+        while count < most and evicted < offset:
+            evicted += PyBytes_GET_SIZE(<bytes>self.slots[(self.head + count) & (self.capacity - 1)].frame)
+            count += 1
         self.drop(count)
-        self.first += count
-        if self.used == 0 and self.capacity > KEPT_SLOTS:
-            PyMem_Free(self.slots)
-            self.slots = NULL
-            self.allocated -= self.capacity * sizeof(Slot)
-            self.capacity = self.head = 0
         return before - self.allocated
 
     cdef Py_ssize_t place(self, long long seq) except -1:
@@ -123,12 +140,21 @@ cdef class RingBuffer:
 
     cdef void drop(self, Py_ssize_t count) noexcept:
         cdef PyObject* frame
+        cdef Py_ssize_t length
         for _ in range(count):
             frame = self.slots[self.head].frame
-            self.allocated -= block_size(PyBytes_GET_SIZE(<bytes>frame))
+            length = PyBytes_GET_SIZE(<bytes>frame)
+            self.allocated -= block_size(length)
+            self.evicted_bytes += length
             Py_DECREF(<bytes>frame)
             self.head = (self.head + 1) & (self.capacity - 1)
         self.used -= count
+        self.first += count
+        if self.used == 0 and self.capacity > KEPT_SLOTS:
+            PyMem_Free(self.slots)
+            self.slots = NULL
+            self.allocated -= self.capacity * sizeof(Slot)
+            self.capacity = self.head = 0
 
     cdef int grow(self) except -1:
         cdef Py_ssize_t capacity = self.capacity * 2 if self.capacity else FEWEST_SLOTS

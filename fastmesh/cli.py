@@ -22,6 +22,14 @@ from fastmesh.version import __version__
 
 COULD_NOT_RUN, USAGE, INTERRUPTED = 1, 2, 130
 
+# What is decided where the fetching is done.
+SETTING_FLAGS = {
+    "config": "--config",
+    "FETCH__ALLOW_NETWORKS": "--allow-network",
+    "LOG__FORMAT": "--log-format",
+    "LOG__LEVEL": "--log-level",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
@@ -59,12 +67,26 @@ def _serve(asked: argparse.Namespace) -> int:
 
 
 def _crawl(asked: argparse.Namespace) -> int:
+    if asked.server is not None:
+        return _crawl_at(asked)
+    if asked.protocol is not None:
+        raise ValidationError("--protocol is how a running daemon is asked: it goes with --server only")
     from fastmesh.commands.crawl import crawl
 
     settings = _settings(asked, {"LOG__LEVEL": "error"})
     log.configure(settings.log.level, settings.log.format)
     request = read_value(CrawlRequest, _request(asked))
     return int(_run(crawl(settings, request, table=asked.output == "table")))
+
+
+def _crawl_at(asked: argparse.Namespace) -> int:
+    from fastmesh.commands.remote import crawl_at
+
+    for name, flag in SETTING_FLAGS.items():
+        if getattr(asked, name) is not None:
+            raise ValidationError(f"{flag} is the daemon's own setting: it does not go with --server")
+    request = _request(asked)
+    return int(_run(crawl_at(asked.server, asked.protocol or "ndjson", request, table=asked.output == "table")))
 
 
 def _demo(asked: argparse.Namespace) -> int:
@@ -160,11 +182,13 @@ def _parser() -> argparse.ArgumentParser:
 
     crawl = commands.add_parser(
         "crawl",
-        help="crawl URLs without a daemon",
-        description="Crawl URLs without a daemon: one JSON frame a line on standard output.",
+        help="crawl URLs, without a daemon or by a running one",
+        description="Crawl URLs without a daemon, or by a running one: one JSON frame a line on standard output.",
     )
     crawl.add_argument("urls", metavar="URL", nargs="*")
     crawl.add_argument("--file", metavar="F", action="append", default=[], help="URLs, one a line; - is standard input")
+    crawl.add_argument("--server", metavar="ADDRESS", help="use the daemon at http://host:port or unix:/path")
+    crawl.add_argument("--protocol", choices=("ndjson", "sse", "ws"), help="how that daemon is asked (ndjson)")
     crawl.add_argument("--output", choices=("ndjson", "table"), default="ndjson")
     crawl.add_argument("--concurrency", type=int, metavar="N", help="URLs under way at once, 1 to 256 (16)")
     crawl.add_argument("--timeout-ms", type=float, metavar="MS", help="for one URL")

@@ -9,6 +9,7 @@ what is allowed.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from fastmesh.version import __version__
 
 PREFIX = "FASTMESH_"
 CONFIG_VARIABLE = "FASTMESH_CONFIG"
+
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_HTTP_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 Network = IPv4Network | IPv6Network
 PortRange = tuple[int, int]
@@ -93,8 +97,16 @@ class StreamSettings(Section):
     max_concurrent: int = _setting(1000, "streams", "over it 503", ge=1)
     max_per_client: int = _setting(100, "streams", "over it 429; loopback and Unix-socket peers are not counted", ge=1)
     max_urls: int = _setting(1000, "URLs", "in one request", ge=1)
-    heartbeat_s: float = _setting(15, "s", "after so long without a frame, a heartbeat", gt=0)
+    heartbeat_s: float = _setting(15, "s", "after so long without a frame, a heartbeat (NDJSON, SSE)", gt=0)
+    sse_retry_ms: int = _setting(5000, "ms", "how long a browser waits before it reconnects", ge=0)
+    ws_ping_s: float = _setting(25, "s", "a WebSocket that sent nothing for so long is pinged", gt=0)
+    ws_pong_timeout_s: float = _setting(20, "s", "and closed after so long without a byte", gt=0)
+    ws_max_message_bytes: int = _setting(1_048_576, "bytes", "a larger message closes with 1009", ge=1024)
+    ws_deflate: bool = _setting(False, "", "permessage-deflate for clients that offer it")
     deadline_s: float = _setting(3600, "s", "a whole stream, waiting included", gt=0)
+    resume_window_s: float = _setting(120, "s", "how long an abandoned or a closed stream can be resumed", ge=0)
+    journal_bytes: int = _setting(1_048_576, "bytes", "kept of a stream behind its reader, for resume", ge=0)
+    detached_bytes: int = _setting(67_108_864, "bytes", "held of a detached stream that nobody reads yet", ge=4096)
     max_frame_bytes: int = _setting(4_194_304, "bytes", "a larger document is shortened", ge=4096)
 
 
@@ -102,6 +114,8 @@ class BufferSettings(Section):
     """How far a stream may run ahead of its reader."""
 
     initial_frames_ndjson: int = _setting(256, "frames", "window of an NDJSON reader", ge=1)
+    initial_frames_sse: int = _setting(128, "frames", "of an SSE reader", ge=1)
+    initial_frames_websocket: int = _setting(64, "frames", "of a WebSocket subscription", ge=1)
     initial_bytes: int = _setting(65_536, "bytes", "the same window in bytes", ge=1)
     slow_ms: float = _setting(100, "ms", "a frame that waits longer for the transport is a slow one", gt=0)
     high_water_bytes: int = _setting(65_536, "bytes", "the transport pauses its writer above this", ge=1)
@@ -148,6 +162,20 @@ class AuthSettings(Section):
     )
 
 
+def _origin(value: object) -> object:
+    if not isinstance(value, str) or _ORIGIN.fullmatch(value) is None:
+        raise ValueError("want origins such as https://example.com:8443, each by its full name, in lower case")
+    return value
+
+
+class CorsSettings(Section):
+    """Which pages of other origins may ask."""
+
+    allow_origins: Annotated[tuple[Annotated[str, BeforeValidator(_origin)], ...], BeforeValidator(_listed)] = _setting(
+        (), "origins", "pages of these may use the daemon; of any other, none"
+    )
+
+
 class LogSettings(Section):
     """What is logged, on stderr."""
 
@@ -161,6 +189,30 @@ class FirehoseSettings(Section):
     enabled: bool = _setting(False)
 
 
+def _http_url(value: object) -> object:
+    if isinstance(value, str) and _HTTP_URL.fullmatch(value) is None:
+        raise ValueError("want an http or https URL without query and fragment, such as http://127.0.0.1:8888")
+    return value
+
+
+class SearchSettings(Section):
+    """Where deepsearch finds its URLs."""
+
+    provider: Literal["none", "searxng", "static"] = _setting("none", "", "what a query is asked of")
+    url: Annotated[str | None, BeforeValidator(_http_url)] = _setting(
+        None, "URL", "of the SearXNG instance; its JSON format must be on"
+    )
+    static_file: str | None = _setting(None, "path", "JSON: an object of query to a list of URLs")
+
+    @model_validator(mode="after")
+    def _provided(self) -> Self:
+        if self.provider == "searxng" and self.url is None:
+            raise ValueError("SEARCH__PROVIDER='searxng' wants SEARCH__URL: the instance's http or https URL")
+        if self.provider == "static" and not self.static_file:
+            raise ValueError("SEARCH__PROVIDER='static' wants SEARCH__STATIC_FILE: a JSON file of query to URLs")
+        return self
+
+
 class Settings(Section):
     """Every setting that exists."""
 
@@ -170,8 +222,10 @@ class Settings(Section):
     fetch: FetchSettings = FetchSettings()
     workers: WorkersSettings = WorkersSettings()
     auth: AuthSettings = AuthSettings()
+    cors: CorsSettings = CorsSettings()
     log: LogSettings = LogSettings()
     firehose: FirehoseSettings = FirehoseSettings()
+    search: SearchSettings = SearchSettings()
 
     @model_validator(mode="after")
     def _public_only_on_purpose(self) -> Self:

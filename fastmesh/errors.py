@@ -94,6 +94,12 @@ class MethodNotAllowed(ApiError):
         super().__init__(f"{method} is not allowed here; allowed: {allow}", headers=(("Allow", allow),))
 
 
+class Conflict(ApiError):
+    """The request does not fit what is there already."""
+
+    type, status = "conflict", 409
+
+
 class RequestTimeout(ApiError):
     """The head or the body did not arrive in time."""
 
@@ -118,6 +124,18 @@ class MisdirectedRequest(ApiError):
     type, status = "misdirected_request", 421
 
 
+class UpgradeRequired(ApiError):
+    """A WebSocket stands at this path."""
+
+    type, status = "upgrade_required", 426
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            headers=(("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")),
+        )
+
+
 class RateLimited(ApiError):
     """This client has as many streams as it may have."""
 
@@ -134,6 +152,15 @@ class Overloaded(ApiError):
     """The daemon has as much to do as it may have."""
 
     type, status, retryable = "overloaded", 503, True
+
+
+class SearchUnavailable(ApiError):
+    """No search provider is set, or it does not answer as one."""
+
+    type, status, retryable = "search_unavailable", 503, True
+
+    def __init__(self, message: str, *, retry_after_s: int = 10) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
 
 
 class ShuttingDown(ApiError):

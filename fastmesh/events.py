@@ -17,7 +17,7 @@ from fastmesh.errors import UrlError
 
 Event = dict[str, Any]
 
-FRAME_TYPES: Final = ("metadata", "result", "error", "summary", "heartbeat")
+FRAME_TYPES: Final = ("metadata", "search", "result", "error", "summary", "gap", "heartbeat")
 
 
 @dataclass(slots=True)
@@ -52,6 +52,19 @@ def metadata_event(stream_id: str, request_id: str, stream_type: str, total_urls
         "timestamp": rfc3339(),
         "stream_type": stream_type,
         "total_urls": total_urls,
+    }
+
+
+def search_event(stream_id: str, query: str, results: list[dict[str, Any]], took_ms: float) -> Event:
+    """What a search found, before any of it is fetched."""
+    return {
+        "type": "search",
+        "stream_id": stream_id,
+        "seq": 0,
+        "query": query,
+        "urls_found": len(results),
+        "search_time_ms": round(took_ms, 2),
+        "results": results,
     }
 
 
@@ -121,3 +134,8 @@ def summary_event(
 def heartbeat_event(stream_id: str) -> Event:
     """Told to one subscriber that heard nothing for a while; it has no seq and is never kept."""
     return {"type": "heartbeat", "stream_id": stream_id, "timestamp": rfc3339()}
+
+
+def gap_event(stream_id: str, from_seq: int, to_seq: int, reason: str) -> Event:
+    """Told to one subscriber: these durable frames were not sent here, both ends included."""
+    return {"type": "gap", "stream_id": stream_id, "from_seq": from_seq, "to_seq": to_seq, "reason": reason}

@@ -60,7 +60,7 @@ class ProtocolCounts:
         self.bytes = 0
         self.pauses = 0
         self.resumes = 0
-        self.sent = dict.fromkeys(("metadata", "result", "error", "summary", "heartbeat"), 0)
+        self.sent = dict.fromkeys(("metadata", "search", "result", "error", "summary", "gap", "heartbeat"), 0)
         self.send_latency = Buckets(SECONDS)
 
 
@@ -69,7 +69,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.protocols = {"ndjson": ProtocolCounts()}
+        self.protocols = {name: ProtocolCounts() for name in ("ndjson", "sse", "websocket")}
         self.requests: Counter[tuple[str, str, int]] = Counter()  # (route, method, status)
         self.urls: Counter[str] = Counter()  # outcome
         self.inflight = 0

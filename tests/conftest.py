@@ -41,7 +41,7 @@ def need(tool: str) -> str:
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
     """One daemon for all tests that do not change it: default limits, the firehose, and loopback may be fetched."""
-    with Daemon(FETCH__ALLOW_NETWORKS=LOOPBACK, FIREHOSE__ENABLED="true") as running:
+    with Daemon(FETCH__ALLOW_NETWORKS=LOOPBACK, FIREHOSE__ENABLED="true", STREAM__RESUME_WINDOW_S=0) as running:
         yield running
 
 

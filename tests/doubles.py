@@ -37,7 +37,21 @@ class RecordingSink:
         """The stream is over."""
         self.ended = True
         assert self.subscriber is not None
-        self.subscriber.pipeline.detach()
+        self.subscriber.pipeline.detach(self.subscriber)
+
+    beat = write
+
+    def leave(self) -> None:
+        """The connection is gone."""
+        assert self.subscriber is not None
+        self.subscriber.pipeline.detach(self.subscriber)
+
+    def abandon(self) -> None:
+        """Leave, and come back no more: the resume window passes."""
+        self.leave()
+        assert self.subscriber is not None
+        if self.subscriber.pipeline.pacer.vacant:
+            self.subscriber.pipeline.window_over()
 
     def read(self, max_bytes: int = 1 << 30) -> None:
         """Be served once."""

@@ -20,22 +20,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": {"errors"},
     "metrics": {"version"},
     "log": set(),
-    "wire": VALUES,
+    "wire": {"_core"} | VALUES,
     "streaming": {"_core", "wire"} | VALUES,
     "crawl": VALUES,
     "api": {"streaming", "crawl", "wire"} | VALUES,
     "server": {"api", "streaming", "wire"} | VALUES,
     "demo": VALUES,
-    "commands": {"server", "api", "streaming", "wire", "demo"} | VALUES,
+    "client": {"version", "errors"},
+    "commands": {"server", "api", "streaming", "wire", "demo", "client"} | VALUES,
     "cli": {"commands", "server", "api"} | VALUES,
 }
 
 # Machines and policies: told facts, they own no socket, clock or task.
 WITHOUT_IO = [
     "wire/*.py",
-    *(f"streaming/{name}.py" for name in ("lifecycle", "buffer", "backpressure", "journal", "delivery", "tally")),
+    *(
+        f"streaming/{name}.py"
+        for name in ("lifecycle", "buffer", "backpressure", "journal", "delivery", "pacer", "tally")
+    ),
     "streaming/rates.py",
     "server/timers.py",
+    *(f"client/{name}.py" for name in ("ndjson", "sse", "frames", "sequence", "retry", "errors")),
 ]
 IO = {"asyncio", "socket", "selectors", "ssl", "threading", "subprocess", "time", "uvloop"}
 

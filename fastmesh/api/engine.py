@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fastmesh.api.plans import Plans
 from fastmesh.api.streams import Streams
 from fastmesh.config import Settings
 from fastmesh.crawl.fetch import Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
+from fastmesh.crawl.search import make_search
 from fastmesh.crawl.slots import FetchSlots
 from fastmesh.crawl.workers import ExtractPool
 from fastmesh.metrics import Metrics
@@ -25,7 +27,9 @@ class Engine:
         self.pool = ExtractPool(settings.workers.extract)
         self._fetcher = Fetcher(settings.fetch, self.guard)
         orchestrator = PipelineOrchestrator(self.guard, self.slots, self._fetcher, self.pool, self.metrics)
-        self.streams = Streams(settings, self.module, orchestrator)
+        self.search = make_search(settings)
+        self.plans = Plans(settings, orchestrator, self.search)
+        self.streams = Streams(self.module, self.plans)
 
     async def start(self) -> None:
         """Streaming first: when it cannot start, nothing does.  Raises FastmeshError."""
@@ -37,4 +41,6 @@ class Engine:
         """End what is left of the streams, then the rest; also after a start that failed."""
         await self.module.close()
         await self._fetcher.close()
+        if self.search is not None:
+            await self.search.close()
         await self.pool.close()

@@ -1,7 +1,8 @@
 """From a request to what answers it, and everything that is refused before (contract section 3).
 
 Refusals come in this order: 400 (HTTP), 421, 403, then 404, 405, 413, and what
-the endpoint itself refuses.
+the endpoint itself refuses.  Pages of other origins may ask only where
+CORS__ALLOW_ORIGINS names them, whatever the route.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 from urllib.parse import urlsplit
 
+from fastmesh.api.session import SocketSession
 from fastmesh.config import ServerSettings
 from fastmesh.errors import Forbidden, MethodNotAllowed, MisdirectedRequest, NotFound, PayloadTooLarge
 from fastmesh.streaming.delivery import Sink, Subscriber
@@ -30,6 +34,7 @@ class Call:
     request_id: str
     client: str | None  # whom its streams are counted for; None: nobody
     local_address: str  # the address it arrived at; empty on a Unix socket
+    value: str = ""  # what stands in the path where the route has a name in braces
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +49,34 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class StreamReply:
-    """An answer that is a stream: *open* starts it, read by the sink that it is given."""
+    """An answer that is a stream: *attach* lets the sink that it is given read it."""
 
-    open: Callable[[Encoder, Sink], Subscriber]
+    encoding: Literal["ndjson", "sse"]
+    attach: Callable[[Encoder, Sink], Subscriber]
 
 
-Handler = Callable[[Call], Reply | StreamReply]
+@dataclass(frozen=True, slots=True)
+class SocketReply:
+    """An answer that is a WebSocket: once it is open, *begin* is called with its session."""
+
+    call: Call
+    begin: Callable[[SocketSession], None]
+
+
+Handler = Callable[[Call], Reply | StreamReply | SocketReply]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path and what it takes."""
+    """One method of one path."""
 
-    name: str  # the path as it is documented: a metric's label
+    name: str  # the path as it is documented: a metric's label; "{…}" stands for one segment
     method: str
     handler: Handler
-    streams: bool = False
     health: bool = False  # may be read by any page
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """What it takes; HEAD wherever GET is."""
-        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+
+Methods = dict[str, Route]
 
 
 @dataclass(slots=True)
@@ -73,29 +84,76 @@ class Router:
     """The table of routes, and who may ask at all."""
 
     settings: ServerSettings
-    routes: dict[str, Route] = field(default_factory=dict)
+    origins: tuple[str, ...] = ()  # of pages that may ask although they are not the daemon's own
+    _exact: dict[str, Methods] = field(default_factory=dict)
+    _patterns: list[tuple[re.Pattern[str], Methods]] = field(default_factory=list)
 
     def add(self, route: Route) -> None:
         """Serve *route*, also under /api/v1."""
-        self.routes[route.name] = route
-        self.routes[PREFIX + route.name] = route
+        for path in (route.name, PREFIX + route.name):
+            if path not in self._exact:
+                methods = self._exact[path] = {}
+                if "{" in path:
+                    self._patterns.append((re.compile(re.sub(r"\{\w+\}", "([^/]+)", path)), methods))
+            methods = self._exact[path]
+            methods[route.method] = route
+            if route.method == "GET":
+                methods["HEAD"] = route
 
-    def find(self, call: Call) -> Route:
-        """The route of a request that may be answered.  Raises an ApiError for any other."""
+    @property
+    def routes(self) -> list[Route]:
+        """Every route once, in the order in which they were added."""
+        return [
+            route
+            for path, methods in self._exact.items()
+            if not path.startswith(PREFIX)
+            for method, route in methods.items()
+            if method == route.method
+        ]
+
+    def find(self, call: Call) -> tuple[Route, str]:
+        """The route of a request that may be answered, and the value in its path.  Raises an ApiError for any other."""
         request = call.request
         if request.fault is not None and not isinstance(request.fault, PayloadTooLarge):
             raise request.fault
         self._check_host(call)
-        route = self.routes.get(request.path)
-        if route is None or not route.health:
-            _check_origin(request)
-        if route is None:
+        methods, value = self._match(request.path)
+        route = methods.get(request.method)
+        if not (route and route.health):
+            self._check_origin(request)
+        if not methods:
             raise NotFound("there is nothing at this path")
-        if request.method not in route.methods:
-            raise MethodNotAllowed(request.method, route.methods)
+        if route is None:
+            if request.method == "OPTIONS" and self._is_preflight(request):
+                return Route("preflight", "OPTIONS", partial(_preflight, tuple(methods))), ""
+            raise MethodNotAllowed(request.method, tuple(methods))
         if request.fault is not None:
             raise request.fault
-        return route
+        return route, value
+
+    def cors_fields(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """What tells a browser that the page that asked may read the answer."""
+        if not self.origins:
+            return ()
+        origin = request.headers.get("origin", "")
+        if origin not in self.origins:
+            return (("Vary", "Origin"),)
+        return (
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Expose-Headers", "X-Request-ID, X-Stream-ID, Location, Retry-After"),
+            ("Vary", "Origin"),
+        )
+
+    def _match(self, path: str) -> tuple[Methods, str]:
+        if (methods := self._exact.get(path)) is not None and "{" not in path:
+            return methods, ""
+        for pattern, methods in self._patterns:
+            if match := pattern.fullmatch(path):
+                return methods, match[1]
+        return {}, ""
+
+    def _is_preflight(self, request: Request) -> bool:
+        return "access-control-request-method" in request.headers and request.headers.get("origin") in self.origins
 
     def _check_host(self, call: Call) -> None:
         """A page that rebinds its name to loopback must not reach the daemon; the port is not compared."""
@@ -113,18 +171,36 @@ class Router:
         if not fits:
             raise MisdirectedRequest("this Host is not served here; SERVER__ALLOWED_HOSTS names those that are")
 
+    def _check_origin(self, request: Request) -> None:
+        """Only the daemon's own pages and those of allowed origins may ask: CORS would not keep others from it."""
+        origin = request.headers.get("origin")
+        if origin is None:
+            if request.headers.get("sec-fetch-site") == "cross-site":
+                raise Forbidden("a page of another site may not ask")
+        elif origin not in self.origins and not _is_own(origin, request.headers.get("host", "")):
+            raise Forbidden("a page of another origin may not ask; CORS__ALLOW_ORIGINS names those that may")
 
-def _check_origin(request: Request) -> None:
-    """Only the daemon's own pages may ask: CORS alone would not keep others from sending a request."""
-    origin = request.headers.get("origin")
-    if origin is None:
-        if request.headers.get("sec-fetch-site") == "cross-site":
-            raise Forbidden("a page of another site may not ask")
-        return
+
+def _is_own(origin: str, host: str) -> bool:
     try:
         parts = urlsplit(origin)
     except ValueError:
-        raise Forbidden("this Origin may not ask") from None
-    own = parts.scheme in ("http", "https") and parts.netloc.lower() == request.headers.get("host", "").lower()
-    if not own or parts.path or parts.query or parts.fragment:
-        raise Forbidden("a page of another origin may not ask")
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and parts.netloc.lower() == host.lower()
+        and not (parts.path or parts.query or parts.fragment)
+    )
+
+
+def _preflight(methods: tuple[str, ...], call: Call) -> Reply:
+    """What a page of an allowed origin may send here (Fetch standard, section 3.2.2)."""
+    return Reply(
+        b"",
+        status=204,
+        headers=(
+            ("Access-Control-Allow-Methods", ", ".join(methods)),
+            ("Access-Control-Allow-Headers", "Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID"),
+            ("Access-Control-Max-Age", "600"),
+        ),
+    )

@@ -51,19 +51,38 @@ class Stream(Strict):
     """How the stream behaves."""
 
     on_slow: Literal["block"] = "block"
+    detach: bool = False
     deadline_s: float | None = Field(None, gt=0)
 
 
 class CrawlRequest(Strict):
-    """The body of POST /crawl/stream."""
+    """The body of POST /crawl/stream, /crawl/sse and /streams."""
 
     urls: list[str] = Field(min_length=1)
     options: Options = Options()
     stream: Stream = Stream()
 
 
+class CrawlQuery(Strict):
+    """The query of GET /crawl/sse, without its URLs and its key."""
+
+    model_config = ConfigDict(strict=False)
+
+    concurrency: int = Field(16, ge=1, le=256)
+
+
+class DeepSearchRequest(Strict):
+    """The body of POST /deepsearch/stream."""
+
+    query: str = Field(min_length=1, max_length=500)
+    limit: int = Field(10, ge=1, le=50)
+    include_content: bool = True
+    options: Options = Options()
+    stream: Stream = Stream()
+
+
 class FirehoseQuery(Strict):
-    """The query of GET /firehose/stream."""
+    """The query of GET /firehose/stream, /firehose/sse and /firehose/ws."""
 
     model_config = ConfigDict(strict=False)
 

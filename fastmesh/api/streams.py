@@ -1,136 +1,276 @@
-"""The endpoints that are streams: a crawl and the firehose."""
+"""The endpoints that open, read, list and end streams."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from fastmesh.api.router import Call, Route, StreamReply
-from fastmesh.api.schema import CrawlRequest, FirehoseQuery, read_body, read_query
-from fastmesh.config import Settings
-from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.orchestrator import PipelineOrchestrator
-from fastmesh.errors import NotFound, ValidationError
+import orjson
+
+from fastmesh.api.plans import Plan, Plans
+from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamReply
+from fastmesh.api.schema import (
+    CrawlQuery,
+    CrawlRequest,
+    DeepSearchRequest,
+    FirehoseQuery,
+    Options,
+    read_body,
+    read_query,
+)
+from fastmesh.errors import Conflict, NotFound, ValidationError
+from fastmesh.events import rfc3339
 from fastmesh.streaming.delivery import Sink, Subscriber
-from fastmesh.streaming.firehose import FirehoseProcessor
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.processor import StreamProcessor
 from fastmesh.wire.encoders import Encoder
 
-# Headers that would change what a request means, of endpoints or versions that are not these.
-_NOT_BUILT = ("idempotency-key", "last-event-id")
+Encoding = Literal["ndjson", "sse"]
+
+_SEQ = re.compile(r"[0-9]{1,18}", re.ASCII)
+_EVENT_ID = re.compile(r"([0-9a-f]{5}-[0-9a-f]{32}):([0-9]{1,18})", re.ASCII)
+_KEY = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class Streams:
-    """Opens streams for the API and for the command line alike."""
+    """Streams as resources."""
 
-    def __init__(self, settings: Settings, module: StreamingModule, orchestrator: PipelineOrchestrator) -> None:
-        self._settings = settings
+    def __init__(self, module: StreamingModule, plans: Plans) -> None:
         self._module = module
-        self._orchestrator = orchestrator
+        self._plans = plans
 
     def routes(self) -> list[Route]:
         """What the router serves of these."""
         return [
-            Route("/crawl/stream", "POST", self.crawl_stream, streams=True),
-            Route("/firehose/stream", "GET", self.firehose_stream, streams=True),
+            Route("/crawl/stream", "POST", partial(self._opening, "ndjson", self._crawl_plan)),
+            Route("/crawl/sse", "POST", partial(self._opening, "sse", self._crawl_plan)),
+            Route("/crawl/sse", "GET", partial(self._opening, "sse", self._crawl_plan_of_query)),
+            Route("/crawl/ws", "GET", self.crawl_ws),
+            Route("/deepsearch/stream", "POST", partial(self._opening, "ndjson", self._deep_search_plan)),
+            Route("/streams", "POST", self.open_stream),
+            Route("/streams", "GET", self.list_streams),
+            Route("/streams/{id}", "GET", self.show_stream),
+            Route("/streams/{id}", "DELETE", self.cancel_stream),
+            Route("/streams/{id}/events", "GET", self.events),
+            Route("/firehose/stream", "GET", partial(self._opening, "ndjson", self._firehose_plan)),
+            Route("/firehose/sse", "GET", partial(self._opening, "sse", self._firehose_plan)),
+            Route("/firehose/ws", "GET", self.firehose_ws),
         ]
 
-    def crawl_stream(self, call: Call) -> StreamReply:
-        """POST /crawl/stream.  Raises an ApiError when there will be no stream."""
-        headers = call.request.headers
-        body = read_body(CrawlRequest, headers.get("content-type"), call.request.body)
-        for name in _NOT_BUILT:
-            if name in headers:
-                raise ValidationError(f"{name} is not supported", field=name)
-        most = self._settings.stream.max_urls
-        if len(body.urls) > most:
-            raise ValidationError(
-                f"urls: {len(body.urls)} were given, {most} are allowed (STREAM__MAX_URLS)", field="urls"
-            )
-        return StreamReply(self.opener(body, call.request_id, call.client))
+    # ── a stream is opened and read ──────────────────────────────────────────────────────
 
-    def firehose_stream(self, call: Call) -> StreamReply:
-        """GET /firehose/stream.  Raises NotFound unless FIREHOSE__ENABLED."""
-        if not self._settings.firehose.enabled:
-            raise NotFound("the firehose is off; FIREHOSE__ENABLED=true turns it on")
+    def _opening(self, encoding: Encoding, planned: Callable[[Call], Plan], call: Call) -> Reply | StreamReply:
+        """A stream of the caller's own; or the one that it names or opened before, where it left off."""
+        named = _last_event_id(call)
+        if named is not None:  # never starts the crawl anew
+            stream_id, after = named
+            return self._reading(encoding, self._found(stream_id), after, "Last-Event-ID")
+        plan = planned(call)
+        key = _key(call)
+        if key is not None:
+            joined = self._module.joined(call.client or "", key, plan.digest)
+            if joined is not None:
+                return self._reading(encoding, joined, 0, "Idempotency-Key")
+
+        def attach(encoder: Encoder, sink: Sink) -> Subscriber:
+            return self._module.attach(self._open(call, plan, key), encoder, sink)
+
+        return StreamReply(encoding, attach)
+
+    def _open(self, call: Call, plan: Plan, key: str | None) -> StreamingPipeline:
+        pipeline = self._module.open(plan.opening, plan.make_processor)
+        if key is not None:
+            self._module.remember(call.client or "", key, plan.digest, pipeline)
+        return pipeline
+
+    def _reading(
+        self, encoding: Encoding, pipeline: StreamingPipeline, after: int | None, field: str
+    ) -> Reply | StreamReply:
+        """*pipeline* from behind the frame *after*; 204 when there is nothing behind it and never will be."""
+        last = pipeline.journal.last_seq
+        if after is not None and after > last:
+            raise ValidationError(f"{field}: the stream's last frame is {last}, not {after}", field=field)
+        if pipeline.complete and after == last:
+            return Reply(b"", status=204)
+
+        def attach(encoder: Encoder, sink: Sink) -> Subscriber:
+            return self._module.attach(pipeline, encoder, sink, after)
+
+        return StreamReply(encoding, attach)
+
+    def _crawl_plan(self, call: Call) -> Plan:
+        body = read_body(CrawlRequest, call.request.headers.get("content-type"), call.request.body)
+        return self._plans.checked_crawl(body, call.request_id, call.client)
+
+    def _crawl_plan_of_query(self, call: Call) -> Plan:
+        pairs = parse_qsl(call.request.query, keep_blank_values=True)
+        urls = [value for name, value in pairs if name == "url"]
+        if not urls:
+            raise ValidationError("url: want at least one", field="url")
+        query = read_query(CrawlQuery, [pair for pair in pairs if pair[0] not in ("url", "key")])
+        body = CrawlRequest(urls=urls, options=Options(concurrency=query.concurrency))
+        return self._plans.checked_crawl(body, call.request_id, call.client)
+
+    def _deep_search_plan(self, call: Call) -> Plan:
+        body = read_body(DeepSearchRequest, call.request.headers.get("content-type"), call.request.body)
+        return self._plans.deep_search(body, call.request_id, call.client)
+
+    def _firehose_plan(self, call: Call) -> Plan:
         query = read_query(FirehoseQuery, parse_qsl(call.request.query, keep_blank_values=True))
-        limit = self._settings.stream.max_frame_bytes
-        if query.bytes > limit:
-            raise ValidationError(f"bytes: a frame may have {limit} (STREAM__MAX_FRAME_BYTES)", field="bytes")
+        return self._plans.firehose(query, call.request_id, call.client)
 
-        def fill(pipeline: StreamingPipeline) -> FirehoseProcessor:
-            return FirehoseProcessor(pipeline, query.frames, query.bytes, query.rate)
+    def crawl_ws(self, call: Call) -> SocketReply:
+        """GET /crawl/ws: all is asked for by commands."""
+        return SocketReply(call, lambda session: None)
 
-        return StreamReply(
-            partial(
-                self._open,
-                "firehose",
-                request_id=call.request_id,
-                client=call.client,
-                total_urls=query.frames,
-                deadline_s=self._settings.stream.deadline_s,
-                make_processor=fill,
-            )
-        )
+    def firehose_ws(self, call: Call) -> SocketReply:
+        """GET /firehose/ws: the same, with a firehose running from the start."""
+        plan = self._firehose_plan(call)
+        return SocketReply(call, lambda session: session.open(plan))
 
-    def opener(self, body: CrawlRequest, request_id: str, client: str | None) -> Callable[[Encoder, Sink], Subscriber]:
-        """What opens the crawl that *body* asks for.  Raises ValidationError where it asks for more than is allowed."""
-        limits = self._settings
-        asked = body.options
-        options = CrawlOptions(
-            timeout_ms=_lowered("options.timeout_ms", asked.timeout_ms, limits.fetch.timeout_ms),
-            max_body_bytes=int(_lowered("options.max_body_bytes", asked.max_body_bytes, limits.fetch.max_body_bytes)),
-            user_agent=asked.user_agent or limits.fetch.user_agent,
-            max_frame_bytes=limits.stream.max_frame_bytes,
-            include=asked.include,
-            headers=asked.headers,
-        )
+    # ── streams as resources ─────────────────────────────────────────────────────────────
 
-        def fill(pipeline: StreamingPipeline) -> StreamProcessor:
-            execute = partial(self._orchestrator.execute, options=options)
-            return StreamProcessor(pipeline, body.urls, execute, asked.concurrency)
+    def open_stream(self, call: Call) -> Reply:
+        """POST /streams: opened and not read; detached it runs at once, else it waits for its first reader."""
+        plan = self._crawl_plan(call)
+        key = _key(call)
+        status, pipeline = 200, None
+        if key is not None:
+            pipeline = self._module.joined(call.client or "", key, plan.digest)
+        if pipeline is None:
+            status, pipeline = 201, self._open(call, plan, key)
+        opening = pipeline.opening
+        prefix = PREFIX if call.request.path.startswith(PREFIX) else ""
+        body = {
+            "stream_id": pipeline.id,
+            "stream_type": opening.stream_type,
+            "total_urls": opening.total_urls,
+            "detached": opening.detached,
+        }
+        return Reply(orjson.dumps(body), status=status, headers=(("Location", f"{prefix}/streams/{pipeline.id}"),))
 
-        return partial(
-            self._open,
-            "crawl",
-            request_id=request_id,
-            client=client,
-            total_urls=len(body.urls),
-            deadline_s=_lowered("stream.deadline_s", body.stream.deadline_s, limits.stream.deadline_s),
-            make_processor=fill,
-        )
+    def list_streams(self, call: Call) -> Reply:
+        """GET /streams."""
+        return Reply(orjson.dumps({"streams": [described(pipeline) for pipeline in self._module.all()]}))
 
-    def _open(
-        self,
-        stream_type: str,
-        encoder: Encoder,
-        sink: Sink,
-        *,
-        request_id: str,
-        client: str | None,
-        total_urls: int,
-        deadline_s: float,
-        make_processor: Callable[[StreamingPipeline], StreamProcessor | FirehoseProcessor],
-    ) -> Subscriber:
-        return self._module.open(
-            stream_type,
-            request_id=request_id,
-            client=client,
-            total_urls=total_urls,
-            deadline_s=deadline_s,
-            make_processor=make_processor,
-            encoder=encoder,
-            sink=sink,
-        )
+    def show_stream(self, call: Call) -> Reply:
+        """GET /streams/{id}."""
+        return Reply(orjson.dumps(described(self._found(call.value))))
+
+    def cancel_stream(self, call: Call) -> Reply:
+        """DELETE /streams/{id}: fetches stop, subscribers get the summary.  Raises Conflict when it is over."""
+        pipeline = self._found(call.value)
+        if pipeline.complete:
+            raise Conflict(f"the stream is over already, its status is {pipeline.status}")
+        pipeline.stop("cancelled")
+        return Reply(orjson.dumps({"stream_id": pipeline.id, "status": "cancelled"}))
+
+    def events(self, call: Call) -> Reply | StreamReply:
+        """GET /streams/{id}/events."""
+        pipeline = self._found(call.value)
+        after, field = _after(call), "after"
+        named = _last_event_id(call)
+        if named is not None:
+            stream_id, after = named
+            field = "Last-Event-ID"
+            if stream_id != pipeline.id:
+                raise ValidationError(f"{field}: it names another stream than the path", field=field)
+        encoding: Encoding = "sse" if _wants_events(call.request.headers.get("accept", "")) else "ndjson"
+        return self._reading(encoding, pipeline, after, field)
+
+    def _found(self, stream_id: str) -> StreamingPipeline:
+        pipeline = self._module.find(stream_id)
+        if pipeline is None:
+            raise NotFound("there is no such stream, or it can be read no more")
+        return pipeline
 
 
-def _lowered(field: str, asked: float | None, limit: float) -> float:
-    """A request may lower a limit, never raise it."""
-    if asked is None:
-        return limit
-    if asked > limit:
-        raise ValidationError(f"{field}: {asked:g} is over the limit of {limit:g}", field=field)
-    return asked
+def described(pipeline: StreamingPipeline) -> dict[str, Any]:
+    """A stream as GET /streams shows it."""
+    successful, failed = pipeline.results
+    return {
+        "stream_id": pipeline.id,
+        "stream_type": pipeline.opening.stream_type,
+        "request_id": pipeline.opening.request_id,
+        "state": pipeline.state,
+        "status": pipeline.status or None,
+        "opened_at": rfc3339(pipeline.opened_wall),
+        "detached": pipeline.opening.detached,
+        "total_urls": pipeline.opening.total_urls,
+        "successful": successful,
+        "failed": failed,
+        "first_seq": pipeline.journal.ring.first,
+        "last_seq": pipeline.journal.last_seq,
+        "kept_bytes": pipeline.journal.ring.allocated,
+        "pacer": pipeline.pacer.place,
+        "subscribers": [
+            {
+                "protocol": reader.encoder.protocol,
+                "pacer": reader is pipeline.pacer.holder,
+                "paused": reader.sink.paused,
+                "capacity_frames": reader.buffer.capacity_frames,
+                "capacity_bytes": reader.buffer.capacity_bytes,
+                "sent_seq": reader.next_seq - 1,
+                "unread_frames": reader.unread_frames,
+                "unread_bytes": reader.unread_bytes,
+                "sent_frames": reader.sent_frames,
+                "sent_bytes": reader.sent_bytes,
+                "missed_frames": reader.missed_frames,
+            }
+            for reader in pipeline.subscribers
+        ],
+    }
+
+
+def _after(call: Call) -> int | None:
+    """The query's position.  Raises ValidationError for any other query."""
+    pairs = parse_qsl(call.request.query, keep_blank_values=True)
+    if not pairs:
+        return None
+    if len(pairs) > 1 or pairs[0][0] != "after" or not _SEQ.fullmatch(pairs[0][1]):
+        raise ValidationError("after: want one number, the seq of the last frame that was received", field="after")
+    return int(pairs[0][1])
+
+
+def _last_event_id(call: Call) -> tuple[str, int] | None:
+    """The stream and the frame that Last-Event-ID names.  Raises ValidationError when it is not one of our ids."""
+    given = call.request.headers.get("last-event-id")
+    if given is None:
+        return None
+    match = _EVENT_ID.fullmatch(given)
+    if match is None:
+        raise ValidationError("Last-Event-ID: want an id as it was sent, stream:seq", field="Last-Event-ID")
+    return match[1], int(match[2])
+
+
+def _key(call: Call) -> str | None:
+    """Idempotency-Key, or ?key= for a browser's EventSource.  Raises ValidationError when it is none."""
+    key = call.request.headers.get("idempotency-key")
+    if key is None:
+        keys = [value for name, value in parse_qsl(call.request.query, keep_blank_values=True) if name == "key"]
+        if not keys:
+            return None
+        key = keys[0] if len(keys) == 1 else ""
+    if _KEY.fullmatch(key) is None:
+        raise ValidationError("Idempotency-Key: want 1 to 128 characters of A-Z a-z 0-9 . _ -", field="Idempotency-Key")
+    return key
+
+
+def _wants_events(accept: str) -> bool:
+    """Whether Accept asks for text/event-stream, and not more for NDJSON (RFC 9110, section 12.5.1)."""
+    quality = {"text/event-stream": 0.0, "application/x-ndjson": 0.0}
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if name in quality:
+            quality[name] = next((_quality(p) for p in parameters if p.startswith("q=")), 1.0)
+    return quality["text/event-stream"] > quality["application/x-ndjson"]
+
+
+def _quality(parameter: str) -> float:
+    try:
+        return float(parameter[2:])
+    except ValueError:
+        return 0.0

@@ -71,8 +71,10 @@ async def crawl(settings: Settings, request: CrawlRequest, *, table: bool) -> in
         with ResultTable() if table else ProgressBar() as view:
             frames = Frames(view, None if table else sys.stdout.fileno())
             sink = ThreadSink(frames.take)
-            subscriber = engine.streams.opener(request, token_hex(16), None)(NdjsonEncoder(), sink)
-            interrupted = _on_signals(lambda: subscriber.pipeline.stop("cancelled"), sink.done)
+            plan = engine.plans.crawl(request, token_hex(16), None)
+            pipeline = engine.module.open(plan.opening, plan.make_processor)
+            subscriber = engine.module.attach(pipeline, NdjsonEncoder(chunked=False), sink)
+            interrupted = on_signals(lambda: pipeline.stop("cancelled"), sink.done.cancel)
             sink.attach(subscriber)
             try:
                 await sink.done
@@ -91,8 +93,8 @@ async def crawl(settings: Settings, request: CrawlRequest, *, table: bool) -> in
         await engine.close()
 
 
-def _on_signals(stop: Callable[[], None], done: asyncio.Future[None]) -> Callable[[], bool]:
-    """Call *stop* at the first signal, give up *done* at the second; return what says whether there was one."""
+def on_signals(stop: Callable[[], object], give_up: Callable[[], object]) -> Callable[[], bool]:
+    """Call *stop* at the first signal, *give_up* at the second; return what says whether there was one."""
     signals: list[None] = []
 
     def signalled() -> None:
@@ -100,7 +102,7 @@ def _on_signals(stop: Callable[[], None], done: asyncio.Future[None]) -> Callabl
         if len(signals) == 1:
             stop()
         else:
-            done.cancel()
+            give_up()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

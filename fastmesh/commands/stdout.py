@@ -41,6 +41,8 @@ class ThreadSink:
         self.paused = True
         self._batches.put(data)
 
+    beat = write
+
     def ready(self) -> None:
         """Serve in the next turn of the loop."""
         if not self.paused and not self._scheduled and self._subscriber is not None:
@@ -51,7 +53,7 @@ class ThreadSink:
         """Nothing follows."""
         self._ended = True
         assert self._subscriber is not None
-        self._subscriber.pipeline.detach()
+        self._subscriber.pipeline.detach(self._subscriber)
 
     def _serve(self) -> None:
         self._scheduled = False

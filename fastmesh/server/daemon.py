@@ -14,11 +14,12 @@ from fastmesh.api.health import Health
 from fastmesh.api.router import Router
 from fastmesh.config import Settings
 from fastmesh.log import get_logger
-from fastmesh.server.connection import Shared
 from fastmesh.server.flow import Pump
 from fastmesh.server.limits import raise_file_limit
 from fastmesh.server.listener import Listener, bind
+from fastmesh.server.peer import Shared
 from fastmesh.server.timers import TimerWheel
+from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 log = get_logger()
 
@@ -40,14 +41,18 @@ class Daemon:
         self._wheel = TimerWheel()
         self._shared = Shared(
             settings=server,
+            stream=settings.stream,
             high_water=settings.buffer.high_water_bytes,
             low_water=settings.buffer.low_water_bytes,
-            router=Router(server),
+            router=Router(server, settings.cors.allow_origins),
+            module=self.engine.module,
+            plans=self.engine.plans,
             metrics=self.engine.metrics,
             pump=Pump(self._loop),
             wheel=self._wheel,
             clock=time.monotonic,
             loop=self._loop,
+            encoders=_encoders(settings.stream.sse_retry_ms),
         )
         self._health = Health(self.engine, lambda: self._shared.draining)
         for route in (*self.engine.streams.routes(), *self._health.routes()):
@@ -117,6 +122,17 @@ class Daemon:
         while True:
             await asyncio.sleep(self._wheel.step_s)
             self._wheel.turn(self._shared.clock())
+
+
+def _encoders(retry_ms: int) -> dict[tuple[str, bool], Encoder]:
+    """One encoder for all subscribers whose bytes are the same."""
+    return {
+        ("ndjson", True): NdjsonEncoder(chunked=True),
+        ("ndjson", False): NdjsonEncoder(chunked=False),
+        ("sse", True): SseEncoder(retry_ms=retry_ms, chunked=True),
+        ("sse", False): SseEncoder(retry_ms=retry_ms, chunked=False),
+        ("websocket", False): WebSocketEncoder(),
+    }
 
 
 async def _either(hurry: asyncio.Event, waiting: object) -> None:

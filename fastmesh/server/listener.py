@@ -16,7 +16,8 @@ from pathlib import Path
 from fastmesh.config import ServerSettings
 from fastmesh.errors import ConfigError
 from fastmesh.log import get_logger
-from fastmesh.server.connection import Connection, Shared
+from fastmesh.server.connection import Connection
+from fastmesh.server.peer import Shared
 
 log = get_logger()
 

@@ -15,6 +15,8 @@ from fastmesh.wire.http1 import Request, response_head
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+Fields = tuple[tuple[str, str], ...]
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -32,31 +34,31 @@ def refusal(error: ApiError, of: str) -> Reply:
     return Reply(orjson.dumps(error.envelope(of)), status=error.status, headers=headers)
 
 
-def whole(reply: Reply, of: str, *, minor: int, keep_alive: bool, with_body: bool) -> bytes:
+def whole(reply: Reply, of: str, cors: Fields = (), *, minor: int, keep_alive: bool, with_body: bool) -> bytes:
     """Head and body of *reply*, as one write."""
-    fields = [
-        *_common(of, minor, keep_alive),
-        ("Content-Type", reply.content_type),
-        ("Cache-Control", "no-store"),
-        ("Content-Length", str(len(reply.body))),
-        *reply.headers,
-    ]
+    fields = _common(of, minor, keep_alive)
+    if reply.status != 204:  # which has no body and no length (RFC 9110, section 8.6)
+        fields += (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))))
+    fields += (("Cache-Control", "no-store"), *reply.headers, *cors)
     return response_head(reply.status, fields) + (reply.body if with_body else b"")
 
 
-def stream_head(content_type: str, of: str, stream_id: str | None, *, minor: int, keep_alive: bool) -> bytes:
+def stream_head(own: list[tuple[str, str]], of: str, *, minor: int, keep_alive: bool) -> bytes:
     """The head of a stream; HTTP/1.0 has no chunks, its streams end with the connection."""
     fields = [
         *_common(of, minor, keep_alive),
-        ("Content-Type", content_type),
         ("Cache-Control", "no-store, no-transform"),
         ("X-Accel-Buffering", "no"),
+        *own,
     ]
     if minor == 1:
         fields.append(("Transfer-Encoding", "chunked"))
-    if stream_id is not None:
-        fields.append(("X-Stream-ID", stream_id))
     return response_head(200, fields)
+
+
+def socket_fields(of: str) -> list[tuple[str, str]]:
+    """What the answer that opens a WebSocket has beside the handshake's own fields."""
+    return [("Date", _date(int(time.time()))), ("X-Request-ID", of)]
 
 
 def _common(of: str, minor: int, keep_alive: bool) -> list[tuple[str, str]]:

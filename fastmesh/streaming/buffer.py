@@ -33,15 +33,23 @@ class DynamicBuffer:
 class BufferManager:
     """Lends a window per subscriber and counts what all journals hold, as allocated.
 
-    Over the total no further URL is started and no stream opened (contract
-    section 4, *Total*); delivering needs no room, so readers bring it down again.
+    Over the total (contract section 4, *Total*) it asks for what nobody waits for
+    to be let go; when that is not enough no further URL is started and no stream
+    opened.  Delivering needs no room, so readers bring it down again.
     """
 
     def __init__(self, settings: BufferSettings) -> None:
-        self._initial_frames = {"ndjson": settings.initial_frames_ndjson}
+        self._initial_frames = {
+            "ndjson": settings.initial_frames_ndjson,
+            "sse": settings.initial_frames_sse,
+            "websocket": settings.initial_frames_websocket,
+        }
         self._initial_bytes = settings.initial_bytes
         self.total_bytes = settings.total_bytes
         self.held_bytes = 0
+        self.unsent_bytes = 0  # of text that detached streams hold for whoever comes
+        self.reclaim: Callable[[int], None] = lambda wanted: None  # lets go of so many bytes, if it can
+        self._reclaim_above = self.total_bytes
         self._waiting: set[Callable[[], None]] = set()
 
     def lend(self, protocol: str) -> DynamicBuffer:
@@ -51,19 +59,30 @@ class BufferManager:
     def hold(self, count: int) -> None:
         """A journal took *count* bytes more."""
         self.held_bytes += count
+        if self.held_bytes >= self._reclaim_above:
+            self._let_go()
 
     def release(self, count: int) -> None:
         """A journal gave *count* bytes back; whoever waits for the total is told when there is room."""
         self.held_bytes -= count
         if self._waiting and self.has_room:
-            waiting, self._waiting = self._waiting, set()
-            for wake in waiting:
-                wake()
+            self._tell()
+
+    def hold_unsent(self, count: int) -> None:
+        """Detached streams hold *count* bytes more (or less) that nobody has read."""
+        self.unsent_bytes += count
+        if count < 0 and self._waiting and self.has_room_unsent:
+            self._tell()
 
     @property
     def has_room(self) -> bool:
         """Whether the journals together are below the total."""
         return self.held_bytes < self.total_bytes
+
+    @property
+    def has_room_unsent(self) -> bool:
+        """Whether detached streams may hold more that nobody has read: half of the total at most."""
+        return self.unsent_bytes * 2 < self.total_bytes
 
     def wait(self, wake: Callable[[], None]) -> None:
         """Call *wake* once, when there is room again."""
@@ -72,3 +91,14 @@ class BufferManager:
     def forget(self, wake: Callable[[], None]) -> None:
         """*wake* no longer waits."""
         self._waiting.discard(wake)
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for wake in waiting:
+            wake()
+
+    def _let_go(self) -> None:
+        """Ask for a sixteenth at a time: looking through all streams for each frame would be too dear."""
+        step = self.total_bytes // 16
+        self.reclaim(self.held_bytes - self.total_bytes + step)
+        self._reclaim_above = max(self.total_bytes, self.held_bytes + step)

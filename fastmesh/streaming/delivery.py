@@ -1,8 +1,8 @@
 """One reader of a stream: a position in its journal, a window, and where its bytes go.
 
-Nothing is queued here.  The pump calls serve() when it is this subscriber's
-turn; a paused sink is simply not served, so its position stops, its window
-fills and the producer waits.
+Nothing is queued here.  Whoever owns the sink calls serve() when it is this
+subscriber's turn; one that is not served stands still, and if it holds the
+pacer's place its window fills and the producer waits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
-from fastmesh.events import Event
+from fastmesh.events import gap_event, heartbeat_event
 from fastmesh.streaming.backpressure import BackpressureHandler
 from fastmesh.streaming.buffer import DynamicBuffer
 from fastmesh.wire.encoders import Encoder
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 
 
 class Sink(Protocol):
-    """Where a subscriber's bytes go: a connection, or standard output."""
+    """Where a subscriber's bytes go: a connection, a part of one, or standard output."""
 
-    paused: bool
+    @property
+    def paused(self) -> bool:
+        """Whether nothing may be written now."""
+        ...
 
     def write(self, data: bytes) -> None:
-        """Take *data*; may set ``paused`` before it returns."""
+        """Take *data*; may be paused when it returns."""
+        ...
+
+    def beat(self, data: bytes) -> None:
+        """Take a heartbeat."""
         ...
 
     def ready(self) -> None:
@@ -39,17 +46,21 @@ class Sink(Protocol):
 
 
 class Subscriber:
-    """A position in a stream's journal."""
+    """A position in a stream's journal: the frames before ``next_seq`` were written here, or named by a gap."""
 
     __slots__ = (
-        "_read_bytes",
+        "_offset",
+        "attached_at",
         "backpressure",
         "buffer",
         "encoder",
         "last_sent_at",
+        "missed_frames",
         "next_seq",
         "pipeline",
+        "returning",
         "sent_bytes",
+        "sent_frames",
         "sink",
     )
 
@@ -60,16 +71,22 @@ class Subscriber:
         buffer: DynamicBuffer,
         backpressure: BackpressureHandler,
         sink: Sink,
+        after: int | None = None,
     ) -> None:
+        """*after* is the last frame that the reader has from before; None for one that is new."""
         self.pipeline = pipeline
         self.encoder = encoder
         self.buffer = buffer
         self.backpressure = backpressure
         self.sink = sink
-        self.next_seq = 1
-        self._read_bytes = 0  # of text, ever
-        self.sent_bytes = 0  # framed, ever
-        self.last_sent_at = pipeline.now()
+        self.returning = after is not None
+        self.next_seq = (after or 0) + 1
+        ring = pipeline.journal.ring
+        self._offset = ring.offset(max(self.next_seq, ring.first))  # bytes of text before the position, ever
+        self.sent_frames = 0
+        self.sent_bytes = 0  # framed
+        self.missed_frames = 0
+        self.attached_at = self.last_sent_at = pipeline.now()
 
     @property
     def unread_frames(self) -> int:
@@ -79,7 +96,17 @@ class Subscriber:
     @property
     def unread_bytes(self) -> int:
         """Their text."""
-        return self.pipeline.journal.ring.appended_bytes - self._read_bytes
+        return self.pipeline.journal.ring.appended_bytes - self._offset
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of text the stream ever had before this position."""
+        return self._offset
+
+    @property
+    def wants_service(self) -> bool:
+        """Whether serving it would write something."""
+        return not self.sink.paused and self.next_seq <= self.pipeline.journal.last_seq
 
     def has_room(self, running: int) -> bool:
         """Whether the stream may start one more URL while *running* are under way."""
@@ -88,36 +115,61 @@ class Subscriber:
     def serve(self, max_bytes: int, head: bytes = b"") -> int:
         """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written."""
         pipeline = self.pipeline
+        journal = pipeline.journal
+        if self.next_seq < journal.ring.first:
+            head += self._catch_up()
         seq = self.next_seq
-        written = 0
-        if seq <= pipeline.journal.last_seq:
-            batch, text_bytes = pipeline.journal.read(seq, max_bytes)
-            end = self.next_seq = seq + len(batch)
-            self._read_bytes += text_bytes
-            now = self.last_sent_at = pipeline.now()
-            waited = self.backpressure.took(pipeline.journal.ring, seq, end, now)
-            complete = end > pipeline.journal.last_seq and pipeline.complete
-            data = head + self.encoder.frame(batch, text_bytes) + (self.encoder.end() if complete else b"")
-            written = len(data)
-            self.sent_bytes += written
-            pipeline.sent(seq, end, written, waited)
-            self.sink.write(data)
-            if complete:
-                self.sink.end()
-                return written
-        pipeline.room()
+        if seq > journal.last_seq:
+            if head:
+                self.sent_bytes += len(head)
+                self.sink.write(head)
+            pipeline.read_by(self)
+            return len(head)
+        end, text_bytes, framed = pipeline.framed(self.encoder, seq, max_bytes)
+        self.next_seq = end
+        self._offset += text_bytes
+        now = self.last_sent_at = pipeline.now()
+        waited = self.backpressure.took(journal.ring, seq, end, now)
+        complete = end > journal.last_seq and pipeline.complete
+        data = framed
+        if complete or head:
+            data = head + framed + (self.encoder.end() if complete else b"")
+        written = len(data)
+        self.sent_bytes += written
+        self.sent_frames += end - seq
+        pipeline.sent(self, seq, end, written, waited)
+        self.sink.write(data)
+        if complete:
+            self.sink.end()
+        else:
+            pipeline.read_by(self)
         return written
 
-    def tell(self, event: Event) -> int:
-        """Write one frame that is no part of the journal, told to this subscriber alone; return the bytes written."""
-        frame = orjson.dumps(event)
-        data = self.encoder.frame([frame], len(frame))
-        self.sent_bytes += len(data)
+    def heartbeat(self) -> bool:
+        """Say that the stream is alive; return whether anything had to be said."""
+        data = self.encoder.heartbeat(orjson.dumps(heartbeat_event(self.pipeline.id)))
         self.last_sent_at = self.pipeline.now()
-        self.sink.write(data)
-        return len(data)
+        if data:
+            self.sent_bytes += len(data)
+            self.pipeline.told(self, "heartbeat", len(data))
+            self.sink.beat(data)
+        return bool(data)
 
-    @property
-    def wants_service(self) -> bool:
-        """Whether serving it would write something."""
-        return not self.sink.paused and self.next_seq <= self.pipeline.journal.last_seq
+    def _catch_up(self) -> bytes:
+        """The next frame was evicted: go on with the oldest that is kept, and name what is left out."""
+        pipeline, missed = self.pipeline, self.next_seq
+        ring = pipeline.journal.ring
+        said = b""
+        if missed == 1:  # the metadata is never evicted
+            said = self.encoder.frame([pipeline.journal.metadata], pipeline.id_bytes, 1)
+            self.sent_frames += 1
+            pipeline.told(self, "metadata", len(said))
+            missed = 2
+        if missed < ring.first:
+            gap = self.encoder.note(orjson.dumps(gap_event(pipeline.id, missed, ring.first - 1, "expired")))
+            self.missed_frames += ring.first - missed
+            pipeline.told(self, "gap", len(gap))
+            said += gap
+        self.next_seq = ring.first
+        self._offset = ring.evicted_bytes
+        return said

@@ -40,7 +40,7 @@ def template(frame_bytes: int, stream_id: str) -> PageResult:
 
 
 class FirehoseProcessor:
-    """Appends *frames* results as fast as the client reads, or *rate* a second."""
+    """Appends *frames* results as fast as who is waited for reads, or *rate* a second."""
 
     def __init__(self, pipeline: StreamingPipeline, frames: int, frame_bytes: int, rate: float | None) -> None:
         self._pipeline = pipeline
@@ -51,21 +51,25 @@ class FirehoseProcessor:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def results(self) -> tuple[int, int]:
+        """All of them succeed."""
+        return self._made, 0
+
     def start(self) -> None:
         """The first frames come when the metadata is on its way."""
 
     def room(self) -> None:
         """Append as many frames as are due and the window has room for, one burst at most."""
         pipeline, page = self._pipeline, self._page
-        subscriber = pipeline.subscriber
-        if subscriber is None or self._timer is not None or not pipeline.may_start(0):
+        if self._timer is not None or not pipeline.may_start(0):
             return
         due = self._due()
-        window = subscriber.buffer
-        last = min(due, self._made + window.capacity_frames - subscriber.unread_frames)
+        frames, octets = pipeline.allowance()
+        last = min(due, self._made + frames)
         journal = pipeline.journal
         ring, append = journal.ring, journal.append
-        burst = 1 if pipeline.over_total else min(BURST_BYTES, window.capacity_bytes - subscriber.unread_bytes)
+        burst = 1 if pipeline.over_total else min(BURST_BYTES, octets)
         full = ring.appended_bytes + burst
         stream_id, total, made = pipeline.id, self._frames, self._made
         while made < last and ring.appended_bytes < full:

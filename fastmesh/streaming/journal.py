@@ -18,11 +18,12 @@ from fastmesh.streaming.buffer import BufferManager
 class Journal:
     """Appends events, hands out batches of frames.  *clock* gives seconds; it stamps each frame's entry."""
 
-    __slots__ = ("_buffers", "_clock", "last_seq", "ring")
+    __slots__ = ("_buffers", "_clock", "last_seq", "metadata", "ring")
 
     def __init__(self, buffers: BufferManager, clock: Callable[[], float]) -> None:
         self.ring = RingBuffer()
         self.last_seq = 0
+        self.metadata = b""  # the first frame, which is never evicted
         self._buffers = buffers
         self._clock = clock
 
@@ -34,11 +35,14 @@ class Journal:
         # The number is given once the frame is there: an event that cannot be encoded leaves no hole.
         self.last_seq = seq = ring.append(orjson.dumps(event), self._clock())
         self._buffers.hold(ring.allocated - before)
+        if seq == 1:
+            (self.metadata,), _ = ring.read(1, 0)
         return seq
 
-    def read(self, seq: int, max_bytes: int) -> tuple[list[bytes], int]:
-        """Frames from *seq* on, about *max_bytes* of text, and how much text it is."""
-        return self.ring.read(seq, max_bytes)
+    def trim(self, seq: int, offset: int) -> None:
+        """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*."""
+        if freed := self.ring.trim(seq, offset):
+            self._buffers.release(freed)
 
     def evict(self, seq: int) -> None:
         """Let go of every frame before *seq*."""

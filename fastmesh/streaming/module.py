@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from fastmesh.config import BufferSettings, Settings
-from fastmesh.errors import ConfigError, Overloaded, RateLimited, ShuttingDown
+from fastmesh.errors import ConfigError, Conflict, Overloaded, RateLimited, ShuttingDown
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
 from fastmesh.streaming.backpressure import BackpressureHandler
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Sink, Subscriber
-from fastmesh.streaming.pipeline import Opening, Processor, StreamingPipeline
+from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
 from fastmesh.streaming.rates import RecentShare
 from fastmesh.wire.encoders import Encoder
 
@@ -58,7 +58,11 @@ class StreamingModule:
         self._metrics = metrics
         self._clock = clock  # not the loop's, which stands still within a turn and counts milliseconds
         self._buffers = BufferManager(settings.buffer)
+        self._bounds = JournalBounds(settings.stream.journal_bytes, settings.stream.detached_bytes)
         self._pipelines: dict[str, StreamingPipeline] = {}
+        self._closed: dict[str, StreamingPipeline] = {}  # what can still be read, the longest closed first
+        self._keys: dict[tuple[str, str], tuple[str, bytes]] = {}  # (client, key) → stream id, digest of the request
+        self._key_of: dict[str, tuple[str, str]] = {}
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._clients: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,6 +74,7 @@ class StreamingModule:
         self._loop = asyncio.get_running_loop()
         # Node and worker, so that later anyone can tell whose stream an id is.
         self._node = f"{token_hex(2)}0"
+        self._buffers.reclaim = self._let_go
         metrics.active_streams = lambda: len(self._pipelines)
         metrics.memory_bytes = lambda: self._buffers.held_bytes
 
@@ -81,7 +86,7 @@ class StreamingModule:
 
     def start_maintenance_tasks(self) -> None:
         """Look after readers and the loop from now on."""
-        self._tasks = [self._loop.create_task(self._look_after_readers()), self._loop.create_task(self._probe_loop())]
+        self._tasks = [self._loop.create_task(self._maintain()), self._loop.create_task(self._probe_loop())]
 
     def stop_admitting(self) -> None:
         """From now on new streams are refused with 503; the open ones go on."""
@@ -105,49 +110,82 @@ class StreamingModule:
         """End what is left, read or not, and the maintenance."""
         left = list(self._pipelines.values())
         for pipeline in left:
-            pipeline.detach("shutdown")
+            for reader in list(pipeline.subscribers):
+                pipeline.detach(reader)
+            pipeline.stop("shutdown")
         for pipeline in left:
             await pipeline.join()
+        for pipeline in list(self._closed.values()):
+            self._forget(pipeline)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def now(self) -> float:
+        """The clock of all streams, in seconds."""
+        return self._clock()
+
     # ── streams ──────────────────────────────────────────────────────────────────────────
 
-    def open(
-        self,
-        stream_type: str,
-        *,
-        request_id: str,
-        client: str | None,
-        total_urls: int | None,
-        deadline_s: float,
-        make_processor: MakeProcessor,
-        encoder: Encoder,
-        sink: Sink,
-    ) -> Subscriber:
-        """Open a stream, read by its opener from the first frame on.
+    def open(self, opening: Opening, make_processor: MakeProcessor) -> StreamingPipeline:
+        """Open a stream; it waits for its first reader unless it is detached.
 
-        *client* is counted against the limit of streams a client may have; None
-        is not counted.  Raises ShuttingDown, Overloaded or RateLimited.
+        Raises ShuttingDown, Overloaded or RateLimited.
         """
-        self._admit(client)
+        self._admit(opening.client)
         stream_id = f"{self._node}-{token_hex(16)}"
-        opening = Opening(stream_id, stream_type, request_id, client or "", total_urls)
-        pipeline = StreamingPipeline(opening, self._buffers, self._metrics, self._clock, self._closed)
-        buffer = self._buffers.lend(encoder.protocol)
-        backpressure = BackpressureHandler(self._settings.buffer.slow_ms)
-        subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink)
+        pipeline = StreamingPipeline(
+            stream_id, opening, self._bounds, self._buffers, self._metrics, self._clock, self._on_closed
+        )
         processor = make_processor(pipeline)  # what cannot be made was never opened
         self._pipelines[stream_id] = pipeline
         self._empty.clear()
-        if client is not None:
-            self._clients[client] += 1
-        self._deadlines[stream_id] = self._loop.call_later(deadline_s, pipeline.stop, "deadline")
-        pipeline.attach(subscriber)
+        if opening.client is not None:
+            self._clients[opening.client] += 1
+        self._deadlines[stream_id] = self._loop.call_later(opening.deadline_s, pipeline.stop, "deadline")
         pipeline.start(processor)
-        log.info("stream.opened", stream_id=stream_id, request_id=request_id, type=stream_type, urls=total_urls)
+        log.info(
+            "stream.opened",
+            stream_id=stream_id,
+            request_id=opening.request_id,
+            type=opening.stream_type,
+            urls=opening.total_urls,
+        )
+        return pipeline
+
+    def attach(self, pipeline: StreamingPipeline, encoder: Encoder, sink: Sink, after: int | None = None) -> Subscriber:
+        """Let *sink* read *pipeline* from its first frame, or behind the frame *after*, which it has from before."""
+        buffer = self._buffers.lend(encoder.protocol)
+        backpressure = BackpressureHandler(self._settings.buffer.slow_ms)
+        subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink, after)
+        pipeline.attach(subscriber)
         return subscriber
+
+    def find(self, stream_id: str) -> StreamingPipeline | None:
+        """The stream of that id, as long as it can be read."""
+        return self._pipelines.get(stream_id) or self._closed.get(stream_id)
+
+    def all(self) -> list[StreamingPipeline]:
+        """Every stream that can be read, the closed ones first."""
+        return [*self._closed.values(), *self._pipelines.values()]
+
+    def joined(self, client: str, key: str, digest: bytes) -> StreamingPipeline | None:
+        """The stream that *client* opened under *key*, if it can still be read.
+
+        Raises Conflict when it was opened by another request.
+        """
+        known = self._keys.get((client, key))
+        if known is None:
+            return None
+        stream_id, first = known
+        if first != digest:
+            raise Conflict("this key came with another request", field="Idempotency-Key")
+        return self.find(stream_id)
+
+    def remember(self, client: str, key: str, digest: bytes, pipeline: StreamingPipeline) -> None:
+        """From now on *key* of *client* means *pipeline*."""
+        self._keys[client, key] = pipeline.id, digest
+        self._key_of[pipeline.id] = client, key
 
     def _admit(self, client: str | None) -> None:
         limits = self._settings.stream
@@ -162,17 +200,18 @@ class StreamingModule:
                 f"this client has {limits.max_per_client} streams open, no more are allowed", retry_after_s=1
             )
 
-    def _closed(self, pipeline: StreamingPipeline) -> None:
+    def _on_closed(self, pipeline: StreamingPipeline) -> None:
         opening, now = pipeline.opening, self._clock()
         del self._pipelines[pipeline.id]
+        self._closed[pipeline.id] = pipeline
         self._deadlines.pop(pipeline.id).cancel()
-        if opening.client:
+        if opening.client is not None:
             self._clients[opening.client] -= 1
             self._clients += Counter()  # forgets clients that have none
         if not self._pipelines:
             self._empty.set()
         self._failures.count(now, bad=pipeline.status == "failed")
-        self._metrics.duration.labels("ndjson", pipeline.status).observe(now - pipeline.opened_at)
+        self._metrics.duration.labels(pipeline.protocol, pipeline.status).observe(now - pipeline.opened_at)
         log.info(
             "stream.closed",
             stream_id=pipeline.id,
@@ -181,6 +220,27 @@ class StreamingModule:
             frames=pipeline.journal.last_seq,
             took_ms=round((now - pipeline.opened_at) * 1000, 1),
         )
+        if not opening.kept:
+            self._forget(pipeline)
+
+    def _forget(self, pipeline: StreamingPipeline) -> None:
+        """A closed stream can be read no more."""
+        del self._closed[pipeline.id]
+        if key := self._key_of.pop(pipeline.id, None):
+            del self._keys[key]
+        pipeline.forget()
+
+    def _let_go(self, wanted: int) -> None:
+        """Give back *wanted* bytes: closed streams first, then what the largest keep behind their readers."""
+        target = self._buffers.held_bytes - wanted
+        for pipeline in [p for p in self._closed.values() if not p.subscribers]:
+            if self._buffers.held_bytes <= target:
+                return
+            self._forget(pipeline)
+        for pipeline in sorted(self._pipelines.values(), key=lambda p: p.behind_bytes, reverse=True):
+            if self._buffers.held_bytes <= target or not pipeline.behind_bytes:
+                return
+            pipeline.let_go_behind()
 
     # ── health ───────────────────────────────────────────────────────────────────────────
 
@@ -205,26 +265,46 @@ class StreamingModule:
         return self.metrics().status != "unhealthy" and not any(task.done() for task in self._tasks)
 
     def _readers(self) -> list[Subscriber]:
-        return [p.subscriber for p in self._pipelines.values() if p.subscriber is not None]
+        return [reader for pipeline in self.all() for reader in pipeline.subscribers]
 
     # ── maintenance ──────────────────────────────────────────────────────────────────────
 
-    async def _look_after_readers(self) -> None:
-        heartbeat_s = self._settings.stream.heartbeat_s
+    async def _maintain(self) -> None:
         ticks = 0
         while True:
             await asyncio.sleep(TICK_S)
-            now = self._clock()
             ticks += 1
-            for reader in self._readers():
-                if reader.unread_frames:
-                    reader.backpressure.waits(reader.pipeline.journal.ring, reader.next_seq, now)
-                elif (
-                    not reader.sink.paused and now - reader.last_sent_at >= heartbeat_s and not reader.pipeline.complete
-                ):
-                    reader.pipeline.heartbeat()
-                if ticks % TICKS_A_SAMPLE == 0:
-                    self._metrics.utilization.observe(reader.unread_frames / reader.buffer.capacity_frames)
+            self.tick(self._clock(), sample=ticks % TICKS_A_SAMPLE == 0)
+
+    def tick(self, now: float, *, sample: bool) -> None:
+        """Look after readers, places that were left and closed streams."""
+        for reader in self._readers():
+            self._look_after(reader, now)
+            if sample:
+                self._metrics.utilization.observe(reader.unread_frames / reader.buffer.capacity_frames)
+        window_s = self._settings.stream.resume_window_s
+        for pipeline in list(self._pipelines.values()):
+            if pipeline.pacer.vacant and now - pipeline.pacer.since >= window_s:
+                pipeline.window_over()
+        for pipeline in [p for p in self._closed.values() if not p.subscribers and now >= self._kept_until(p)]:
+            self._forget(pipeline)
+
+    def _look_after(self, reader: Subscriber, now: float) -> None:
+        ring = reader.pipeline.journal.ring
+        if reader.unread_frames:
+            reader.backpressure.waits(ring, max(reader.next_seq, ring.first), now)
+        elif (
+            now - reader.last_sent_at >= self._settings.stream.heartbeat_s
+            and not reader.sink.paused
+            and not reader.pipeline.complete
+        ):
+            reader.heartbeat()
+
+    def _kept_until(self, pipeline: StreamingPipeline) -> float:
+        until = pipeline.closed_at + self._settings.stream.resume_window_s
+        if pipeline.opening.detached and not pipeline.read_to_end:
+            until = max(until, pipeline.opened_at + self._settings.stream.deadline_s)
+        return until
 
     async def _probe_loop(self) -> None:
         """Measure how late the loop runs a timer: that is how long any client may have waited for it."""

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastmesh.events import Event, error_event, heartbeat_event, metadata_event
+from fastmesh.events import Event, error_event, metadata_event
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Subscriber
 from fastmesh.streaming.journal import Journal
 from fastmesh.streaming.lifecycle import Lifecycle, State, Step
+from fastmesh.streaming.pacer import PacerPlace, Place
+from fastmesh.wire.encoders import Encoder
 
 log = get_logger()
 
 
 class Processor(Protocol):
-    """What fills a stream: a crawl or the firehose."""
+    """What fills a stream: a crawl, a deep search or the firehose."""
+
+    @property
+    def results(self) -> tuple[int, int]:
+        """How many URLs succeeded and failed so far."""
+        ...
 
     def start(self) -> None:
         """Begin; results are appended as the stream has room."""
         ...
 
     def room(self) -> None:
-        """The reader took something: there may be room for more."""
+        """A reader took something: there may be room for more."""
         ...
 
     def stop(self, status: str) -> None:
@@ -41,41 +49,64 @@ class Processor(Protocol):
 class Opening:
     """What is known of a stream when it is opened."""
 
-    stream_id: str
     stream_type: str
     request_id: str
-    client: str
+    client: str | None  # whom it is counted for; None: nobody
     total_urls: int | None
+    deadline_s: float
+    detached: bool = False  # nobody is waited for
+    kept: bool = True  # its journal can be read after its end
+
+
+@dataclass(frozen=True, slots=True)
+class JournalBounds:
+    """How much of its text a stream keeps, in bytes."""
+
+    behind: int  # behind the reader that it waits for
+    detached: int  # in all, when it waits for nobody
 
 
 class StreamingPipeline:
     """A stream from its metadata frame to its summary.
 
-    The processor appends, the subscriber reads; in between stands the journal,
-    and ``may_start`` is the only place that decides who waits for whom.
+    The processor appends, subscribers read; in between stands the journal, and
+    ``may_start`` is the only place that decides who waits for whom.
     """
 
     def __init__(
         self,
+        stream_id: str,
         opening: Opening,
+        bounds: JournalBounds,
         buffers: BufferManager,
         metrics: Metrics,
         clock: Callable[[], float],
         on_closed: Callable[[StreamingPipeline], None],
     ) -> None:
+        self.id = stream_id
+        self.id_bytes = stream_id.encode()
         self.opening = opening
-        self.id = opening.stream_id
         self.now = clock
         self.opened_at = clock()
+        self.opened_wall = time.time()
+        self.closed_at = 0.0
         self.journal = Journal(buffers, clock)
         self.lifecycle = Lifecycle(self._changed)
-        self.subscriber: Subscriber | None = None
+        self.pacer: PacerPlace[Subscriber] = PacerPlace(clock(), detached=opening.detached)
+        self.subscribers: list[Subscriber] = []  # attached, the longest first
+        self.protocol = "none"  # of its first subscriber
         self.status = ""  # the summary's, once there is one
+        self.waiting = False  # a detached stream that is full of what nobody has read
+        self._bounds = bounds
         self._buffers = buffers
         self._metrics = metrics
         self._on_closed = on_closed
         self._processor: Processor | None = None
-        self._error_seq = 0
+        self._types: dict[int, str] = {}  # of the frames that are no results, by seq
+        self._sent_before = 1  # the frames before it were sent to somebody
+        self._sent_offset = 0
+        self._counted_offset = 0  # what of the text was counted as unsent
+        self._framed: tuple[tuple[Encoder, int, int, int], tuple[int, int, bytes]] | None = None
 
     # ── the stream's verbs ───────────────────────────────────────────────────────────────
 
@@ -83,20 +114,27 @@ class StreamingPipeline:
         """Append the metadata and let *processor* begin."""
         opening = self.opening
         self._processor = processor
-        self.journal.append(metadata_event(self.id, opening.request_id, opening.stream_type, opening.total_urls))
+        self._append(metadata_event(self.id, opening.request_id, opening.stream_type, opening.total_urls))
         self.lifecycle.step(Step.START)
         processor.start()
 
     def append(self, event: Event) -> None:
-        """Append *event* and let the reader know."""
+        """Append the result *event* and let readers know."""
         self.journal.append(event)
+        if self.pacer.place is Place.NOBODY:
+            self._keep_detached()
         self.wake()
 
-    def fail(self, type_: str, message: str) -> None:
+    def append_search(self, event: Event) -> None:
+        """Append what a search found."""
+        self._append(event)
+        self.wake()
+
+    def fail(self, type_: str, message: str, *, retryable: bool = False) -> None:
         """The stream as a whole failed: an error frame; the processor's summary follows."""
         self.lifecycle.step(Step.FAIL)
         self._metrics.errors.labels(type_).inc()
-        self._error_seq = self.journal.append(error_event(self.id, type_, message, retryable=False))
+        self._append(error_event(self.id, type_, message, retryable=retryable))
         self.wake()
 
     def finish(self, summary: Event) -> None:
@@ -104,8 +142,9 @@ class StreamingPipeline:
         self.status = summary["status"]
         self.lifecycle.step(Step.CLOSE)
         self._buffers.forget(self.room)
-        self.append(summary)
-        if self.subscriber is None:
+        self._append(summary)
+        self.wake()
+        if not self.subscribers:
             self._close()
 
     def stop(self, status: str) -> None:
@@ -118,15 +157,21 @@ class StreamingPipeline:
         if self._processor is not None:
             await self._processor.join()
 
+    def _append(self, event: Event) -> None:
+        """Append a frame that is no result."""
+        kind: str = event["type"]
+        self._types[self.journal.append(event)] = kind
+        if self.pacer.place is Place.NOBODY:
+            self._keep_detached()
+
     # ── who waits for whom ───────────────────────────────────────────────────────────────
 
     def may_start(self, running: int) -> bool:
         """Whether one more URL may be started while *running* are under way."""
-        subscriber = self.subscriber
-        if subscriber is None or not self.lifecycle.open or not subscriber.has_room(running):
+        if not self.lifecycle.open or not self._has_room(running):
             return False
         # A stream that holds nothing may always go on by one frame, so that streams cannot lock each other out.
-        if self._buffers.has_room or (running == 0 and subscriber.unread_frames == 0):
+        if self._buffers.has_room or (running == 0 and self._unread_frames == 0):
             if self.lifecycle.state is State.FLUSHING:
                 self.lifecycle.step(Step.RESUME)
             return True
@@ -134,6 +179,14 @@ class StreamingPipeline:
             self.lifecycle.step(Step.FLUSH)
         self._buffers.wait(self.room)
         return False
+
+    def allowance(self) -> tuple[int, int]:
+        """How many frames and bytes more the stream may be ahead of who it waits for."""
+        holder = self.pacer.holder
+        if holder is None:
+            return self._bounds.detached, self._bounds.detached - self._unsent_bytes
+        window = holder.buffer
+        return window.capacity_frames - holder.unread_frames, window.capacity_bytes - holder.unread_bytes
 
     @property
     def over_total(self) -> bool:
@@ -145,60 +198,176 @@ class StreamingPipeline:
         if self._processor is not None and self.lifecycle.open:
             self._processor.room()
 
+    def read_by(self, subscriber: Subscriber) -> None:
+        """*subscriber* had its turn: who waited for it may go on."""
+        if subscriber is self.pacer.holder or self.pacer.place is Place.NOBODY:
+            self.room()
+
     def wake(self) -> None:
         """There is something to read."""
-        if self.subscriber is not None:
-            self.subscriber.sink.ready()
+        for subscriber in self.subscribers:
+            subscriber.sink.ready()
 
-    # ── the reader ───────────────────────────────────────────────────────────────────────
+    def _has_room(self, running: int) -> bool:
+        holder = self.pacer.holder
+        if holder is not None:
+            # A place that was left has the room that its holder had; with nobody there nothing is started.
+            return bool(self.subscribers) and holder.has_room(running)
+        if self.pacer.place is Place.UNCLAIMED:
+            return False
+        full = self._unsent_bytes >= self._bounds.detached
+        if full or not (self._buffers.has_room_unsent or self._unread_frames == 0):
+            if not full:
+                self._buffers.wait(self.room)
+            if not self.waiting:
+                self.waiting = True
+                log.info("stream.waiting", stream_id=self.id, unsent_bytes=self._unsent_bytes)
+            return False
+        self.waiting = False
+        return True
+
+    @property
+    def _unread_frames(self) -> int:
+        """What is held for who is waited for."""
+        holder = self.pacer.holder
+        return holder.unread_frames if holder is not None else self.journal.last_seq + 1 - self._sent_before
+
+    # ── what is kept ─────────────────────────────────────────────────────────────────────
+
+    @property
+    def behind_bytes(self) -> int:
+        """Text that is kept only for those who come back."""
+        if self.lifecycle.closed:
+            return self.journal.ring.appended_bytes - self.journal.ring.evicted_bytes
+        return max(0, self._kept_from[1] - self.journal.ring.evicted_bytes)
+
+    def let_go_behind(self) -> None:
+        """Keep nothing behind who is waited for."""
+        seq, _ = self._kept_from
+        if seq > self.journal.ring.first:
+            self.journal.evict(seq)
+
+    def forget(self) -> None:
+        """Let go of all that a closed stream kept."""
+        self.journal.close()
+
+    @property
+    def _kept_from(self) -> tuple[int, int]:
+        """The first frame that must be kept, and its offset in the stream's text."""
+        holder = self.pacer.holder
+        if holder is not None:
+            return holder.next_seq, holder.offset
+        return self._sent_before, self._sent_offset
+
+    @property
+    def _unsent_bytes(self) -> int:
+        return self.journal.ring.appended_bytes - self._sent_offset
+
+    def _keep_detached(self) -> None:
+        """A detached stream grew: over its bound the oldest go that were sent to somebody."""
+        appended = self.journal.ring.appended_bytes
+        self._buffers.hold_unsent(appended - self._counted_offset)
+        self._counted_offset = appended
+        self.journal.trim(self._sent_before, appended - self._bounds.detached)
+
+    # ── readers ──────────────────────────────────────────────────────────────────────────
+
+    @property
+    def state(self) -> str:
+        """Where it is in its life, for people."""
+        return "waiting" if self.waiting and self.lifecycle.open else str(self.lifecycle.state)
 
     @property
     def complete(self) -> bool:
         """Whether the summary is appended."""
         return self.lifecycle.state in (State.CLOSING, State.CLOSED)
 
+    @property
+    def read_to_end(self) -> bool:
+        """Whether somebody was sent all frames of a detached stream."""
+        return self._sent_before > self.journal.last_seq
+
     def attach(self, subscriber: Subscriber) -> None:
         """*subscriber* reads from now on."""
-        self.subscriber = subscriber
-        counts = self._metrics.protocols[subscriber.encoder.protocol]
+        self.subscribers.append(subscriber)
+        self.pacer.attached(subscriber)
+        protocol = subscriber.encoder.protocol
+        if self.protocol == "none":
+            self.protocol = protocol
+        counts = self._metrics.protocols[protocol]
         counts.active += 1
         counts.connections += 1
         self._metrics.capacity.observe(subscriber.buffer.capacity_frames)
+        if subscriber is not self.pacer.holder:  # who holds the place says so once it has the first frame
+            self.room()
 
-    def detach(self, status: str = "cancelled") -> None:
-        """The reader is gone; a stream that nobody reads is ended with *status*."""
-        subscriber, self.subscriber = self.subscriber, None
-        if subscriber is None:
+    def detach(self, subscriber: Subscriber) -> None:
+        """*subscriber* is gone, or has read all."""
+        if subscriber not in self.subscribers:
             return
+        self.subscribers.remove(subscriber)
+        subscriber.sink = _GONE
+        now = self.now()
+        self.pacer.left(subscriber, self.subscribers, now)
         protocol = subscriber.encoder.protocol
         self._metrics.protocols[protocol].active -= 1
-        self._metrics.connection_duration.labels(protocol).observe(self.now() - self.opened_at)
-        if self.complete:
+        self._metrics.connection_duration.labels(protocol).observe(now - subscriber.attached_at)
+        self._framed = None
+        if self.subscribers:
+            self.room()
+        elif self.complete:
             self._close()
-        else:
-            self.stop(status)
 
-    def sent(self, seq: int, end: int, written: int, waited: float) -> None:
-        """The reader took the frames *seq* to *end* (excluded): *written* bytes; the oldest had *waited* seconds."""
-        assert self.subscriber is not None
-        self.journal.evict(end)
-        counts = self._metrics.protocols[self.subscriber.encoder.protocol]
+    def window_over(self) -> None:
+        """Nobody came back to the pacer's place in time."""
+        if self.pacer.window_over(self.subscribers):
+            self.room()
+        else:
+            self.stop("cancelled")
+
+    def framed(self, encoder: Encoder, seq: int, max_bytes: int) -> tuple[int, int, bytes]:
+        """The frames from *seq* on, framed: (the first after them, their text's bytes, what to write).
+
+        Made once for all subscribers that stand at the same place.
+        """
+        if len(self.subscribers) < 2:
+            batch, text_bytes = self.journal.ring.read(seq, max_bytes)
+            return seq + len(batch), text_bytes, encoder.frame(batch, self.id_bytes, seq)
+        key = (encoder, seq, self.journal.last_seq, max_bytes)
+        if self._framed is None or self._framed[0] != key:
+            batch, text_bytes = self.journal.ring.read(seq, max_bytes)
+            self._framed = key, (seq + len(batch), text_bytes, encoder.frame(batch, self.id_bytes, seq))
+        return self._framed[1]
+
+    def sent(self, subscriber: Subscriber, seq: int, end: int, written: int, waited: float) -> None:
+        """*subscriber* took the frames *seq* to *end* (excluded): *written* bytes; the oldest had *waited* seconds."""
+        holder = self.pacer.holder
+        if subscriber is holder:
+            self.journal.trim(end, subscriber.offset - self._bounds.behind)
+        elif holder is None and seq <= self._sent_before < end:
+            if not self.lifecycle.closed:
+                self._buffers.hold_unsent(self._sent_offset - subscriber.offset)
+            self._sent_before, self._sent_offset = end, subscriber.offset
+        counts = self._metrics.protocols[subscriber.encoder.protocol]
         counts.bytes += written
         counts.send_latency.observe(waited)
-        last = self.complete and end > self.journal.last_seq
-        fault = seq <= self._error_seq < end
-        counts.sent["result"] += end - seq - (seq == 1) - fault - last
-        if seq == 1 or fault or last:
-            counts.sent["metadata"] += seq == 1
-            counts.sent["error"] += fault
-            counts.sent["summary"] += last
+        results = end - seq
+        for at, kind in self._types.items():
+            if seq <= at < end:
+                counts.sent[kind] += 1
+                results -= 1
+        counts.sent["result"] += results
 
-    def heartbeat(self) -> None:
-        """Tell the reader that the stream is alive."""
-        if self.subscriber is not None:
-            counts = self._metrics.protocols[self.subscriber.encoder.protocol]
-            counts.bytes += self.subscriber.tell(heartbeat_event(self.id))
-            counts.sent["heartbeat"] += 1
+    def told(self, subscriber: Subscriber, kind: str, written: int) -> None:
+        """*subscriber* was told one frame that is not from the journal."""
+        counts = self._metrics.protocols[subscriber.encoder.protocol]
+        counts.bytes += written
+        counts.sent[kind] += 1
+
+    @property
+    def results(self) -> tuple[int, int]:
+        """How many URLs succeeded and failed so far."""
+        return (0, 0) if self._processor is None else self._processor.results
 
     # ── its end ──────────────────────────────────────────────────────────────────────────
 
@@ -206,8 +375,30 @@ class StreamingPipeline:
         if self.lifecycle.closed:
             return
         self.lifecycle.step(Step.DONE)
-        self.journal.close()
+        self.closed_at = self.now()
+        if self.pacer.place is Place.NOBODY:
+            self._buffers.hold_unsent(-self._unsent_bytes)
         self._on_closed(self)
 
     def _changed(self, old: State, new: State) -> None:
         log.debug("stream.state", stream_id=self.id, request_id=self.opening.request_id, old=old, new=new)
+
+
+class _Gone:
+    """The sink of a subscriber that left: it takes nothing."""
+
+    paused = True
+
+    def write(self, data: bytes) -> None:
+        """Nobody reads *data*."""
+
+    beat = write
+
+    def ready(self) -> None:
+        """Nobody is there."""
+
+    def end(self) -> None:
+        """It has ended already."""
+
+
+_GONE = _Gone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from fastmesh.errors import ApiError
 from fastmesh.events import PageResult, result_event, summary_event
 from fastmesh.log import get_logger
 from fastmesh.streaming.lifecycle import State, Step
@@ -14,6 +15,7 @@ from fastmesh.streaming.tally import Tally
 log = get_logger()
 
 Execute = Callable[[str], Awaitable[PageResult]]
+Prepare = Callable[[], Awaitable[Sequence[str]]]
 
 
 class StreamProcessor:
@@ -21,19 +23,34 @@ class StreamProcessor:
 
     It is handed *execute*, which fetches and extracts one URL and does not
     raise: a failed page is a result, and anything that does raise is a bug that
-    fails the stream.  At most *concurrency* URLs are under way.
+    fails the stream.  At most *concurrency* URLs are under way.  Where the URLs
+    are not known yet, *prepare* finds them; an ApiError that it raises fails the stream.
     """
 
-    def __init__(self, pipeline: StreamingPipeline, urls: Sequence[str], execute: Execute, concurrency: int) -> None:
+    def __init__(
+        self,
+        pipeline: StreamingPipeline,
+        execute: Execute,
+        concurrency: int,
+        *,
+        urls: Sequence[str] = (),
+        prepare: Prepare | None = None,
+    ) -> None:
         self._pipeline = pipeline
-        self._urls = urls
         self._execute = execute
         self._concurrency = concurrency
+        self._urls = urls
+        self._prepare = prepare
         self._tally = Tally(len(urls))
         self._running = 0
         self._room = asyncio.Event()
         self._status = "completed"
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def results(self) -> tuple[int, int]:
+        """How many URLs succeeded and failed so far."""
+        return self._tally.successful, self._tally.failed
 
     def start(self) -> None:
         """Begin with the first URLs."""
@@ -72,6 +89,9 @@ class StreamProcessor:
         )
 
     async def _run(self) -> None:
+        if self._prepare is not None:
+            self._urls = await self._prepare()
+            self._tally = Tally(len(self._urls))
         async with asyncio.TaskGroup() as tasks:
             for index, url in enumerate(self._urls):
                 while not (self._running < self._concurrency and self._pipeline.may_start(self._running)):
@@ -104,7 +124,10 @@ class StreamProcessor:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (fault := task.exception()) is not None:
-            log.error("stream.bug", stream_id=self._pipeline.id, exc_info=fault)
             self._status = "failed"
-            self._pipeline.fail("internal_error", "the stream failed by a fault of the server")
+            if isinstance(fault, ApiError):
+                self._pipeline.fail(fault.type, fault.message, retryable=fault.retryable)
+            else:
+                log.error("stream.bug", stream_id=self._pipeline.id, exc_info=fault)
+                self._pipeline.fail("internal_error", "the stream failed by a fault of the server")
         self.close()

@@ -6,17 +6,31 @@ around a whole batch of them, so its cost is counted per batch, not per frame.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+from fastmesh._core import frame_events, frame_lines, frame_messages
 
 
 class Encoder(Protocol):
-    """What turns a subscriber's batch into bytes."""
+    """What turns a subscriber's batch into bytes.  Shared by all subscribers whose bytes are the same."""
 
     protocol: str
-    content_type: str
 
-    def frame(self, batch: list[bytes], text_bytes: int) -> bytes:
-        """The *batch*, whose texts are *text_bytes* long together, as one write."""
+    def begin(self) -> bytes:
+        """What precedes the first frame."""
+        ...
+
+    def frame(self, batch: list[bytes], stream_id: bytes, seq: int) -> bytes:
+        """The durable frames *seq*, *seq* + 1, … of *batch*, as one write."""
+        ...
+
+    def note(self, frame: bytes) -> bytes:
+        """A *frame* that is told to this subscriber alone: it has no number."""
+        ...
+
+    def heartbeat(self, frame: bytes) -> bytes:
+        """What says that the stream is alive; b"" where the connection says so itself."""
         ...
 
     def end(self) -> bytes:
@@ -25,27 +39,90 @@ class Encoder(Protocol):
 
 
 class NdjsonEncoder:
-    """One frame a line, bare: until the end of the connection (HTTP/1.0) or of a file."""
+    """One frame a line; a batch is a chunk (RFC 9112, section 7.1), or bare: for HTTP/1.0 and files."""
 
     protocol = "ndjson"
-    content_type = "application/x-ndjson"
 
-    def frame(self, batch: list[bytes], text_bytes: int) -> bytes:
-        """The *batch* as lines."""
-        return b"\n".join((*batch, b""))
+    def __init__(self, *, chunked: bool) -> None:
+        self._chunked = chunked
 
-    def end(self) -> bytes:
-        """Nothing: the end of the file says it."""
+    def begin(self) -> bytes:
+        """Nothing."""
         return b""
 
+    def frame(self, batch: list[bytes], stream_id: bytes, seq: int) -> bytes:
+        """The *batch* as lines."""
+        return frame_lines(batch, self._chunked)
 
-class ChunkedNdjsonEncoder(NdjsonEncoder):
-    """One frame a line, a batch a chunk (RFC 9112, section 7.1)."""
+    def note(self, frame: bytes) -> bytes:
+        """The *frame* as a line."""
+        return frame_lines([frame], self._chunked)
 
-    def frame(self, batch: list[bytes], text_bytes: int) -> bytes:
-        """The *batch* as one chunk of lines: a single join writes size, lines and the chunk's end."""
-        return b"\n".join((b"%x\r" % (text_bytes + len(batch)), *batch, b"\r\n"))
+    heartbeat = note
+
+    def end(self) -> bytes:
+        """The last chunk; without chunks the end of the file says it."""
+        return b"0\r\n\r\n" if self._chunked else b""
+
+
+class SseEncoder:
+    """One frame an event of text/event-stream (WHATWG HTML, section 9.2): its type, its id, one line of data."""
+
+    protocol = "sse"
+
+    def __init__(self, *, retry_ms: int, chunked: bool) -> None:
+        self._chunked = chunked
+        self._begin = self._whole(b"retry: %d\n" % retry_ms)  # a field of the first event
+        self._heartbeat = self._whole(b": heartbeat\n\n")
+
+    def begin(self) -> bytes:
+        """How long a browser waits before it comes again."""
+        return self._begin
+
+    def frame(self, batch: list[bytes], stream_id: bytes, seq: int) -> bytes:
+        """The *batch* as events with an id each."""
+        return frame_events(batch, stream_id, seq, self._chunked)
+
+    def note(self, frame: bytes) -> bytes:
+        """The *frame* as an event without an id: a client's last id stays that of a durable frame."""
+        return frame_events([frame], b"", 0, self._chunked)
+
+    def heartbeat(self, frame: bytes) -> bytes:
+        """A comment."""
+        return self._heartbeat
 
     def end(self) -> bytes:
         """The last chunk."""
-        return b"0\r\n\r\n"
+        return b"0\r\n\r\n" if self._chunked else b""
+
+    def _whole(self, text: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(text), text) if self._chunked else text
+
+
+class WebSocketEncoder:
+    """One frame a text message; *text* does it, where messages are compressed."""
+
+    protocol = "websocket"
+
+    def __init__(self, text: Callable[[list[bytes]], bytes] = frame_messages) -> None:
+        self._text = text
+
+    def begin(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def frame(self, batch: list[bytes], stream_id: bytes, seq: int) -> bytes:
+        """The *batch* as messages."""
+        return self._text(batch)
+
+    def note(self, frame: bytes) -> bytes:
+        """The *frame* as a message."""
+        return self._text([frame])
+
+    def heartbeat(self, frame: bytes) -> bytes:
+        """Nothing: the connection is kept alive by pings."""
+        return b""
+
+    def end(self) -> bytes:
+        """Nothing: the connection goes on."""
+        return b""

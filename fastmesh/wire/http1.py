@@ -83,6 +83,7 @@ class HttpParser:
         "_want",
         "begun",
         "phase",
+        "rest",
     )
 
     def __init__(self, max_header_bytes: int = 65_536, max_body_bytes: int = 1_048_576) -> None:
@@ -96,6 +97,7 @@ class HttpParser:
         self._body = bytearray()
         self.begun = 0  # heads begun so far: a new one gets a new deadline
         self.phase = Phase.IDLE
+        self.rest = b""  # what came behind a request that asks for another protocol
 
     @property
     def pending(self) -> bool:
@@ -127,6 +129,8 @@ class HttpParser:
             elif before == (self.phase, len(self._buffer)):
                 break
         if self.phase not in step:
+            if requests and requests[-1].fault is None and "upgrade" in requests[-1].headers:
+                self.rest = bytes(self._buffer)
             self._buffer.clear()
         return requests
 

@@ -82,7 +82,7 @@ class TestConnections:
 
 class TestStreams:
     def test_over_the_limit_of_all_is_503(self) -> None:
-        with Daemon(STREAM__MAX_CONCURRENT=2, FIREHOSE__ENABLED="true") as daemon:
+        with Daemon(STREAM__MAX_CONCURRENT=2, STREAM__RESUME_WINDOW_S=0, FIREHOSE__ENABLED="true") as daemon:
             peers = [daemon.connect() for _ in range(2)]
             for peer in peers:
                 peer.send(peer.request("GET", FOREVER))

@@ -26,7 +26,9 @@ def site():
 
 @pytest.fixture(scope="module")
 def daemon():
-    with Daemon(FETCH__ALLOW_NETWORKS="127.0.0.0/8", FETCH__PER_HOST_CONCURRENCY=64) as running:
+    with Daemon(
+        FETCH__ALLOW_NETWORKS="127.0.0.0/8", FETCH__PER_HOST_CONCURRENCY=64, STREAM__RESUME_WINDOW_S=0
+    ) as running:
         yield running
 
 

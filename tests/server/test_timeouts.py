@@ -73,7 +73,7 @@ def test_a_stream_is_no_idle_connection() -> None:
 
 def test_who_takes_no_byte_for_the_write_stall_timeout_is_disconnected() -> None:
     with (
-        Daemon(SERVER__WRITE_STALL_TIMEOUT_S=SHORT_S, FIREHOSE__ENABLED="true") as daemon,
+        Daemon(SERVER__WRITE_STALL_TIMEOUT_S=SHORT_S, STREAM__RESUME_WINDOW_S=0, FIREHOSE__ENABLED="true") as daemon,
         daemon.connect(receive_buffer=4096) as stuck,
     ):
         stuck.send(stuck.request("GET", "/firehose/stream?frames=1000000000"))
@@ -83,8 +83,9 @@ def test_who_takes_no_byte_for_the_write_stall_timeout_is_disconnected() -> None
         with pytest.raises(Closed):
             for _ in stuck.chunks() if stuck.head() else ():
                 pass
-        closed = daemon.logs("stream.closed")
-        assert [line["status"] for line in closed if line["frames"] > 102] == ["cancelled"]
+        while not (closed := [line for line in daemon.logs("stream.closed") if line["frames"] > 102]):
+            pass
+        assert [line["status"] for line in closed] == ["cancelled"]
 
 
 def test_a_slow_reader_is_not_a_stalled_one() -> None:

@@ -13,15 +13,18 @@ from fastmesh import config
 from fastmesh.metrics import Metrics
 from fastmesh.streaming.firehose import FirehoseProcessor
 from fastmesh.streaming.module import StreamingModule
-from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.pipeline import Opening, StreamingPipeline
 from fastmesh.streaming.processor import StreamProcessor
-from fastmesh.wire.encoders import NdjsonEncoder
+from fastmesh.wire.encoders import Encoder, NdjsonEncoder
+
+LINES = NdjsonEncoder(chunked=False)
 
 
 class House:
     """A StreamingModule on a TurnedLoop's clock, and what a test opens in it."""
 
     def __init__(self, **settings: object) -> None:
+        settings = {"STREAM__JOURNAL_BYTES": 0} | settings  # nothing kept for who comes back, unless a test wants it
         self.metrics = Metrics()
         loop = asyncio.get_running_loop()
         assert isinstance(loop, TurnedLoop)
@@ -38,22 +41,33 @@ class House:
     def now(self, now: float) -> None:
         self._loop.now = now
 
-    def open(self, make: Callable[[StreamingPipeline], Any], total: int, **more: Any) -> RecordingSink:
+    def begin(
+        self,
+        make: Callable[[StreamingPipeline], Any],
+        total: int,
+        *,
+        client: str | None = None,
+        deadline_s: float = 3600.0,
+        detached: bool = False,
+        kept: bool = False,
+    ) -> StreamingPipeline:
+        """A stream that nobody reads yet."""
+        opening = Opening("crawl", "r", client, total, deadline_s, detached=detached, kept=kept)
+        return self.module.open(opening, make)
+
+    def attach(self, pipeline: StreamingPipeline, after: int | None = None, encoder: Encoder = LINES) -> RecordingSink:
+        """One more reader of *pipeline*."""
         sink = RecordingSink()
-        arguments: dict[str, Any] = {
-            "request_id": "r",
-            "client": None,
-            "total_urls": total,
-            "deadline_s": 3600.0,
-        } | more
-        sink.subscriber = self.module.open(
-            "crawl", make_processor=make, encoder=NdjsonEncoder(), sink=sink, **arguments
-        )
+        sink.subscriber = self.module.attach(pipeline, encoder, sink, after)
         return sink
+
+    def open(self, make: Callable[[StreamingPipeline], Any], total: int, **more: Any) -> RecordingSink:
+        """A stream and its opener."""
+        return self.attach(self.begin(make, total, **more))
 
     def crawl(self, pages: Pages, urls: list[str], concurrency: int = 4, **more: Any) -> RecordingSink:
         return self.open(
-            lambda pipeline: StreamProcessor(pipeline, urls, pages.execute, concurrency), len(urls), **more
+            lambda pipeline: StreamProcessor(pipeline, pages.execute, concurrency, urls=urls), len(urls), **more
         )
 
     def firehose(self, frames: int, size: int = 700, rate: float | None = None, **more: Any) -> RecordingSink:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.streaming.delivery import Subscriber
-from fastmesh.wire.encoders import ChunkedNdjsonEncoder, Encoder, NdjsonEncoder
+from fastmesh.wire.encoders import Encoder, NdjsonEncoder
 
 
 @dataclass
@@ -104,7 +104,7 @@ async def test_with_nothing_unread_nothing_is_written() -> None:
 
 @in_loop
 async def test_the_end_is_in_the_write_of_the_summary_and_nowhere_else() -> None:
-    _, subscriber = await full_of([1000] * 5, ChunkedNdjsonEncoder())
+    _, subscriber = await full_of([1000] * 5, NdjsonEncoder(chunked=True))
     sink = recorder(subscriber)
     while not sink.ended:
         assert not any(data.endswith(b"0\r\n\r\n") for data in sink.written)
@@ -146,8 +146,9 @@ async def test_a_paused_sink_is_left_alone_and_goes_on_where_it_was() -> None:
 def test_unread_is_what_the_journal_still_holds(data: st.DataObject, sizes: list[int]) -> None:
     async def run() -> None:
         _, subscriber = await full_of(sizes)
-        while not recorder(subscriber).ended:
-            frames, text_bytes = subscriber.pipeline.journal.read(subscriber.next_seq, 1 << 30)
+        sink = recorder(subscriber)
+        while not sink.ended:
+            frames, text_bytes = subscriber.pipeline.journal.ring.read(subscriber.next_seq, 1 << 30)
             assert (subscriber.unread_frames, subscriber.unread_bytes) == (len(frames), text_bytes)
             assert len(subscriber.pipeline.journal.ring) == len(frames)  # what is read is let go
             subscriber.serve(data.draw(st.integers(1, 5000)))
@@ -189,7 +190,7 @@ class TestCounters:
         sink = house.crawl(Pages(), ["a"])
         assert sink.subscriber is not None
         sink.read()
-        sink.subscriber.pipeline.heartbeat()
+        sink.subscriber.heartbeat()
         assert [frame.get("seq") for frame in sink.frames] == [1, None]
         assert house.metrics.protocols["ndjson"].sent["heartbeat"] == 1
         assert sink.subscriber.sent_bytes == len(b"".join(sink.written))
@@ -201,7 +202,7 @@ class TestCounters:
             sink = house.crawl(Pages(), ["a"])
             assert sink.subscriber is not None
             sink.read()
-            sink.subscriber.pipeline.heartbeat()
+            sink.subscriber.heartbeat()
             assert house.metrics.protocols["ndjson"].bytes == sink.subscriber.sent_bytes
 
         turned(run())
@@ -234,7 +235,8 @@ class TestCounters:
 
 @in_loop
 async def test_ndjson_is_lines_for_people_with_http_1_0() -> None:
-    _, subscriber = await full_of([1, 2], NdjsonEncoder())
+    _, subscriber = await full_of([1, 2], NdjsonEncoder(chunked=False))
+    sink = recorder(subscriber)
     subscriber.serve(1 << 20)
-    assert recorder(subscriber).written[-1].count(b"\n") == 3
-    assert recorder(subscriber).written[-1].endswith(b"}\n")
+    assert sink.written[-1].count(b"\n") == 3
+    assert sink.written[-1].endswith(b"}\n")

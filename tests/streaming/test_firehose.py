@@ -115,7 +115,7 @@ async def test_a_timer_does_not_keep_an_ended_stream() -> None:
     for _ in range(3):
         sink.read()
     assert sink.subscriber is not None
-    sink.subscriber.pipeline.detach()
+    sink.abandon()
     gone = weakref.ref(sink.subscriber.pipeline)
     del sink
     gc.collect()
@@ -151,7 +151,7 @@ async def test_a_client_that_leaves_ends_it() -> None:
     for _ in range(3):
         sink.read()
     assert sink.subscriber is not None
-    sink.subscriber.pipeline.detach()
+    sink.abandon()
     assert sink.subscriber.pipeline.status == "cancelled"
     await asyncio.sleep(1)
     figures = house.module.metrics()

@@ -54,7 +54,7 @@ class TestLimits:
                 house.firehose(1, client=client)
             assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
         assert streams[0].subscriber is not None
-        streams[0].subscriber.pipeline.detach()
+        streams[0].abandon()
         house.firehose(1, client="a")
         with pytest.raises(RateLimited):
             house.firehose(1, client="a")
@@ -67,7 +67,7 @@ class TestLimits:
         for client in map(str, range(50)):
             sink = house.firehose(1, client=client)
             assert sink.subscriber is not None
-            sink.subscriber.pipeline.detach()
+            sink.abandon()
         assert len(house.module._clients) == 0
 
     @in_loop
@@ -101,7 +101,7 @@ class TestLimits:
                     house.firehose(1, client=client)
             assert house.module.metrics() == before
             assert sink.subscriber is not None
-            sink.subscriber.pipeline.detach()
+            sink.abandon()
             house.firehose(1, client=client)
 
         turned(run())
@@ -317,7 +317,7 @@ class TestHealth:
         for _ in range(5):
             sink = house.firehose(1)
             assert sink.subscriber is not None
-            sink.subscriber.pipeline.detach()
+            sink.abandon()
         assert house.module.metrics().error_rate == 0.0
 
     @in_loop
@@ -339,7 +339,7 @@ class TestHealth:
         assert (figures.active_streams, figures.active_connections) == (2, 2)
         assert figures.memory_bytes > 0
         assert leaving.subscriber is not None
-        leaving.subscriber.pipeline.detach()
+        leaving.abandon()
         figures = house.module.metrics()
         assert (figures.active_streams, figures.active_connections) == (2, 1)  # its page has still to be put away
         await settle()

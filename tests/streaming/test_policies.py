@@ -62,8 +62,8 @@ class JournalModel(RuleBasedStateMachine):
     def agree(self) -> None:
         for which, (journal, kept, first) in enumerate(zip(self.journals, self.kept, self.first, strict=True)):
             assert journal.last_seq == first + len(kept) - 1
-            assert journal.read(first, 1 << 30) == (kept, sum(map(len, kept)))
-            assert journal.read(first, 1)[0] == kept[:1]
+            assert journal.ring.read(first, 1 << 30) == (kept, sum(map(len, kept)))
+            assert journal.ring.read(first, 1)[0] == kept[:1]
             assert [journal.ring.entered(first + at) for at in range(len(kept))] == self.entered[which]
         assert self.buffers.held_bytes == sum(journal.ring.allocated for journal in self.journals)
 

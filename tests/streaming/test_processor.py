@@ -19,7 +19,7 @@ Execute = Callable[[str], Awaitable[PageResult]]
 
 
 def crawl(house: House, urls: list[str], execute: Execute, concurrency: int) -> RecordingSink:
-    return house.open(lambda pipeline: StreamProcessor(pipeline, urls, execute, concurrency), len(urls))
+    return house.open(lambda pipeline: StreamProcessor(pipeline, execute, concurrency, urls=urls), len(urls))
 
 
 async def at_once(url: str) -> PageResult:
@@ -126,7 +126,7 @@ async def test_a_client_that_leaves_before_the_first_step_closes_its_stream() ->
     sink = house.crawl(pages, ["a"])
     assert sink.subscriber is not None
     pipeline = sink.subscriber.pipeline
-    pipeline.detach()
+    sink.abandon()
     await settle()
     assert (pipeline.status, pipeline.lifecycle.state) == ("cancelled", State.CLOSED)
     assert (pages.started, house.module.metrics().memory_bytes) == ([], 0)
@@ -141,8 +141,8 @@ async def test_a_client_that_leaves_after_the_summary_leaves_its_status() -> Non
     await settle()
     assert sink.subscriber is not None
     pipeline = sink.subscriber.pipeline
-    pipeline.detach()
-    pipeline.detach()  # twice is once
+    sink.leave()
+    sink.leave()  # twice is once
     assert (pipeline.status, pipeline.lifecycle.state) == ("completed", State.CLOSED)
     assert house.metrics.protocols["ndjson"].active == 0
 
@@ -218,4 +218,4 @@ async def test_joining_a_stream_that_has_ended_or_never_began_returns() -> None:
     await settle()
     assert sink.subscriber is not None
     await sink.subscriber.pipeline.join()
-    await StreamProcessor(sink.subscriber.pipeline, [], at_once, 1).join()
+    await StreamProcessor(sink.subscriber.pipeline, at_once, 1).join()

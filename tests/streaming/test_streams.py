@@ -40,7 +40,7 @@ async def test_results_come_as_they_finish() -> None:
         {"completed": 3, "total": 3, "success_rate": 0.6667},
     ]
     assert house.metrics.protocols["ndjson"].sent == {
-        "metadata": 1, "result": 3, "error": 0, "summary": 1, "heartbeat": 0,
+        "metadata": 1, "search": 0, "result": 3, "error": 0, "summary": 1, "gap": 0, "heartbeat": 0,
     }  # fmt: skip
     assert house.module.metrics().memory_bytes == 0
 
@@ -71,7 +71,7 @@ def test_a_stream_never_runs_further_ahead_than_its_window(
             started.append((sink.subscriber.unread_frames, sink.subscriber.unread_bytes, len(pages.running)))
             return await pages.execute(url)
 
-        sink = house.open(lambda p: StreamProcessor(p, urls, execute, concurrency), total)
+        sink = house.open(lambda p: StreamProcessor(p, execute, concurrency, urls=urls), total)
         while not sink.ended:
             before = len(started)
             await settle()
@@ -144,7 +144,7 @@ async def test_a_client_that_leaves_ends_its_stream_and_no_other() -> None:
     other = house.crawl(others, ["c"])
     await settle()
     assert gone.subscriber is not None
-    gone.subscriber.pipeline.detach()
+    gone.abandon()
     await settle()
     assert pages.running == {}
     assert gone.subscriber.pipeline.lifecycle.state is State.CLOSED
@@ -250,7 +250,7 @@ class TestTotal:
             assert sink.subscriber is not None
             pipeline = sink.subscriber.pipeline
             assert pipeline.lifecycle.state is State.FLUSHING
-            pipeline.detach()
+            sink.abandon()
             await settle()
             assert pipeline.lifecycle.state is State.CLOSED
             gone = weakref.ref(pipeline)

@@ -42,7 +42,7 @@ class Watched:
         self._may_start = pipeline.may_start
         pipeline.may_start = self._watch  # type: ignore[method-assign]
         self._pipeline = pipeline
-        return StreamProcessor(pipeline, [str(at) for at in range(self.urls)], self._execute, self.concurrency)
+        return StreamProcessor(pipeline, self._execute, self.concurrency, urls=[str(at) for at in range(self.urls)])
 
     async def _execute(self, url: str) -> Any:
         page = await self.pages.execute(url)
@@ -52,7 +52,7 @@ class Watched:
     def _watch(self, claimed: int) -> bool:
         running, reader = self.started - self.finished, self.reader
         assert claimed == running
-        batch = self._pipeline.journal.read(reader.next_seq, 1 << 30)[0] if reader else []
+        batch = self._pipeline.journal.ring.read(reader.next_seq, 1 << 30)[0] if reader else []
         unread, unread_bytes = len(batch), len(b"".join(batch))
         may = self._may_start(claimed)
         if may:
@@ -67,7 +67,7 @@ class Watched:
 
     @property
     def reader(self) -> Any:
-        return self._pipeline.subscriber
+        return self._pipeline.pacer.holder if self._pipeline.subscribers else None
 
     @property
     def closed(self) -> bool:
@@ -130,7 +130,7 @@ class StreamsModel(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         crawl = self.choose(data)
         crawl.left = True
-        self.act(crawl._pipeline.detach)
+        self.act(crawl.sink.abandon)
         assert crawl.closed
         assert crawl.pages.running == {}
 

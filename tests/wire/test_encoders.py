@@ -1,60 +1,69 @@
-"""A batch in one go."""
+"""What a protocol puts around a batch of frames; the framing itself is tested in tests/core."""
 
 from __future__ import annotations
 
-import httptools
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from fastmesh.wire.encoders import ChunkedNdjsonEncoder, NdjsonEncoder
+from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
-HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-BATCH = st.lists(st.binary(min_size=1).filter(lambda frame: b"\n" not in frame), min_size=1)
+FRAMES = [b'{"type":"metadata","seq":1}', b'{"type":"result","seq":2}']
+GAP = b'{"type":"gap"}'
 
 
-@given(BATCH)
-def test_ndjson_is_one_frame_a_line(batch: list[bytes]) -> None:
-    data = NdjsonEncoder().frame(batch, sum(map(len, batch)))
-    assert data.split(b"\n") == [*batch, b""]
+def told(encoder: Encoder) -> list[bytes]:
+    """All that an encoder ever says."""
+    return [
+        encoder.begin(),
+        encoder.frame(FRAMES, b"s", 1),
+        encoder.note(GAP),
+        encoder.heartbeat(b'{"type":"heartbeat"}'),
+        encoder.end(),
+    ]
 
 
-@given(BATCH)
-def test_a_chunk_holds_a_whole_batch(batch: list[bytes]) -> None:
-    """RFC 9112, section 7.1: size in hexadecimal, CR LF, so many bytes, CR LF."""
-    size, _, rest = ChunkedNdjsonEncoder().frame(batch, sum(map(len, batch))).partition(b"\r\n")
-    assert rest[int(size, 16) :] == b"\r\n"
-    assert rest[: int(size, 16)].split(b"\n") == [*batch, b""]
+def chunk(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body)
 
 
-def test_the_end() -> None:
-    assert ChunkedNdjsonEncoder().end() == b"0\r\n\r\n"
-    assert NdjsonEncoder().end() == b""
+LINES = [
+    b"",
+    b'{"type":"metadata","seq":1}\n{"type":"result","seq":2}\n',
+    b'{"type":"gap"}\n',
+    b'{"type":"heartbeat"}\n',
+    b"",
+]
+EVENTS = [
+    b"retry: 5000\n",
+    b'event: metadata\nid: s:1\ndata: {"type":"metadata","seq":1}\n\n'
+    b'event: result\nid: s:2\ndata: {"type":"result","seq":2}\n\n',
+    b'event: gap\ndata: {"type":"gap"}\n\n',
+    b": heartbeat\n\n",
+    b"",
+]
 
 
-class Client:
-    """What a client's parser sees of a response."""
-
-    def __init__(self, data: bytes) -> None:
-        self.chunks: list[bytes] = []
-        self.complete = False
-        httptools.HttpResponseParser(self).feed_data(data)
-
-    def on_chunk_header(self) -> None:
-        self.chunks.append(b"")
-
-    def on_body(self, body: bytes) -> None:
-        self.chunks[-1] += body
-
-    def on_message_complete(self) -> None:
-        self.complete = True
+@pytest.mark.parametrize(
+    ("encoder", "bare"),
+    [(NdjsonEncoder(chunked=False), LINES), (SseEncoder(retry_ms=5000, chunked=False), EVENTS)],
+)
+def test_bare(encoder: Encoder, bare: list[bytes]) -> None:
+    assert told(encoder) == bare
 
 
-@given(st.lists(BATCH, max_size=5))
-def test_a_client_reads_a_chunk_a_batch_and_then_the_end(batches: list[list[bytes]]) -> None:
-    encoder = ChunkedNdjsonEncoder()
-    body = b"".join(encoder.frame(batch, sum(map(len, batch))) for batch in batches)
-    lines = [b"".join(frame + b"\n" for frame in batch) for batch in batches]
-    unended = Client(HEAD + body)
-    assert (unended.chunks, unended.complete) == (lines, False)
-    ended = Client(HEAD + body + encoder.end())
-    assert (ended.chunks, ended.complete) == ([*lines, b""], True)
+@pytest.mark.parametrize(
+    ("encoder", "bare"),
+    [(NdjsonEncoder(chunked=True), LINES), (SseEncoder(retry_ms=5000, chunked=True), EVENTS)],
+)
+def test_chunks_are_the_same_in_chunks_and_end_with_an_empty_one(encoder: Encoder, bare: list[bytes]) -> None:
+    assert told(encoder) == [*(body and chunk(body) for body in bare[:-1]), b"0\r\n\r\n"]
+
+
+def test_messages_need_no_end_and_no_heartbeat() -> None:
+    messages = b"".join(bytes([0x81, len(frame)]) + frame for frame in FRAMES)
+    assert told(WebSocketEncoder()) == [b"", messages, bytes([0x81, len(GAP)]) + GAP, b"", b""]
+
+
+def test_compressed_messages_are_made_by_who_compresses() -> None:
+    encoder = WebSocketEncoder(lambda frames: b"+".join(frames))
+    assert encoder.frame(FRAMES, b"s", 1) == b"+".join(FRAMES)
+    assert encoder.note(GAP) == GAP

@@ -1,0 +1,141 @@
+"""What a request asks for, checked against the limits: a stream that can be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+
+import orjson
+
+from fastmesh.api.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, Strict
+from fastmesh.config import Settings
+from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.orchestrator import PipelineOrchestrator
+from fastmesh.crawl.search import SearchProvider
+from fastmesh.errors import NotFound, SearchUnavailable, ValidationError
+from fastmesh.events import search_event
+from fastmesh.streaming.firehose import FirehoseProcessor
+from fastmesh.streaming.module import MakeProcessor
+from fastmesh.streaming.pipeline import Opening, StreamingPipeline
+from fastmesh.streaming.processor import StreamProcessor
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A stream that was asked for and may be opened."""
+
+    opening: Opening
+    make_processor: MakeProcessor
+    digest: bytes  # the same for requests that ask for the same
+
+
+class Plans:
+    """Makes plans of requests."""
+
+    def __init__(self, settings: Settings, orchestrator: PipelineOrchestrator, search: SearchProvider | None) -> None:
+        self._settings = settings
+        self._orchestrator = orchestrator
+        self._search = search
+
+    def crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
+        """The crawl that *body* asks for.  Raises ValidationError where it asks for more than is allowed."""
+        options = self._options(body.options)
+        opening = Opening(
+            "crawl",
+            request_id,
+            client,
+            total_urls=len(body.urls),
+            deadline_s=self._deadline_s(body.stream.deadline_s),
+            detached=body.stream.detach,
+        )
+
+        def fill(pipeline: StreamingPipeline) -> StreamProcessor:
+            execute = partial(self._orchestrator.execute, options=options)
+            return StreamProcessor(pipeline, execute, body.options.concurrency, urls=body.urls)
+
+        return Plan(opening, fill, _digest(body))
+
+    def checked_crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
+        """The same for a request from outside, which may have STREAM__MAX_URLS at most."""
+        most = self._settings.stream.max_urls
+        if len(body.urls) > most:
+            raise ValidationError(
+                f"urls: {len(body.urls)} were given, {most} are allowed (STREAM__MAX_URLS)", field="urls"
+            )
+        return self.crawl(body, request_id, client)
+
+    def deep_search(self, body: DeepSearchRequest, request_id: str, client: str | None) -> Plan:
+        """A search, and the crawl of what it finds.  Raises SearchUnavailable without a provider."""
+        provider = self._search
+        if provider is None:
+            raise SearchUnavailable("no search provider is set (SEARCH__PROVIDER)", retry_after_s=60)
+        options = self._options(body.options)
+        opening = Opening(
+            "deepsearch",
+            request_id,
+            client,
+            total_urls=None,
+            deadline_s=self._deadline_s(body.stream.deadline_s),
+            detached=body.stream.detach,
+        )
+
+        async def search(pipeline: StreamingPipeline) -> Sequence[str]:
+            begun = pipeline.now()
+            hits = await provider.search(body.query, body.limit)
+            took_ms = (pipeline.now() - begun) * 1000
+            found = [{"rank": hit.rank, "url": hit.url, "title": hit.title, "snippet": hit.snippet} for hit in hits]
+            pipeline.append_search(search_event(pipeline.id, body.query, found, took_ms))
+            return [hit.url for hit in hits] if body.include_content else []
+
+        def fill(pipeline: StreamingPipeline) -> StreamProcessor:
+            execute = partial(self._orchestrator.execute, options=options)
+            return StreamProcessor(pipeline, execute, body.options.concurrency, prepare=partial(search, pipeline))
+
+        return Plan(opening, fill, _digest(body))
+
+    def firehose(self, query: FirehoseQuery, request_id: str, client: str | None) -> Plan:
+        """Made-up results.  Raises NotFound unless FIREHOSE__ENABLED."""
+        if not self._settings.firehose.enabled:
+            raise NotFound("the firehose is off; FIREHOSE__ENABLED=true turns it on")
+        limit = self._settings.stream.max_frame_bytes
+        if query.bytes > limit:
+            raise ValidationError(f"bytes: a frame may have {limit} (STREAM__MAX_FRAME_BYTES)", field="bytes")
+        opening = Opening(
+            "firehose", request_id, client, query.frames, deadline_s=self._settings.stream.deadline_s, kept=False
+        )
+
+        def fill(pipeline: StreamingPipeline) -> FirehoseProcessor:
+            return FirehoseProcessor(pipeline, query.frames, query.bytes, query.rate)
+
+        return Plan(opening, fill, _digest(query))
+
+    def _options(self, asked: Options) -> CrawlOptions:
+        limits = self._settings
+        return CrawlOptions(
+            timeout_ms=_lowered("options.timeout_ms", asked.timeout_ms, limits.fetch.timeout_ms),
+            max_body_bytes=int(_lowered("options.max_body_bytes", asked.max_body_bytes, limits.fetch.max_body_bytes)),
+            user_agent=asked.user_agent or limits.fetch.user_agent,
+            max_frame_bytes=limits.stream.max_frame_bytes,
+            include=asked.include,
+            headers=asked.headers,
+        )
+
+    def _deadline_s(self, asked: float | None) -> float:
+        return _lowered("stream.deadline_s", asked, self._settings.stream.deadline_s)
+
+
+def _digest(body: Strict) -> bytes:
+    """The same for bodies that ask for the same, however they are written."""
+    said = orjson.dumps([type(body).__name__, body.model_dump(mode="json")], option=orjson.OPT_SORT_KEYS)
+    return blake2b(said, digest_size=16).digest()
+
+
+def _lowered(field: str, asked: float | None, limit: float) -> float:
+    """A request may lower a limit, never raise it."""
+    if asked is None:
+        return limit
+    if asked > limit:
+        raise ValidationError(f"{field}: {asked:g} is over the limit of {limit:g}", field=field)
+    return asked

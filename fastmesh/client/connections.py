@@ -1,0 +1,178 @@
+"""One connection that brings frames, in each of the three protocols.
+
+A connection knows nothing of numbers, resuming or patience: it gives the frames
+as they come, until it ends or breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType
+
+from fastmesh.client.errors import ConnectionLost, FrameTooLarge, ProtocolViolation
+from fastmesh.client.frames import Frame, frame_of, parse_object, read_frame
+from fastmesh.client.http import Http, refusal_of
+from fastmesh.client.ndjson import MAX_FRAME_BYTES, NdjsonParser
+from fastmesh.client.sse import SseParser
+
+TOLD_TO_A_CONNECTION = frozenset({"welcome", "ack", "status", "pong", "error"})
+COMMAND_ID = "subscribe"  # one command is all that a connection sends
+CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
+
+
+class Connection(Protocol):
+    """What a stream is read from."""
+
+    over: bool
+    """The daemon said that nothing follows."""
+
+    @property
+    def retry_s(self) -> float:
+        """How long the daemon wants to be left alone after a break."""
+        ...
+
+    async def receive(self) -> Iterable[Frame] | None:
+        """The next frames, at least one; None at the connection's end.
+
+        They are read as they are iterated, which may raise ProtocolViolation.
+        Raises ConnectionLost, Refused and ProtocolViolation.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class NdjsonConnection:
+    """A response of lines."""
+
+    retry_s = 0.0
+
+    def __init__(self, http: Http, response: ClientResponse) -> None:
+        self.over = response.status == 204
+        self._http = http
+        self._response = response
+        self._parser = NdjsonParser()
+        _check_type(response, "ndjson")
+
+    async def receive(self) -> Iterable[Frame] | None:
+        """See Connection."""
+        while data := await self._http.read(self._response):
+            if lines := self._parser.feed(data):
+                return map(read_frame, lines)
+        return None
+
+    async def close(self) -> None:
+        """See Connection."""
+        self._response.close()
+
+
+class SseConnection:
+    """A response of events."""
+
+    def __init__(self, http: Http, response: ClientResponse) -> None:
+        self.over = response.status == 204
+        self._http = http
+        self._response = response
+        self._parser = SseParser()
+        _check_type(response, "sse")
+
+    @property
+    def retry_s(self) -> float:
+        """See Connection."""
+        return (self._parser.retry_ms or 0) / 1000
+
+    async def receive(self) -> Iterable[Frame] | None:
+        """See Connection."""
+        while data := await self._http.read(self._response):
+            if events := self._parser.feed(data):
+                return (read_frame(event.data) for event in events)
+        return None
+
+    async def close(self) -> None:
+        """See Connection."""
+        self._response.close()
+
+
+class WebSocketConnection:
+    """A WebSocket that brings one stream: by itself, or because it is subscribed to."""
+
+    retry_s = 0.0
+
+    def __init__(self, http: Http, socket: ClientWebSocketResponse[bool]) -> None:
+        self.over = False
+        self._http = http
+        self._socket = socket
+
+    async def subscribe(self, stream_id: str, after: int | None) -> None:
+        """Ask for *stream_id*; what is answered comes to receive()."""
+        command: dict[str, Any] = {"type": "subscribe", "id": COMMAND_ID, "stream_id": stream_id}
+        if after is not None:
+            command["after"] = after
+        try:
+            await self._socket.send_str(orjson.dumps(command).decode())
+        except OSError as error:
+            raise ConnectionLost(f"the connection broke: {error or type(error).__name__}") from None
+
+    async def receive(self) -> Iterable[Frame] | None:
+        """See Connection."""
+        while True:
+            message = await self._http.receive(self._socket)
+            match message.type:
+                case WSMsgType.TEXT:
+                    raw = parse_object(message.data)
+                    if raw.get("type") not in TOLD_TO_A_CONNECTION or "seq" in raw:
+                        return (frame_of(raw, message.data),)
+                    if self._told(raw):
+                        return None
+                case WSMsgType.PING:
+                    await self._pong(message.data)
+                case WSMsgType.PONG:
+                    pass
+                case WSMsgType.BINARY:
+                    raise ProtocolViolation("a binary message came")
+                case WSMsgType.ERROR:
+                    code = getattr(message.data, "code", None)
+                    raise (
+                        FrameTooLarge(MAX_FRAME_BYTES)
+                        if code == 1009
+                        else ProtocolViolation(f"what came is not WebSocket: {message.data}")
+                    )
+                case _:
+                    raise ConnectionLost(f"the WebSocket was closed with {self._socket.close_code}")
+
+    async def close(self) -> None:
+        """See Connection."""
+        await self._socket.close()
+
+    def _told(self, raw: dict[str, Any]) -> bool:
+        """Take what concerns the connection; return whether nothing follows."""
+        if raw["type"] == "error":
+            refusal = refusal_of(None, raw.get("error"), {})
+            if raw.get("id") == COMMAND_ID:
+                raise refusal
+            # Not about what was asked for: the subscription is over, as for a slow client.
+            raise ConnectionLost(f"the daemon ended the subscription: {refusal.type}: {refusal.message}")
+        self.over = raw["type"] == "ack" and raw.get("complete") is True
+        return self.over
+
+    async def _pong(self, data: bytes) -> None:
+        try:
+            await self._socket.pong(data)
+        except OSError as error:
+            raise ConnectionLost(f"the connection broke: {error or type(error).__name__}") from None
+
+
+def _check_type(response: ClientResponse, protocol: str) -> None:
+    wanted = CONTENT_TYPES[protocol]
+    if response.status == 200 and response.content_type != wanted:
+        got = response.content_type[:100]
+        response.close()
+        raise ProtocolViolation(f"the answer is {got!r} and not {wanted!r}: no fastmesh daemon answers there")
+    if response.status not in (200, 204):
+        response.close()
+        raise ProtocolViolation(f"a stream was answered with status {response.status}")

@@ -1,0 +1,312 @@
+"""The frames as a client sees them: typed, and as they came.
+
+A frame keeps the very JSON that was received and the dict made of it.  Fields
+that are not known stay in ``raw``, an unknown type is a plain Frame; what is known
+and missing or of another type is a ProtocolViolation that names its place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import NoneType, UnionType
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+
+import orjson
+
+from fastmesh.client.errors import ProtocolViolation
+
+T = TypeVar("T")
+
+
+# ── parts of frames ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One hit of a search."""
+
+    rank: int
+    url: str
+    title: str
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of a page."""
+
+    url: str
+    text: str
+    rel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One image, or the like, of a page."""
+
+    type: str
+    url: str
+    alt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What was extracted of a page; parts that were not asked for are None."""
+
+    word_count: int
+    reading_time_min: float
+    title: str | None = None
+    byline: str | None = None
+    published: str | None = None
+    language: str | None = None
+    site_name: str | None = None
+    description: str | None = None
+    canonical_url: str | None = None
+    text: str | None = None
+    markdown: str | None = None
+    html: str | None = None
+    links: tuple[Link, ...] | None = None
+    media: tuple[Media, ...] | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PageError:
+    """Why a URL failed."""
+
+    type: str
+    message: str
+    retryable: bool
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What became of one URL: a document, or an error."""
+
+    url: str
+    status: int
+    from_cache: bool
+    processing_time_ms: float
+    attempts: int
+    bytes: int
+    final_url: str | None = None
+    content_type: str | None = None
+    fetched_at: str | None = None
+    gate_decision: str | None = None
+    quality_score: float | None = None
+    cache_key: str | None = None
+    document: Document | None = None
+    error: PageError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How far the stream is, this result included."""
+
+    completed: int
+    total: int
+    success_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFailure:
+    """Why a stream as a whole failed."""
+
+    type: str
+    message: str
+    retryable: bool
+
+
+# ── frames ───────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Any frame.
+
+    *seq* is None for what was told to this reader alone.  *raw* is the whole
+    frame; *json* is its bytes as received.
+    """
+
+    type: str
+    stream_id: str
+    seq: int | None = None
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    json: bytes = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata(Frame):
+    """The first frame; *total_urls* is None while it is unknown."""
+
+    request_id: str
+    timestamp: str
+    stream_type: str
+    total_urls: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search(Frame):
+    """What a deepsearch found."""
+
+    query: str
+    urls_found: int
+    search_time_ms: float
+    results: tuple[SearchResult, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Frame):
+    """One URL is done; *index* is its place among the URLs that were asked for."""
+
+    index: int
+    result: Page
+    progress: Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error(Frame):
+    """The stream as a whole failed; a summary follows."""
+
+    error: StreamFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary(Frame):
+    """The last frame; successful + failed + cancelled = total_urls."""
+
+    status: str
+    total_urls: int
+    successful: int
+    failed: int
+    cancelled: int
+    unfinished: tuple[tuple[int, ...], ...]
+    from_cache: int
+    total_processing_time_ms: float
+    cache_hit_rate: float
+    throughput_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap(Frame):
+    """The frames *from_seq* to *to_seq*, both included, were not sent here."""
+
+    from_seq: int
+    to_seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Frame):
+    """How far the whole operation is; only when it was asked for."""
+
+    current_phase: str | None = None
+    progress_percentage: float | None = None
+    items_completed: int | None = None
+    items_total: int | None = None
+    current_item: str | None = None
+    estimated_completion: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat(Frame):
+    """The stream is alive."""
+
+    timestamp: str
+
+
+KINDS: Final[Mapping[str, type[Frame]]] = {
+    "metadata": Metadata,
+    "search": Search,
+    "result": Result,
+    "error": Error,
+    "summary": Summary,
+    "gap": Gap,
+    "progress": Progress,
+    "heartbeat": Heartbeat,
+}
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """*data* as a JSON object.  Raises ProtocolViolation."""
+    try:
+        raw = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ProtocolViolation(f"a frame is not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise ProtocolViolation("a frame is not a JSON object")
+    return raw
+
+
+def read_frame(data: bytes) -> Frame:
+    """The frame whose JSON is *data*.  Raises ProtocolViolation."""
+    return frame_of(parse_object(data), data)
+
+
+def frame_of(raw: dict[str, Any], data: bytes) -> Frame:
+    """The frame whose JSON *data* was parsed to *raw*.  Raises ProtocolViolation."""
+    kind = raw.get("type")
+    frame_class = KINDS.get(kind, Frame) if isinstance(kind, str) else Frame
+    place = "frame: " if frame_class is Frame else f"{kind} frame: "
+    return frame_class(**_values(frame_class, raw, place), raw=raw, json=data)
+
+
+# ── from JSON to dataclasses ─────────────────────────────────────────────────────────────
+
+Reader = Callable[[Any, str], Any]  # a value and its place → the value as its field has it
+
+
+def _values(cls: type[Any], raw: dict[str, Any], place: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, reader, required in _READERS[cls]:
+        if name in raw:
+            values[name] = reader(raw[name], place + name)
+        elif required:
+            raise ProtocolViolation(f"{place}{name} is missing")
+    return values
+
+
+def _reader(hint: Any) -> Reader:
+    """What reads a value of the type *hint*."""
+    if isinstance(hint, UnionType):
+        (inner,) = (_reader(part) for part in get_args(hint) if part is not NoneType)
+        return lambda value, place: None if value is None else inner(value, place)
+    if get_origin(hint) is tuple:
+        item = _reader(get_args(hint)[0])
+        return lambda value, place: tuple(
+            item(part, f"{place}[{at}]") for at, part in enumerate(_typed(value, list, place))
+        )
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        _learn(hint)
+        return lambda value, place: hint(**_values(hint, _typed(value, dict, place), place + "."))
+    if hint is float:
+        return lambda value, place: float(_typed(value, (int, float), place))
+    return lambda value, place: _typed(value, hint, place)
+
+
+def _typed(value: Any, kind: Any, place: str) -> Any:
+    # A bool is an int for Python, not for JSON.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ProtocolViolation(f"{place} is of a wrong type")
+    return value
+
+
+_READERS: Final[dict[type[Any], list[tuple[str, Reader, bool]]]] = {}
+
+
+def _learn(cls: type[Any]) -> None:
+    """Keep how *cls* is read."""
+    hints = get_type_hints(cls)
+    _READERS[cls] = [
+        (part.name, _reader(hints[part.name]), part.default is dataclasses.MISSING)
+        for part in dataclasses.fields(cls)
+        if part.name not in ("raw", "json")
+    ]
+
+
+_KNOWN: Final[tuple[type[Any], ...]] = (Frame, *KINDS.values())
+for _kind in _KNOWN:
+    _learn(_kind)

@@ -1,0 +1,255 @@
+"""What every connection is, whatever it speaks: a socket that is written, watched and closed with care.
+
+It owns when: a client that takes no byte is cut off, every wait has a deadline,
+and a close still delivers what was written.
+
+    OPEN ──▶ CLOSING  all is written; what is on its way is still delivered, what comes is thrown away
+       ╲        ↓
+        ╲──▶ CLOSED
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import ip_address
+from typing import cast
+
+from fastmesh.api.plans import Plans
+from fastmesh.api.router import Router
+from fastmesh.config import ServerSettings, StreamSettings
+from fastmesh.log import get_logger
+from fastmesh.metrics import Metrics
+from fastmesh.server.flow import Pump
+from fastmesh.server.progress import Progress, outstanding
+from fastmesh.server.timers import NEVER, TimerWheel
+from fastmesh.streaming.module import StreamingModule
+from fastmesh.wire.encoders import Encoder
+
+log = get_logger()
+
+LINGER_S = 2.0
+LOOKS_A_TIMEOUT = 4  # so a client that takes nothing is cut off a quarter late at most
+
+
+class Life(Enum):
+    """How far the connection's life has come."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all connections of a daemon share."""
+
+    settings: ServerSettings
+    stream: StreamSettings
+    high_water: int
+    low_water: int
+    router: Router
+    module: StreamingModule
+    plans: Plans
+    metrics: Metrics
+    pump: Pump
+    wheel: TimerWheel
+    clock: Callable[[], float]
+    loop: asyncio.AbstractEventLoop
+    encoders: dict[tuple[str, bool], Encoder]  # by encoding, and whether it is chunked
+    connections: set[Peer] = field(default_factory=set)
+    draining: bool = False
+
+
+class Peer(asyncio.Protocol):
+    """The transport's side of a connection."""
+
+    __slots__ = (
+        "_due",
+        "_finished",
+        "_life",
+        "_progress",
+        "_shared",
+        "_transport",
+        "_written",
+        "deadline",
+        "filed",
+        "paused",
+        "queued",
+    )
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._life = Life.OPEN
+        self._transport: asyncio.Transport | None = None
+        self._finished = False  # the client sends no more
+        self._progress: Progress | None = None  # while something written may be stuck
+        self._written = 0
+        self.paused = False
+        self.queued = False
+        self._due = NEVER  # when what is awaited must be here
+        self.deadline = NEVER  # when to look again: then, or earlier for the progress
+        self.filed = 0
+
+    # ── what the connection says ─────────────────────────────────────────────────────────
+
+    @property
+    @abstractmethod
+    def request_id(self) -> str | None:
+        """Of the request under way, for the log."""
+
+    @property
+    @abstractmethod
+    def idle(self) -> bool:
+        """Whether nothing is under way that somebody waits for."""
+
+    @abstractmethod
+    def serve(self, max_bytes: int) -> int:
+        """The pump's turn for this connection."""
+
+    @abstractmethod
+    def _too_late(self) -> None:
+        """What was awaited is not here in time."""
+
+    @abstractmethod
+    def drain(self) -> None:
+        """The daemon is on its way out: close when nothing is under way."""
+
+    def _let_go(self) -> None:
+        """No more is read or answered: what was kept for that may go."""
+
+    # ── the transport ────────────────────────────────────────────────────────────────────
+
+    def _made(self, transport: asyncio.BaseTransport) -> None:
+        # No isinstance: uvloop's Unix transport is none of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(self._shared.high_water, self._shared.low_water)
+        self._shared.connections.add(self)
+
+    def _lost(self) -> None:
+        self._life = Life.CLOSED
+        self._shared.connections.discard(self)
+        self._forget_deadlines()
+        self._transport = None
+
+    def _forget_deadlines(self) -> None:
+        self._shared.wheel.forget(self)
+        self.deadline = self._due = NEVER
+
+    def pause_writing(self) -> None:
+        """The transport has enough: the pump passes this connection by."""
+        self.paused = True
+        self._watch_progress()
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self.paused = False
+
+    # ── writing, waiting, closing ────────────────────────────────────────────────────────
+
+    def send(self, data: bytes) -> None:
+        """Write *data*; ``paused`` says when it is enough."""
+        # A transport takes writes after its close, without a bound and to no end.
+        if self._transport is None or self._life is not Life.OPEN:
+            return
+        self._written += len(data)
+        self._transport.write(data)
+
+    def ready(self) -> None:
+        """There is something to serve."""
+        if not self.paused and self._life is Life.OPEN:
+            self._shared.pump.add(self)
+
+    def abort(self) -> None:
+        """Close now, whatever is still to be written."""
+        if self._transport is not None and self._life is not Life.CLOSED:
+            self._life = Life.CLOSED
+            self._transport.abort()
+
+    def _set_due(self, due: float) -> None:
+        self._due = due
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """When the wheel shall look at this connection next."""
+        self.deadline = self._due
+        if self._progress is not None:
+            pause_s = min(LINGER_S, self._shared.settings.write_stall_timeout_s / LOOKS_A_TIMEOUT)
+            self.deadline = min(self._due, self._shared.clock() + pause_s)
+        self._shared.wheel.file(self)
+
+    def _watch_progress(self) -> None:
+        """Look from now on whether the client takes what is written, until all is taken."""
+        if self._progress is None:
+            self._progress = Progress(self._shared.clock())
+            self._look_again()
+
+    def expired(self, now: float) -> None:
+        """The wheel's call: it is time to look."""
+        if self._progress is not None and self._transport is not None:
+            left = outstanding(self._transport)
+            if self._progress.look(self._written, left, now) >= self._shared.settings.write_stall_timeout_s:
+                log.info("connection.write_stall", request_id=self.request_id, bytes=left)
+                self.abort()
+                return
+            if not left and not self.paused:
+                self._progress = None
+            elif self._life is Life.CLOSING:
+                self._due = now + LINGER_S  # counts from when all is delivered
+        if now < self._due:
+            self._look_again()
+            return
+        self._due = self.deadline = NEVER
+        if self._life is Life.CLOSING:
+            self.abort()
+        elif self._life is Life.OPEN and self._transport is not None:
+            self._too_late()
+
+    def _close(self) -> None:
+        """No more is written or read; what was written is still delivered.
+
+        Closing with unread input would send RST, and the client would lose what
+        is on its way: so input is read and thrown away until the client's end, for
+        LINGER_S at most once all is delivered.
+        """
+        if self._life is not Life.OPEN:
+            return
+        self._life = Life.CLOSING
+        self._let_go()
+        transport = self._transport
+        assert transport is not None
+        self._resume_reading()
+        transport.write_eof()
+        self._set_due(self._shared.clock() + LINGER_S)
+        self._watch_progress()
+        if self._finished:
+            self._abort_when_written()
+
+    def _abort_when_written(self) -> None:
+        """No input is unread: what the kernel has is still delivered after the close, without an RST."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size():
+            self._close()
+        else:
+            self.abort()
+
+    def _pause_reading(self) -> None:
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+
+def addresses(transport: asyncio.Transport) -> tuple[str | None, str]:
+    """For whom its streams are counted (None: nobody), and the address that it came to."""
+    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    if not isinstance(peer, tuple) or not isinstance(own, tuple):  # a Unix socket
+        return None, ""
+    client = str(peer[0]).partition("%")[0]
+    return None if ip_address(client).is_loopback else client, str(own[0])

@@ -1,0 +1,223 @@
+"""One client's connection as a WebSocket: messages to its session, its session's frames to the socket.
+
+What is read is worked off in slices, so that no flood holds the loop; what is
+answered to a client that does not read is bounded; a client that was not heard
+for a while is pinged, and closed when no byte comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fastmesh.api.session import SocketSession
+from fastmesh.log import get_logger
+from fastmesh.server.peer import Life, Peer, Shared
+from fastmesh.wire.encoders import WebSocketEncoder
+from fastmesh.wire.websocket import Binary, Ended, Event, Ping, Text, WebSocketMachine
+
+log = get_logger()
+
+# Answers that wait for a client that does not read: with more of them its commands wait too.
+MAX_ANSWERS_BYTES = 65_536
+NOT_TEXT, GOING_AWAY, NO_PONG = 1003, 1001, 1011
+
+
+class WebSocketPeer(Peer):
+    """The protocol of a socket after its upgrade, and the port of its session."""
+
+    __slots__ = (
+        "_answers_bytes",
+        "_client",
+        "_heard_at",
+        "_machine",
+        "_pinged_at",
+        "_request_id",
+        "_session",
+        "_working",
+    )
+
+    def __init__(self, shared: Shared, machine: WebSocketMachine, request_id: str, client: str | None) -> None:
+        super().__init__(shared)
+        self._machine = machine
+        self._request_id = request_id
+        self._client = client
+        self._session: SocketSession | None = None
+        self._heard_at = shared.clock()
+        self._pinged_at: float | None = None  # while an answer is awaited
+        self._answers_bytes = 0  # written while the transport had enough
+        self._working = False  # the next slice is scheduled
+
+    def begin(
+        self,
+        transport: asyncio.BaseTransport,
+        head: bytes,
+        begin: Callable[[SocketSession], None],
+        rest: bytes,
+    ) -> None:
+        """Take over *transport*: *head* and the welcome leave in one write, then *rest* is read."""
+        shared, machine = self._shared, self._machine
+        self._made(transport)
+        encoder = WebSocketEncoder(machine.text) if machine.compresses else shared.encoders["websocket", False]
+        self._session = session = SocketSession(
+            shared.module,
+            shared.plans,
+            self,
+            encoder,
+            request_id=self._request_id,
+            client=self._client,
+            observe_ttfb=shared.metrics.ttfb.labels("websocket").observe,
+        )
+        self.send(head + session.welcome())
+        begin(session)
+        self._set_due(self._heard_at + shared.stream.ws_ping_s)
+        self._resume_reading()
+        if rest:
+            self.data_received(rest)
+
+    # ── what the transport tells ─────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes came: life, and perhaps commands."""
+        if self._life is Life.OPEN:
+            self._heard_at = self._shared.clock()
+            self._pinged_at = None
+            self._machine.receive(data)
+            self._work()
+
+    def eof_received(self) -> bool:
+        """The client is gone."""
+        self._finished = True
+        self._abort_when_written()
+        return True  # the transport stays open for what is still to be written
+
+    def pause_writing(self) -> None:
+        """The transport has enough."""
+        super().pause_writing()
+        self._shared.metrics.protocols["websocket"].pauses += 1
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        super().resume_writing()
+        self._shared.metrics.protocols["websocket"].resumes += 1
+        self._answers_bytes = 0
+        if self._session is not None:
+            self._session.resumed()
+        self._work()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone, and with it who read its streams."""
+        self._lost()
+        self._let_go()
+
+    # ── what was read ────────────────────────────────────────────────────────────────────
+
+    def _work(self) -> None:
+        """Carry out what was read, a slice a turn of the loop; nothing more is read meanwhile."""
+        if self._working or self._life is not Life.OPEN:
+            return
+        if self._answers_bytes > MAX_ANSWERS_BYTES:
+            self._pause_reading()
+            return
+        try:
+            for event in self._machine.events(self._shared.clock()):
+                if self._life is not Life.OPEN:
+                    return
+                self._take(event)
+        except Exception as error:
+            log.error("connection.bug", request_id=self._request_id, exc_info=error)
+            self.abort()
+            return
+        if self._life is not Life.OPEN:
+            return
+        if self._machine.pending:
+            self._pause_reading()
+            self._working = True
+            self._shared.loop.call_soon(self._next_slice)
+        else:
+            self._resume_reading()
+
+    def _next_slice(self) -> None:
+        self._working = False
+        self._work()
+
+    def _take(self, event: Event) -> None:
+        session = self._session
+        assert session is not None
+        match event:
+            case Text(data):
+                session.command(data)
+            case Ping(payload):
+                self.send(self._machine.pong(payload))
+            case Binary():
+                self.close(NOT_TEXT, "messages are text")
+            case Ended(code, reason, reply):
+                log.debug("websocket.ended", request_id=self._request_id, code=code, reason=reason)
+                self.send(reply)
+                self._close()
+
+    # ── the session's port ───────────────────────────────────────────────────────────────
+
+    def send(self, data: bytes) -> None:
+        """Write *data*; what is written although the transport has enough is counted."""
+        if self.paused:
+            self._answers_bytes += len(data)
+        super().send(data)
+
+    def serve(self, max_bytes: int) -> int:
+        """The pump's turn for this connection."""
+        session = self._session
+        if session is None or self.paused:
+            return 0
+        try:
+            written = session.serve(max_bytes)
+        except Exception as error:
+            log.error("stream.bug", request_id=self._request_id, exc_info=error)
+            self.abort()
+            return 0
+        if session.wants_service:
+            self.ready()
+        return written
+
+    # ── waiting and closing ──────────────────────────────────────────────────────────────
+
+    @property
+    def request_id(self) -> str | None:
+        """Of the request that opened it."""
+        return self._request_id
+
+    @property
+    def idle(self) -> bool:
+        """Whether it reads no stream."""
+        return self._session is None or not self._session.streams
+
+    def drain(self) -> None:
+        """Close when no stream is read any more."""
+        if self.idle:
+            self.close(GOING_AWAY, "the daemon is shutting down")
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye; what was written before is still delivered."""
+        self.send(self._machine.close(code, reason))
+        self._close()
+
+    def _too_late(self) -> None:
+        """Nothing was heard for a while: ping; nothing after the ping: it is gone."""
+        now, stream = self._shared.clock(), self._shared.stream
+        due = self._heard_at + stream.ws_ping_s
+        if self._pinged_at is not None:
+            due = self._pinged_at + stream.ws_pong_timeout_s
+            if now >= due and self._progress is None:
+                self.close(NO_PONG, "no pong")
+                return
+        elif now >= due:
+            self.send(self._machine.ping(b""))
+            self._pinged_at = now
+            due = now + stream.ws_pong_timeout_s
+        # While bytes wait for the client so does the ping behind them: then the write-stall timeout judges.
+        self._set_due(due if now < due else now + stream.ws_pong_timeout_s)
+
+    def _let_go(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()

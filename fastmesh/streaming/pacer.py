@@ -1,0 +1,79 @@
+"""Whose reading a stream waits for (contract section 4, *Pacer*, *Leaving*, *Returning*).
+
+A stream has one pacer's place.  It is told who attaches, who leaves and when the
+resume window is over, and knows who holds the place; it owns no clock.
+
+    UNCLAIMED ── first to attach ──▶ HELD ◀── returns, or is heir ── LEFT
+                                      └──────── leaves ───────────────▲
+    NOBODY   a detached stream waits for nobody
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+
+class Reader(Protocol):
+    """Who can hold the place."""
+
+    returning: bool  # came with a position: may take a place that was left
+
+
+class Place(StrEnum):
+    """How the pacer's place is."""
+
+    UNCLAIMED = "unclaimed"  # nobody has held it yet
+    HELD = "held"
+    LEFT = "left"  # vacant, at the position of who left it
+    NOBODY = "nobody"
+
+
+R = TypeVar("R", bound=Reader)
+
+
+class PacerPlace(Generic[R]):
+    """The place, who holds it or, while it is LEFT, held it last, and since when (seconds) it is vacant."""
+
+    __slots__ = ("holder", "place", "since")
+
+    def __init__(self, now: float, *, detached: bool) -> None:
+        self.place = Place.NOBODY if detached else Place.UNCLAIMED
+        self.holder: R | None = None
+        self.since = now
+
+    @property
+    def vacant(self) -> bool:
+        """Whether somebody could come and take it."""
+        return self.place in (Place.UNCLAIMED, Place.LEFT)
+
+    def attached(self, reader: R) -> None:
+        """*reader* came: it takes a place that nobody has held yet and, when it returns, one that was left."""
+        if self.place is Place.UNCLAIMED or (self.place is Place.LEFT and reader.returning):
+            self._take(reader)
+
+    def left(self, reader: R, others: Sequence[R], now: float) -> None:
+        """*reader* went, *others* are still attached, the longest first.
+
+        One of them that returned while *reader* was not yet known to be gone takes the place.
+        """
+        if self.place is not Place.HELD or self.holder is not reader:
+            return
+        heir = next((other for other in others if other.returning), None)
+        if heir is None:
+            self.place = Place.LEFT
+            self.since = now
+        else:
+            self._take(heir)
+
+    def window_over(self, others: Sequence[R]) -> bool:
+        """Nobody returned in time: the longest attached of *others* takes the place; False when there is none."""
+        if not others:
+            return False
+        self._take(others[0])
+        return True
+
+    def _take(self, reader: R) -> None:
+        self.place = Place.HELD
+        self.holder = reader

@@ -1,0 +1,381 @@
+"""WebSocket messages out of bytes and into bytes (RFC 6455, RFC 7692); no I/O, no clock.
+
+wsproto keeps the protocol's state and judges every frame.  Before it stands a
+scanner of frame headers: it feeds one frame at a time, so many a call, refuses a
+message that will be too large before it is here, and counts what costs much and
+says little: control frames, and messages that come in crumbs.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, TextMessage
+from wsproto.events import Ping as PingEvent
+from wsproto.events import Pong as PongEvent
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+
+from fastmesh._core import frame_messages
+
+NORMAL, PROTOCOL_ERROR, POLICY, TOO_LARGE, NO_STATUS = 1000, 1002, 1008, 1009, 1005
+
+MAX_REASON_BYTES = 123
+SLICE_BYTES = 16_384  # of a frame's payload, fed at once
+CRUMB_BYTES = 128  # a smaller piece of a message is a crumb
+INFLATE_STEP = 65_536
+
+_FIN, _MASKED = 0x80, 0x80
+_FIRST_CONTROL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a client may ask of the machine."""
+
+    max_message_bytes: int = 1_048_576
+    frames_a_call: int = 64  # a ping costs 8 µs: half a millisecond
+    bytes_a_call: int = 65_536
+    small_frames_burst: int = 1000  # control frames, empty ones and crumbs of messages
+    small_frames_a_second: float = 100.0
+
+
+# ── what comes out ───────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class Text:
+    """A whole message, as valid UTF-8."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Binary:
+    """A whole message of bytes."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Ping:
+    """Wants a pong with the same payload; only the last one of a call is told."""
+
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Pong:
+    """The answer to a ping of ours, or a sign of life."""
+
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Ended:
+    """The connection is over: *reply* is the close frame to send, and nothing that comes is read any more."""
+
+    code: int
+    reason: str
+    reply: bytes
+
+
+Event = Text | Binary | Ping | Pong | Ended
+
+
+class WebSocketMachine:
+    """A server's side of one connection after its handshake."""
+
+    __slots__ = (
+        "_allowance",
+        "_checked_at",
+        "_connection",
+        "_deflate",
+        "_input",
+        "_left",
+        "_limits",
+        "_message",
+        "_message_bytes",
+        "_over",
+    )
+
+    def __init__(self, limits: Limits, deflate: BoundedDeflate | None = None) -> None:
+        self._limits = limits
+        self._deflate = deflate
+        self._connection = Connection(ConnectionType.SERVER, [] if deflate is None else [deflate])
+        self._input: bytearray | None = None  # received and not parsed: idle connections have none
+        self._left = 0  # bytes of the frame under way that were not fed yet
+        self._message: bytearray | None = None  # the data of the message under way
+        self._message_bytes = 0  # what its frames declared
+        self._allowance = float(limits.small_frames_burst)
+        self._checked_at: float | None = None
+        self._over = False
+
+    # ── in ───────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def pending(self) -> bool:
+        """Whether events() has something to go on with; until then no more should be received."""
+        data = self._input
+        return data is not None and len(data) > 0 and (self._left > 0 or _header(data) is not None)
+
+    @property
+    def compresses(self) -> bool:
+        """Whether permessage-deflate was agreed on."""
+        return self._deflate is not None
+
+    def receive(self, data: bytes) -> None:
+        """Take *data*, to be parsed by events()."""
+        if self._over:
+            return
+        if self._input is None:
+            self._input = bytearray()
+        self._input += data
+
+    def events(self, now: float) -> list[Event]:
+        """Parse a call's share of what was received, at *now* seconds; the last event may be Ended."""
+        events: list[Event] = []
+        limits = self._limits
+        frames, fed = 0, 0
+        while self._input and not self._over and frames < limits.frames_a_call and fed < limits.bytes_a_call:
+            if self._left == 0:
+                header = _header(self._input)
+                if header is None:
+                    break
+                frames += 1
+                refusal = self._judge(header, now)
+                if refusal is not None:
+                    events.append(self._end(*refusal))
+                    break
+                self._left = header.size + header.length
+            piece = bytes(self._input[: min(self._left, SLICE_BYTES)])
+            del self._input[: len(piece)]
+            self._left -= len(piece)
+            fed += len(piece)
+            self._feed(piece, events)
+        if not self._input:
+            self._input = None
+        return events
+
+    def _judge(self, header: _Header, now: float) -> tuple[int, str] | None:
+        """Count the frame that begins with *header*; return code and reason when it is one too many."""
+        control = header.opcode >= _FIRST_CONTROL
+        whole = header.fin and header.opcode != Opcode.CONTINUATION
+        if control or not header.length or (not whole and header.length < CRUMB_BYTES):
+            if self._checked_at is not None:
+                gained = (now - self._checked_at) * self._limits.small_frames_a_second
+                self._allowance = min(float(self._limits.small_frames_burst), self._allowance + gained)
+            self._checked_at = now
+            self._allowance -= 1
+            if self._allowance < 0:
+                return POLICY, "too many control frames or fragments"
+        if control:
+            return None
+        if header.opcode != Opcode.CONTINUATION:
+            self._message_bytes = 0
+        self._message_bytes += header.length
+        if self._message_bytes > self._limits.max_message_bytes:
+            return TOO_LARGE, f"a message may have {self._limits.max_message_bytes} bytes"
+        return None
+
+    def _feed(self, piece: bytes, events: list[Event]) -> None:
+        self._connection.receive_data(piece)
+        for event in self._connection.events():
+            if isinstance(event, TextMessage | BytesMessage):
+                self._gather(event, events)
+            elif isinstance(event, PingEvent):
+                # Of several pings the last one's answer is enough (RFC 6455, section 5.5.3).
+                events[:] = [told for told in events if not isinstance(told, Ping)]
+                events.append(Ping(bytes(event.payload)))
+            elif isinstance(event, PongEvent):
+                events.append(Pong(bytes(event.payload)))
+            elif isinstance(event, CloseConnection):
+                events.append(self._ended(event))
+                return
+
+    def _gather(self, event: TextMessage | BytesMessage, events: list[Event]) -> None:
+        data = event.data.encode() if isinstance(event, TextMessage) else event.data
+        if event.message_finished and self._message is None:
+            whole = bytes(data)
+        else:
+            if self._message is None:
+                self._message = bytearray()
+            self._message += data
+            if not event.message_finished:
+                return
+            whole, self._message = bytes(self._message), None
+        events.append(Text(whole) if isinstance(event, TextMessage) else Binary(whole))
+
+    def _ended(self, event: CloseConnection) -> Ended:
+        """The peer closes, or wsproto found a fault, which leaves its state as it was."""
+        code, reason = int(event.code), event.reason or ""
+        state = self._connection.state
+        if state is ConnectionState.OPEN:
+            return self._end(code, reason)
+        reply = b"" if state is ConnectionState.CLOSED else bytes(self._connection.send(event.response()))
+        self._stop()
+        return Ended(code, reason, reply)
+
+    def _end(self, code: int, reason: str) -> Ended:
+        reply = self.close(code, reason)
+        self._stop()
+        return Ended(code, reason, reply)
+
+    def _stop(self) -> None:
+        self._over = True
+        self._input = self._message = None
+
+    # ── out ──────────────────────────────────────────────────────────────────────────────
+
+    def text(self, frames: list[bytes]) -> bytes:
+        """Each of *frames*, which are UTF-8, as a message."""
+        if self._connection.state is not ConnectionState.OPEN:
+            return b""
+        if self._deflate is None:
+            return frame_messages(frames)
+        return b"".join([self._deflate.message(Opcode.TEXT, frame) for frame in frames])
+
+    def binary(self, data: bytes) -> bytes:
+        """*data* as a message."""
+        return bytes(self._connection.send(BytesMessage(data=data)))
+
+    def ping(self, payload: bytes) -> bytes:
+        """A ping; *payload* has 125 bytes at most."""
+        return bytes(self._connection.send(PingEvent(payload=payload)))
+
+    def pong(self, payload: bytes) -> bytes:
+        """The answer to a ping."""
+        if self._connection.state is not ConnectionState.OPEN:
+            return b""
+        return bytes(self._connection.send(PongEvent(payload=payload)))
+
+    def close(self, code: int, reason: str) -> bytes:
+        """A close frame, whose *reason* is cut to what fits; b"" when one was sent already."""
+        if self._connection.state is not ConnectionState.OPEN:
+            return b""
+        cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        return bytes(self._connection.send(CloseConnection(code=CloseReason(code), reason=cut)))
+
+
+# ── a frame's header ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class _Header:
+    opcode: int
+    fin: bool
+    size: int  # of the header itself
+    length: int  # of the payload
+
+
+def _header(data: bytearray) -> _Header | None:
+    """The header at the start of *data*, None while it is not whole."""
+    if len(data) < 2:
+        return None
+    length = data[1] & 0x7F
+    extended = {126: 2, 127: 8}.get(length, 0)
+    size = 2 + extended + (4 if data[1] & _MASKED else 0)
+    if len(data) < size:
+        return None
+    if extended:
+        length = int.from_bytes(data[2 : 2 + extended], "big")
+    return _Header(data[0] & 0x0F, bool(data[0] & _FIN), size, length)
+
+
+# ── compression ──────────────────────────────────────────────────────────────────────────
+
+
+class BoundedDeflate(Extension):
+    """permessage-deflate without context takeover on either side, inflating in bounded steps.
+
+    A compressor takes some 100 KB, so each message has one of its own that goes
+    with it; a message that inflates beyond *max_message_bytes* ends the
+    connection before it is in memory.
+    """
+
+    name = "permessage-deflate"
+
+    def __init__(self, max_message_bytes: int, *, window_bits: int = 15) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._window_bits = window_bits
+        self._inflater: zlib._Decompress | None = None  # while a compressed message is under way
+        self._inflated = 0
+        self._is_control = False  # the frame under way
+
+    def offer(self) -> bool | str:
+        """A server offers nothing."""
+        return False
+
+    def enabled(self) -> bool:
+        """It was agreed on before the connection is made."""
+        return True
+
+    def frame_inbound_header(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        """RSV1 stands on the first frame of a compressed message alone (RFC 7692, section 6)."""
+        self._is_control = opcode.iscontrol()
+        if rsv.rsv1:
+            if opcode not in (Opcode.TEXT, Opcode.BINARY):
+                return CloseReason.PROTOCOL_ERROR
+            self._inflater = zlib.decompressobj(-15)
+            self._inflated = 0
+        return RsvBits(True, False, False)
+
+    def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
+        """The text of a piece of a frame."""
+        return data if self._inflater is None or self._is_control else self._inflate(data)
+
+    def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
+        """The text that the end of the message sets free."""
+        if self._inflater is None or self._is_control or not fin:
+            return None
+        rest = self._inflate(b"\x00\x00\xff\xff")
+        self._inflater = None
+        return rest
+
+    def frame_outbound(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, data: bytes, fin: bool
+    ) -> tuple[RsvBits, bytes]:
+        """Compress a whole message; control frames stay as they are."""
+        if opcode.iscontrol():
+            return rsv, data
+        return RsvBits(True, rsv.rsv2, rsv.rsv3), self._deflated(data)
+
+    def message(self, opcode: Opcode, data: bytes) -> bytes:
+        """*data* as one compressed, unmasked, unfragmented message."""
+        payload = self._deflated(data)
+        length = len(payload)
+        first = _FIN | 0x40 | opcode
+        if length < 126:
+            return bytes((first, length)) + payload
+        if length < 65536:
+            return bytes((first, 126)) + length.to_bytes(2, "big") + payload
+        return bytes((first, 127)) + length.to_bytes(8, "big") + payload
+
+    def _deflated(self, data: bytes) -> bytes:
+        compressor = zlib.compressobj(wbits=-self._window_bits)
+        return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+    def _inflate(self, data: bytes) -> bytes | CloseReason:
+        inflater = self._inflater
+        assert inflater is not None
+        text = bytearray()
+        while data:
+            try:
+                step = inflater.decompress(data, INFLATE_STEP)
+            except zlib.error:
+                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            text += step
+            self._inflated += len(step)
+            if self._inflated > self._max_message_bytes:
+                return CloseReason.MESSAGE_TOO_BIG
+            data = inflater.unconsumed_tail
+            if not step and not data:
+                break
+            if inflater.eof and inflater.unused_data:  # a block that says it is the last: what follows begins anew
+                data = inflater.unused_data
+                self._inflater = inflater = zlib.decompressobj(-15)
+        return bytes(text)
