@@ -136,9 +136,11 @@ def test_a_heartbeat_has_no_seq() -> None:
 def test_every_frame_type_is_listed() -> None:
     made = [
         events.metadata_event("s", "r", "crawl", 1),
+        events.search_event("s", "q", [], 1.0),
         events.result_event("s", 0, PageResult(url="u"), 1, 1, 1),
         events.error_event("s", "t", "m", False),
         events.summary_event("s", "completed", 1, 1, 0, [], 1.0),
+        events.gap_event("s", 2, 3, "expired"),
         events.heartbeat_event("s"),
     ]
     assert tuple(event["type"] for event in made) == events.FRAME_TYPES

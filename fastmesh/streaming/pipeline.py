@@ -245,7 +245,7 @@ class StreamingPipeline:
         """Keep nothing behind who is waited for."""
         seq, _ = self._kept_from
         if seq > self.journal.ring.first:
-            self.journal.evict(seq)
+            self.journal.evict(self._evictable(seq))
 
     def forget(self) -> None:
         """Let go of all that a closed stream kept."""
@@ -268,7 +268,11 @@ class StreamingPipeline:
         appended = self.journal.ring.appended_bytes
         self._buffers.hold_unsent(appended - self._counted_offset)
         self._counted_offset = appended
-        self.journal.trim(self._sent_before, appended - self._bounds.detached)
+        self.journal.trim(self._evictable(self._sent_before), appended - self._bounds.detached)
+
+    def _evictable(self, seq: int) -> int:
+        """Up to *seq*, but never the summary: it ends the stream for everybody who still reads."""
+        return min(seq, self.journal.last_seq) if self.complete else seq
 
     # ── readers ──────────────────────────────────────────────────────────────────────────
 
@@ -343,7 +347,7 @@ class StreamingPipeline:
         """*subscriber* took the frames *seq* to *end* (excluded): *written* bytes; the oldest had *waited* seconds."""
         holder = self.pacer.holder
         if subscriber is holder:
-            self.journal.trim(end, subscriber.offset - self._bounds.behind)
+            self.journal.trim(self._evictable(end), subscriber.offset - self._bounds.behind)
         elif holder is None and seq <= self._sent_before < end:
             if not self.lifecycle.closed:
                 self._buffers.hold_unsent(self._sent_offset - subscriber.offset)

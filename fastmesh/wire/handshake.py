@@ -20,7 +20,7 @@ VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==", re.ASCII)  # 16 bytes in base64
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
-_PARAMETER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:[ \t]*=[ \t]*(?:([^\s\",;]+)|\"([^\s\",;\\]+)\"))?", re.ASCII)
+_PARAMETER = re.compile(rf"({_TOKEN.pattern})(?:[ \t]*=[ \t]*(\"?)({_TOKEN.pattern})\2)?", re.ASCII)
 _WINDOW_BITS = re.compile(r"[89]|1[0-5]", re.ASCII)
 _FLAGS = frozenset({"server_no_context_takeover", "client_no_context_takeover"})
 
@@ -75,10 +75,15 @@ def _key(request: Request) -> str:
 def _subprotocols(value: str | None) -> list[str]:
     if value is None:
         return []
-    names = [name.strip(" \t") for name in value.split(",")]
-    if not all(_TOKEN.fullmatch(name) for name in names):
+    names = _listed(value)
+    if not names or not all(_TOKEN.fullmatch(name) for name in names):
         raise BadRequest("Sec-WebSocket-Protocol: want names separated by commas")
     return names
+
+
+def _listed(value: str) -> list[str]:
+    """The elements of a list; empty ones are none (RFC 9110, section 5.6.1.2)."""
+    return [element for part in value.split(",") if (element := part.strip(" \t"))]
 
 
 def _offers(value: str | None) -> list[tuple[str, Parameters | None]]:
@@ -86,7 +91,7 @@ def _offers(value: str | None) -> list[tuple[str, Parameters | None]]:
     if value is None:
         return []
     offers: list[tuple[str, Parameters | None]] = []
-    for offer in value.split(","):
+    for offer in _listed(value) or [""]:
         name, *rest = (part.strip(" \t") for part in offer.split(";"))
         if _TOKEN.fullmatch(name) is None:
             raise BadRequest("Sec-WebSocket-Extensions: want names with parameters, separated by commas")
@@ -97,7 +102,7 @@ def _offers(value: str | None) -> list[tuple[str, Parameters | None]]:
             if match is None:
                 raise BadRequest(f"Sec-WebSocket-Extensions: a parameter of {name} is broken")
             twice = twice or match[1] in parameters
-            parameters[match[1]] = match[2] or match[3]
+            parameters[match[1]] = match[3]
         offers.append((name, None if twice else parameters))
     return offers
 

@@ -26,6 +26,7 @@ MAX_REASON_BYTES = 123
 SLICE_BYTES = 16_384  # of a frame's payload, fed at once
 CRUMB_BYTES = 128  # a smaller piece of a message is a crumb
 INFLATE_STEP = 65_536
+MAX_FINAL_BLOCKS = 8  # of a compressed message; behind each zlib wants a new inflater
 
 _FIN, _MASKED = 0x80, 0x80
 _FIRST_CONTROL = 8
@@ -83,6 +84,7 @@ class Ended:
 
 
 Event = Text | Binary | Ping | Pong | Ended
+Sendable = BytesMessage | PingEvent | PongEvent | CloseConnection
 
 
 class WebSocketMachine:
@@ -153,8 +155,7 @@ class WebSocketMachine:
             piece = bytes(self._input[: min(self._left, SLICE_BYTES)])
             del self._input[: len(piece)]
             self._left -= len(piece)
-            fed += len(piece)
-            self._feed(piece, events)
+            fed += max(len(piece), self._feed(piece, events))
         if not self._input:
             self._input = None
         return events
@@ -180,11 +181,13 @@ class WebSocketMachine:
             return TOO_LARGE, f"a message may have {self._limits.max_message_bytes} bytes"
         return None
 
-    def _feed(self, piece: bytes, events: list[Event]) -> None:
+    def _feed(self, piece: bytes, events: list[Event]) -> int:
+        """Let wsproto judge *piece*; return how many bytes of messages came out, which may be a thousand for one."""
+        came_out = 0
         self._connection.receive_data(piece)
         for event in self._connection.events():
             if isinstance(event, TextMessage | BytesMessage):
-                self._gather(event, events)
+                came_out += self._gather(event, events)
             elif isinstance(event, PingEvent):
                 # Of several pings the last one's answer is enough (RFC 6455, section 5.5.3).
                 events[:] = [told for told in events if not isinstance(told, Ping)]
@@ -193,9 +196,10 @@ class WebSocketMachine:
                 events.append(Pong(bytes(event.payload)))
             elif isinstance(event, CloseConnection):
                 events.append(self._ended(event))
-                return
+                break
+        return came_out
 
-    def _gather(self, event: TextMessage | BytesMessage, events: list[Event]) -> None:
+    def _gather(self, event: TextMessage | BytesMessage, events: list[Event]) -> int:
         data = event.data.encode() if isinstance(event, TextMessage) else event.data
         if event.message_finished and self._message is None:
             whole = bytes(data)
@@ -204,17 +208,17 @@ class WebSocketMachine:
                 self._message = bytearray()
             self._message += data
             if not event.message_finished:
-                return
+                return len(data)
             whole, self._message = bytes(self._message), None
         events.append(Text(whole) if isinstance(event, TextMessage) else Binary(whole))
+        return len(data)
 
     def _ended(self, event: CloseConnection) -> Ended:
         """The peer closes, or wsproto found a fault, which leaves its state as it was."""
         code, reason = int(event.code), event.reason or ""
-        state = self._connection.state
-        if state is ConnectionState.OPEN:
+        if self._connection.state is not ConnectionState.REMOTE_CLOSING:  # a fault, or the answer to our close
             return self._end(code, reason)
-        reply = b"" if state is ConnectionState.CLOSED else bytes(self._connection.send(event.response()))
+        reply = bytes(self._connection.send(event.response()))
         self._stop()
         return Ended(code, reason, reply)
 
@@ -239,24 +243,26 @@ class WebSocketMachine:
 
     def binary(self, data: bytes) -> bytes:
         """*data* as a message."""
-        return bytes(self._connection.send(BytesMessage(data=data)))
+        return self._sent(BytesMessage(data=data))
 
     def ping(self, payload: bytes) -> bytes:
         """A ping; *payload* has 125 bytes at most."""
-        return bytes(self._connection.send(PingEvent(payload=payload)))
+        return self._sent(PingEvent(payload=payload))
 
     def pong(self, payload: bytes) -> bytes:
         """The answer to a ping."""
-        if self._connection.state is not ConnectionState.OPEN:
-            return b""
-        return bytes(self._connection.send(PongEvent(payload=payload)))
+        return self._sent(PongEvent(payload=payload))
 
     def close(self, code: int, reason: str) -> bytes:
         """A close frame, whose *reason* is cut to what fits; b"" when one was sent already."""
+        cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        return self._sent(CloseConnection(code=code, reason=cut))
+
+    def _sent(self, event: Sendable) -> bytes:
+        """The frame of *event*; nothing follows a close frame (RFC 6455, section 5.5.1)."""
         if self._connection.state is not ConnectionState.OPEN:
             return b""
-        cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
-        return bytes(self._connection.send(CloseConnection(code=CloseReason(code), reason=cut)))
+        return bytes(self._connection.send(event))
 
 
 # ── a frame's header ─────────────────────────────────────────────────────────────────────
@@ -302,6 +308,7 @@ class BoundedDeflate(Extension):
         self._window_bits = window_bits
         self._inflater: zlib._Decompress | None = None  # while a compressed message is under way
         self._inflated = 0
+        self._final_blocks = 0
         self._is_control = False  # the frame under way
 
     def offer(self) -> bool | str:
@@ -321,7 +328,7 @@ class BoundedDeflate(Extension):
             if opcode not in (Opcode.TEXT, Opcode.BINARY):
                 return CloseReason.PROTOCOL_ERROR
             self._inflater = zlib.decompressobj(-15)
-            self._inflated = 0
+            self._inflated = self._final_blocks = 0
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
@@ -364,6 +371,11 @@ class BoundedDeflate(Extension):
         assert inflater is not None
         text = bytearray()
         while data:
+            if inflater.eof:  # a block said that it is the last; what follows begins anew (RFC 7692, section 7.2.3.5)
+                self._final_blocks += 1
+                if self._final_blocks > MAX_FINAL_BLOCKS:
+                    return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+                self._inflater = inflater = zlib.decompressobj(-15)
             try:
                 step = inflater.decompress(data, INFLATE_STEP)
             except zlib.error:
@@ -372,10 +384,5 @@ class BoundedDeflate(Extension):
             self._inflated += len(step)
             if self._inflated > self._max_message_bytes:
                 return CloseReason.MESSAGE_TOO_BIG
-            data = inflater.unconsumed_tail
-            if not step and not data:
-                break
-            if inflater.eof and inflater.unused_data:  # a block that says it is the last: what follows begins anew
-                data = inflater.unused_data
-                self._inflater = inflater = zlib.decompressobj(-15)
+            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
         return bytes(text)

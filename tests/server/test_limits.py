@@ -130,8 +130,14 @@ class TestStreams:
             peer.head()
             peer.sock.shutdown(socket.SHUT_WR)
             assert gone(peer)
-        ended = [line for line in daemon.logs("stream.closed") if line["request_id"] == "fin-during-stream"]
-        assert [line["status"] for line in ended] == ["cancelled"]
+
+        def ended() -> list[str]:
+            lines = daemon.logs("stream.closed")
+            return [line["status"] for line in lines if line["request_id"] == "fin-during-stream"]
+
+        while not ended():
+            pass
+        assert ended() == ["cancelled"]
 
 
 class TestUnixSocket:

@@ -87,7 +87,8 @@ def test_who_vanishes_ends_its_own_stream(daemon: Daemon, site: Origin) -> None:
     assert daemon.logs("stream.closed")[-1]["status"] == "cancelled"
     while daemon.metric("fastmesh_pipeline_inflight"):
         pass
-    assert daemon.metric("fastmesh_streaming_memory_usage_bytes") == 0
+    while daemon.metric("fastmesh_streaming_memory_usage_bytes"):  # until the resume window is over, which is 0 s here
+        pass
 
 
 def test_a_hundred_slow_and_fast_ones_together(site: Origin) -> None:
