@@ -238,7 +238,7 @@ class Peer:
     def read(self, *, head_only: bool = False) -> Response:
         """The next whole response."""
         response = self.head()
-        if response.status < 200 or head_only:
+        if response.status < 200 or response.status == 204 or head_only:
             return response
         if response.headers.get("transfer-encoding") == "chunked":
             response.body = b"".join(self.chunks())

@@ -272,7 +272,7 @@ class StreamingPipeline:
 
     def _evictable(self, seq: int) -> int:
         """Up to *seq*, but never the summary: it ends the stream for everybody who still reads."""
-        return min(seq, self.journal.last_seq) if self.complete else seq
+        return seq
 
     # ── readers ──────────────────────────────────────────────────────────────────────────
 

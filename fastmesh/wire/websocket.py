@@ -1,9 +1,11 @@
 """WebSocket messages out of bytes and into bytes (RFC 6455, RFC 7692); no I/O, no clock.
 
-wsproto keeps the protocol's state and judges every frame.  Before it stands a
-scanner of frame headers: it feeds one frame at a time, so many a call, refuses a
-message that will be too large before it is here, and counts what costs much and
-says little: control frames, and messages that come in crumbs.
+wsproto judges every frame that comes.  Before it stands a scanner of frame
+headers: it feeds one frame at a time, so many a call, refuses a message that will
+be too large before it is here, and counts what costs much and says little:
+control frames, and messages that come in crumbs.  What goes out is framed here:
+wsproto sends nothing more once it has read a fault or a close, and what came
+before that is still to be answered.
 """
 
 from __future__ import annotations
@@ -20,16 +22,23 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 from fastmesh._core import frame_messages
 
-NORMAL, PROTOCOL_ERROR, POLICY, TOO_LARGE, NO_STATUS = 1000, 1002, 1008, 1009, 1005
+POLICY, TOO_LARGE, NO_STATUS = 1008, 1009, 1005
 
 MAX_REASON_BYTES = 123
+PINGS_A_CALL = 16  # are told, the last ones: each may be answered, only the last must be (RFC 6455, section 5.5.3)
 SLICE_BYTES = 16_384  # of a frame's payload, fed at once
 CRUMB_BYTES = 128  # a smaller piece of a message is a crumb
 INFLATE_STEP = 65_536
 MAX_FINAL_BLOCKS = 8  # of a compressed message; behind each zlib wants a new inflater
 
-_FIN, _MASKED = 0x80, 0x80
+_FIN, _COMPRESSED, _MASKED = 0x80, 0x40, 0x80
 _FIRST_CONTROL = 8
+
+# Where wsproto's words depend on where the bytes were cut, or say nothing.
+_FAULTS = {
+    CloseReason.INVALID_FRAME_PAYLOAD_DATA: "not UTF-8, or not deflated",
+    CloseReason.MESSAGE_TOO_BIG: "the message is too large once it is inflated",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,7 @@ class Binary:
 
 @dataclass(slots=True)
 class Ping:
-    """Wants a pong with the same payload; only the last one of a call is told."""
+    """Wants a pong with the same payload; of many in a call only the last ones are told."""
 
     payload: bytes
 
@@ -76,7 +85,10 @@ class Pong:
 
 @dataclass(slots=True)
 class Ended:
-    """The connection is over: *reply* is the close frame to send, and nothing that comes is read any more."""
+    """The connection is over: *reply* is the close frame to send, and nothing that comes is read any more.
+
+    It comes alone, in a call of its own, so that all before it can be answered first.
+    """
 
     code: int
     reason: str
@@ -84,7 +96,6 @@ class Ended:
 
 
 Event = Text | Binary | Ping | Pong | Ended
-Sendable = BytesMessage | PingEvent | PongEvent | CloseConnection
 
 
 class WebSocketMachine:
@@ -93,8 +104,10 @@ class WebSocketMachine:
     __slots__ = (
         "_allowance",
         "_checked_at",
+        "_closed",
         "_connection",
         "_deflate",
+        "_ending",
         "_input",
         "_left",
         "_limits",
@@ -113,7 +126,9 @@ class WebSocketMachine:
         self._message_bytes = 0  # what its frames declared
         self._allowance = float(limits.small_frames_burst)
         self._checked_at: float | None = None
-        self._over = False
+        self._ending: tuple[int, str] | None = None  # code and reason, to be told by the next call
+        self._over = False  # no more is parsed
+        self._closed = False  # a close frame was made: nothing follows it (RFC 6455, section 5.5.1)
 
     # ── in ───────────────────────────────────────────────────────────────────────────────
 
@@ -121,7 +136,9 @@ class WebSocketMachine:
     def pending(self) -> bool:
         """Whether events() has something to go on with; until then no more should be received."""
         data = self._input
-        return data is not None and len(data) > 0 and (self._left > 0 or _header(data) is not None)
+        if data is None:
+            return self._ending is not None
+        return len(data) > 0 and (self._left > 0 or _header(data) is not None)
 
     @property
     def compresses(self) -> bool:
@@ -137,7 +154,7 @@ class WebSocketMachine:
         self._input += data
 
     def events(self, now: float) -> list[Event]:
-        """Parse a call's share of what was received, at *now* seconds; the last event may be Ended."""
+        """Parse a call's share of what was received, at *now* seconds."""
         events: list[Event] = []
         limits = self._limits
         frames, fed = 0, 0
@@ -149,7 +166,7 @@ class WebSocketMachine:
                 frames += 1
                 refusal = self._judge(header, now)
                 if refusal is not None:
-                    events.append(self._end(*refusal))
+                    self._end(*refusal)
                     break
                 self._left = header.size + header.length
             piece = bytes(self._input[: min(self._left, SLICE_BYTES)])
@@ -158,6 +175,9 @@ class WebSocketMachine:
             fed += max(len(piece), self._feed(piece, events))
         if not self._input:
             self._input = None
+        if self._ending is not None and not events:
+            (code, reason), self._ending = self._ending, None
+            events.append(Ended(code, reason, self.close(code, reason)))
         return events
 
     def _judge(self, header: _Header, now: float) -> tuple[int, str] | None:
@@ -189,13 +209,15 @@ class WebSocketMachine:
             if isinstance(event, TextMessage | BytesMessage):
                 came_out += self._gather(event, events)
             elif isinstance(event, PingEvent):
-                # Of several pings the last one's answer is enough (RFC 6455, section 5.5.3).
-                events[:] = [told for told in events if not isinstance(told, Ping)]
+                pings = [told for told in events if isinstance(told, Ping)]
+                if len(pings) == PINGS_A_CALL:
+                    events.remove(pings[0])
                 events.append(Ping(bytes(event.payload)))
             elif isinstance(event, PongEvent):
                 events.append(Pong(bytes(event.payload)))
-            elif isinstance(event, CloseConnection):
-                events.append(self._ended(event))
+            elif isinstance(event, CloseConnection):  # the peer closes, or a fault was found, which has no state
+                code, reason = int(event.code), event.reason or ""
+                self._end(code, _FAULTS.get(code, reason) if self._connection.state is ConnectionState.OPEN else reason)
                 break
         return came_out
 
@@ -213,21 +235,8 @@ class WebSocketMachine:
         events.append(Text(whole) if isinstance(event, TextMessage) else Binary(whole))
         return len(data)
 
-    def _ended(self, event: CloseConnection) -> Ended:
-        """The peer closes, or wsproto found a fault, which leaves its state as it was."""
-        code, reason = int(event.code), event.reason or ""
-        if self._connection.state is not ConnectionState.REMOTE_CLOSING:  # a fault, or the answer to our close
-            return self._end(code, reason)
-        reply = bytes(self._connection.send(event.response()))
-        self._stop()
-        return Ended(code, reason, reply)
-
-    def _end(self, code: int, reason: str) -> Ended:
-        reply = self.close(code, reason)
-        self._stop()
-        return Ended(code, reason, reply)
-
-    def _stop(self) -> None:
+    def _end(self, code: int, reason: str) -> None:
+        self._ending = code, reason
         self._over = True
         self._input = self._message = None
 
@@ -235,7 +244,7 @@ class WebSocketMachine:
 
     def text(self, frames: list[bytes]) -> bytes:
         """Each of *frames*, which are UTF-8, as a message."""
-        if self._connection.state is not ConnectionState.OPEN:
+        if self._closed:
             return b""
         if self._deflate is None:
             return frame_messages(frames)
@@ -243,26 +252,27 @@ class WebSocketMachine:
 
     def binary(self, data: bytes) -> bytes:
         """*data* as a message."""
-        return self._sent(BytesMessage(data=data))
+        if self._closed:
+            return b""
+        return _framed(Opcode.BINARY, data) if self._deflate is None else self._deflate.message(Opcode.BINARY, data)
 
     def ping(self, payload: bytes) -> bytes:
         """A ping; *payload* has 125 bytes at most."""
-        return self._sent(PingEvent(payload=payload))
+        return b"" if self._closed else _framed(Opcode.PING, payload)
 
     def pong(self, payload: bytes) -> bytes:
         """The answer to a ping."""
-        return self._sent(PongEvent(payload=payload))
+        return b"" if self._closed else _framed(Opcode.PONG, payload)
 
     def close(self, code: int, reason: str) -> bytes:
-        """A close frame, whose *reason* is cut to what fits; b"" when one was sent already."""
-        cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
-        return self._sent(CloseConnection(code=code, reason=cut))
-
-    def _sent(self, event: Sendable) -> bytes:
-        """The frame of *event*; nothing follows a close frame (RFC 6455, section 5.5.1)."""
-        if self._connection.state is not ConnectionState.OPEN:
+        """A close frame, whose *reason* is cut to what fits; b"" when one was made already."""
+        if self._closed:
             return b""
-        return bytes(self._connection.send(event))
+        self._closed = True
+        if code == NO_STATUS:  # stands for a close frame without a code
+            return _framed(Opcode.CLOSE, b"")
+        cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        return _framed(Opcode.CLOSE, code.to_bytes(2, "big") + cut.encode())
 
 
 # ── a frame's header ─────────────────────────────────────────────────────────────────────
@@ -288,6 +298,16 @@ def _header(data: bytearray) -> _Header | None:
     if extended:
         length = int.from_bytes(data[2 : 2 + extended], "big")
     return _Header(data[0] & 0x0F, bool(data[0] & _FIN), size, length)
+
+
+def _framed(opcode: Opcode, payload: bytes, flags: int = 0) -> bytes:
+    """An unmasked, unfragmented frame."""
+    first, length = _FIN | flags | opcode, len(payload)
+    if length < 126:
+        return bytes((first, length)) + payload
+    if length < 65536:
+        return bytes((first, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + length.to_bytes(8, "big") + payload
 
 
 # ── compression ──────────────────────────────────────────────────────────────────────────
@@ -343,28 +363,11 @@ class BoundedDeflate(Extension):
         self._inflater = None
         return rest
 
-    def frame_outbound(
-        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, data: bytes, fin: bool
-    ) -> tuple[RsvBits, bytes]:
-        """Compress a whole message; control frames stay as they are."""
-        if opcode.iscontrol():
-            return rsv, data
-        return RsvBits(True, rsv.rsv2, rsv.rsv3), self._deflated(data)
-
     def message(self, opcode: Opcode, data: bytes) -> bytes:
-        """*data* as one compressed, unmasked, unfragmented message."""
-        payload = self._deflated(data)
-        length = len(payload)
-        first = _FIN | 0x40 | opcode
-        if length < 126:
-            return bytes((first, length)) + payload
-        if length < 65536:
-            return bytes((first, 126)) + length.to_bytes(2, "big") + payload
-        return bytes((first, 127)) + length.to_bytes(8, "big") + payload
-
-    def _deflated(self, data: bytes) -> bytes:
+        """*data* as one compressed message."""
         compressor = zlib.compressobj(wbits=-self._window_bits)
-        return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        deflated = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        return _framed(opcode, deflated[:-4], _COMPRESSED)
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         inflater = self._inflater
