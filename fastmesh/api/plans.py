@@ -128,7 +128,8 @@ class Plans:
 
 def _digest(body: Strict) -> bytes:
     """The same for bodies that ask for the same, however they are written."""
-    said = orjson.dumps([type(body).__name__, body.model_dump(mode="json")], option=orjson.OPT_SORT_KEYS)
+    # default: a set has no order, and equal ones may be iterated differently.
+    said = orjson.dumps([type(body).__name__, body.model_dump()], default=sorted, option=orjson.OPT_SORT_KEYS)
     return blake2b(said, digest_size=16).digest()
 
 

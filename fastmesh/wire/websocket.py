@@ -35,7 +35,7 @@ _FIN, _COMPRESSED, _MASKED = 0x80, 0x40, 0x80
 _FIRST_CONTROL = 8
 
 # Where wsproto's words depend on where the bytes were cut, or say nothing.
-_FAULTS = {
+_FAULTS: dict[int, str] = {
     CloseReason.INVALID_FRAME_PAYLOAD_DATA: "not UTF-8, or not deflated",
     CloseReason.MESSAGE_TOO_BIG: "the message is too large once it is inflated",
 }
