@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,11 +55,13 @@ class Daemon:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for peer in self._peers:
             peer.sock.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.send_signal(signal.SIGTERM)  # without waiting for anybody
+        until = time.monotonic() + PATIENCE_S
+        while self.process.poll() is None and time.monotonic() < until:
+            self.process.send_signal(signal.SIGTERM)  # the second one: without waiting for anybody
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
         try:
-            self.process.wait(PATIENCE_S)
+            self.process.wait(0)
         finally:
             self.process.kill()
             self.process.wait()

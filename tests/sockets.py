@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from daemons import Closed, Daemon, Peer
+from daemons import Daemon, Peer
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -130,7 +130,7 @@ class WebSocket:
             assert length > 65535
         payload = self.peer.exactly(length)
         if first & 0x40:
-            payload = zlib.decompress(payload + b"\x00\x00\xff\xff", wbits=-15)
+            payload = zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
         return Frame(first & 0x0F, payload)
 
     def read(self) -> dict[str, Any]:
@@ -171,12 +171,5 @@ class WebSocket:
         except ConnectionError:
             pass
         assert self.peer.closed()
+        self.peer.sock.close()
         return got.code, got.payload[2:].decode()
-
-    def gone(self) -> bool:
-        """Whether the daemon ended the connection without a word."""
-        try:
-            while True:
-                self.frame()
-        except Closed:
-            return True

@@ -107,6 +107,18 @@ class Subscription:
 class SocketSession:
     """The commands and subscriptions of one WebSocket."""
 
+    __slots__ = (
+        "_client",
+        "_encoder",
+        "_module",
+        "_observe_ttfb",
+        "_plans",
+        "_ready",
+        "_request_id",
+        "_subscriptions",
+        "port",
+    )
+
     def __init__(
         self,
         module: StreamingModule,
@@ -127,16 +139,6 @@ class SocketSession:
         self._observe_ttfb = observe_ttfb
         self._subscriptions: dict[str, Subscription] = {}
         self._ready: deque[Subscription] = deque()
-        self._commands: dict[str, tuple[type[Strict], Callable[[Any], None]]] = {
-            "crawl": (CrawlCommand, self._crawl),
-            "subscribe": (Subscribe, self._subscribe),
-            "unsubscribe": (OfStream, self._unsubscribe),
-            "cancel": (OfStream, self._cancel),
-            "hold": (OfStream, self._hold),
-            "release": (OfStream, self._release),
-            "ping": (Command, self._ping),
-            "status": (Command, self._status),
-        }
 
     def welcome(self) -> bytes:
         """The first message."""
@@ -145,7 +147,7 @@ class SocketSession:
                 "type": "welcome",
                 "protocol_version": PROTOCOL_VERSION,
                 "session_id": token_hex(16),
-                "operations": list(self._commands),
+                "operations": list(COMMANDS),
             }
         )
 
@@ -163,7 +165,7 @@ class SocketSession:
             except orjson.JSONDecodeError as error:
                 raise ValidationError(f"the message is not JSON: {error}") from None
             model, carry_out = self._named(given)
-            carry_out(read_value(model, given))
+            carry_out(self, read_value(model, given))
         except ApiError as error:
             self._refuse(given, error)
         except Exception as error:
@@ -223,15 +225,15 @@ class SocketSession:
 
     # ── the commands ─────────────────────────────────────────────────────────────────────
 
-    def _named(self, given: Any) -> tuple[type[Strict], Callable[[Any], None]]:
+    def _named(self, given: Any) -> tuple[type[Strict], Callable[[SocketSession, Any], None]]:
         if not isinstance(given, dict):
             raise ValidationError("a message is a JSON object with a type and an id")
         if not isinstance(given.get("id"), str) or len(given["id"]) > MAX_ID:
             raise ValidationError(f"id: want a string of at most {MAX_ID} characters", field="id")
         kind = given.get("type")
-        if not isinstance(kind, str) or kind not in self._commands:
-            raise ValidationError(f"type: want one of {', '.join(self._commands)}", field="type")
-        return self._commands[kind]
+        if not isinstance(kind, str) or kind not in COMMANDS:
+            raise ValidationError(f"type: want one of {', '.join(COMMANDS)}", field="type")
+        return COMMANDS[kind]
 
     def _crawl(self, command: CrawlCommand) -> None:
         begun = self._module.now()
@@ -339,3 +341,15 @@ class SocketSession:
 
     def _framed(self, frame: dict[str, Any]) -> bytes:
         return self._encoder.note(orjson.dumps(frame))
+
+
+COMMANDS: dict[str, tuple[type[Strict], Callable[[SocketSession, Any], None]]] = {
+    "crawl": (CrawlCommand, SocketSession._crawl),
+    "subscribe": (Subscribe, SocketSession._subscribe),
+    "unsubscribe": (OfStream, SocketSession._unsubscribe),
+    "cancel": (OfStream, SocketSession._cancel),
+    "hold": (OfStream, SocketSession._hold),
+    "release": (OfStream, SocketSession._release),
+    "ping": (Command, SocketSession._ping),
+    "status": (Command, SocketSession._status),
+}

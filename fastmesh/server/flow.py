@@ -13,6 +13,8 @@ from typing import Protocol
 
 QUANTUM_BYTES = 16_384
 TURN_BYTES = 65_536
+# A write costs a system call however small it is: one frame for a thousand subscribers is many turns' work.
+LEAST_BYTES = 1024
 
 
 class Served(Protocol):
@@ -50,7 +52,7 @@ class Pump:
         for _ in range(len(ready)):
             served = ready.popleft()
             served.queued = False
-            left -= served.serve(QUANTUM_BYTES)
+            left -= max(served.serve(QUANTUM_BYTES), LEAST_BYTES)
             if left <= 0:
                 break
         self._scheduled = bool(ready)

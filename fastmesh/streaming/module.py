@@ -89,8 +89,14 @@ class StreamingModule:
         self._tasks = [self._loop.create_task(self._maintain()), self._loop.create_task(self._probe_loop())]
 
     def stop_admitting(self) -> None:
-        """From now on new streams are refused with 503; the open ones go on."""
+        """From now on new streams are refused with 503; the open ones go on, except those that wait for somebody.
+
+        They could not come to their end without a reader; what they have can still be read.
+        """
         self._draining = True
+        for pipeline in list(self._pipelines.values()):
+            if not pipeline.subscribers and not pipeline.opening.detached:
+                pipeline.stop("shutdown")
 
     def stop_all(self, status: str) -> None:
         """End every stream: what runs is cancelled, readers get a summary with *status*."""

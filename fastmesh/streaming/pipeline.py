@@ -143,6 +143,7 @@ class StreamingPipeline:
         self.lifecycle.step(Step.CLOSE)
         self._buffers.forget(self.room)
         self._append(summary)
+        self.journal.seal()
         self.wake()
         if not self.subscribers:
             self._close()

@@ -210,9 +210,7 @@ def test_a_repeated_key_joins_the_running_crawl_from_its_start(daemon: Daemon, o
         (b"{", (400, "validation_error", None)),
     ],
 )
-def test_a_body_that_is_wrong_opens_nothing(
-    daemon: Daemon, body: object, refusal: tuple[int, str, str | None]
-) -> None:
+def test_a_body_that_is_wrong_opens_nothing(daemon: Daemon, body: object, refusal: tuple[int, str, str | None]) -> None:
     before = daemon.ask("GET", "/streams").json
     assert refused(daemon.ask("POST", "/streams", body)) == refusal
     assert refused(daemon.ask("POST", "/streams", {"urls": ["x"]}, Content_Type="text/plain"))[0] == 415
@@ -621,7 +619,10 @@ def test_a_quiet_stream_says_that_it_lives(daemon: Daemon) -> None:
 def test_a_reader_that_takes_no_byte_is_let_go_and_may_return(origin: Origin, protocol: str) -> None:
     urls = site(origin, 120, words=8000)
     with Daemon(
-        FETCH__ALLOW_NETWORKS="127.0.0.0/8", SERVER__WRITE_STALL_TIMEOUT_S=0.4, STREAM__HEARTBEAT_S=0.1
+        FETCH__ALLOW_NETWORKS="127.0.0.0/8",
+        SERVER__WRITE_STALL_TIMEOUT_S=0.4,
+        STREAM__HEARTBEAT_S=0.1,
+        STREAM__JOURNAL_BYTES=1 << 24,  # more than a client library and the kernel take ahead of who reads one frame
     ) as daemon:
         stream_id = opened(daemon, urls)
         with attached(daemon, protocol, stream_id, receive_buffer=4096) as stuck:
@@ -737,7 +738,11 @@ def test_who_returned_before_the_old_connection_was_known_to_be_dead_inherits_th
 
 def test_the_longest_attached_takes_a_place_to_which_nobody_returned(origin: Origin) -> None:
     urls = site(origin, 150, words=8000)
-    with Daemon(FETCH__ALLOW_NETWORKS="127.0.0.0/8", STREAM__RESUME_WINDOW_S=0.3) as daemon:
+    with Daemon(
+        FETCH__ALLOW_NETWORKS="127.0.0.0/8",
+        STREAM__RESUME_WINDOW_S=0.3,
+        STREAM__JOURNAL_BYTES=1 << 24,  # all of it, for the third
+    ) as daemon:
         stream_id = opened(daemon, urls)
         with (
             attached(daemon, "ndjson", stream_id, receive_buffer=4096) as first,

@@ -135,3 +135,29 @@ class TestLogs:
             assert "request.answered" in daemon.stderr()
             assert "\x1b" not in daemon.stderr()
             assert not daemon.stderr().startswith("{")
+
+
+def test_the_windows_of_sse_and_websocket(origin: Origin) -> None:
+    with Daemon(BUFFER__INITIAL_FRAMES_SSE=7, FIREHOSE__ENABLED="true") as daemon, daemon.connect() as peer:
+        peer.send(peer.request("GET", "/firehose/sse?frames=1000&rate=0.01"))
+        stream_id = peer.head().headers["x-stream-id"]
+        (reader,) = daemon.ask("GET", f"/streams/{stream_id}").json["subscribers"]
+        assert (reader["protocol"], reader["capacity_frames"]) == ("sse", 7)
+
+
+def test_so_much_is_kept_behind_a_reader() -> None:
+    for kept, most in ((0, 2000), (20_000, 22_000)):
+        with Daemon(STREAM__JOURNAL_BYTES=kept, FIREHOSE__ENABLED="true") as daemon, daemon.connect() as peer:
+            peer.send(peer.request("GET", "/firehose/stream?frames=100&rate=1000000"))
+            frames = peer.head() and peer.frames()
+            stream_id = next(frames)["stream_id"]
+            for _ in range(80):
+                next(frames)
+            shown = daemon.ask("GET", f"/streams/{stream_id}")
+            if shown.status == 200:
+                assert shown.json["kept_bytes"] <= most + 45_000  # and what is not read yet
+
+
+def test_retry_of_sse(daemon: Daemon) -> None:
+    with Daemon(STREAM__SSE_RETRY_MS=123, FIREHOSE__ENABLED="true") as own:
+        assert own.ask("GET", "/firehose/sse?frames=1").body.startswith(b"retry: 123\nevent: metadata\n")

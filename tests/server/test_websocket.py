@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from daemons import PATIENCE_S, Closed, Daemon
+from daemons import PATIENCE_S, Daemon
 from origins import Origin, Request
 from sockets import (
     BINARY,
@@ -45,7 +45,10 @@ def site() -> Iterator[Origin]:
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
     with Daemon(
-        FETCH__ALLOW_NETWORKS="127.0.0.0/8", FETCH__PER_HOST_CONCURRENCY=64, FIREHOSE__ENABLED="true"
+        FETCH__ALLOW_NETWORKS="127.0.0.0/8",
+        FETCH__PER_HOST_CONCURRENCY=64,
+        FIREHOSE__ENABLED="true",
+        SERVER__DRAIN_TIMEOUT_S=1,  # tests leave streams behind that could still be resumed
     ) as running:
         yield running
 
@@ -166,6 +169,33 @@ def test_a_handshake_behind_another_request_on_the_connection(daemon: Daemon) ->
         assert peer.head().status == 101
         assert b"".join(iter(lambda: peer.exactly(1), b"}")).count(b'"welcome"') == 1
         assert peer.exactly(2)[0] == 0x80 | TEXT
+
+
+def test_a_stream_that_may_not_be_opened_is_refused_before_the_upgrade() -> None:
+    with (
+        Daemon(STREAM__MAX_CONCURRENT=1, FIREHOSE__ENABLED="true", SERVER__DRAIN_TIMEOUT_S=1) as daemon,
+        WebSocket(daemon, "/firehose/ws?frames=1000000&bytes=700&rate=10"),
+        daemon.connect() as peer,
+    ):
+        peer.send(handshake(peer, "/firehose/ws"))
+        response = peer.read()
+        assert (response.status, response.json["error"]["type"]) == (503, "overloaded")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [("frames=0", "frames"), ("bytes=1", "bytes"), ("speed=1", "speed"), ("rate=x", "rate")]
+)
+def test_a_wrong_query_is_refused_before_the_upgrade(daemon: Daemon, query: str, field: str) -> None:
+    with daemon.connect() as peer:
+        peer.send(handshake(peer, f"/firehose/ws?{query}"))
+        response = peer.read()
+        assert (response.status, response.json["error"]["field"]) == (400, field)
+
+
+def test_the_firehose_is_not_there_unless_it_is_set() -> None:
+    with Daemon() as daemon, daemon.connect() as peer:
+        peer.send(handshake(peer, "/firehose/ws"))
+        assert peer.read().status == 404
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────
@@ -339,11 +369,10 @@ def test_a_held_stream_stops_its_producer_and_no_other(daemon: Daemon, site: Ori
         assert (status["stream_id"], status["held"]) == (held, True)
         assert status["unread"] == status["last_seq"] - status["sent_seq"] > 0
         assert sum(site.hits[f"/{at}"] for at in range(MANY)) < MANY
-        release = socket.tell("release", stream_id=held)
+        socket.tell("release", stream_id=held)
         frames = [message for message in before if message.get("stream_id") == held]
-        frames += [message for message in socket.stream(held)]
+        frames += list(socket.stream(held))
         whole(frames, MANY)
-        assert release
 
 
 def test_nothing_is_lost_around_hold_and_release(daemon: Daemon) -> None:
@@ -388,14 +417,13 @@ def test_cancel_ends_a_stream_with_its_summary(daemon: Daemon, site: Origin) -> 
         stream = crawled(socket, [site.url("/hang"), site.url("/0")])
         while not asked:
             pass
-        cancel = socket.tell("cancel", stream_id=stream)
+        socket.tell("cancel", stream_id=stream)
         *_, summary = socket.stream(stream)
         assert summary["status"] == "cancelled"
         assert summary["successful"] + summary["cancelled"] == 2
         assert 0 in [index for low, high in summary["unfinished"] for index in range(low, high + 1)]
         again = socket.ask("cancel", stream_id=stream)
         assert (again["type"], again["error"]["type"]) == ("error", "conflict")
-        assert cancel
 
 
 def test_a_stream_is_read_from_where_it_is_asked_for(daemon: Daemon, site: Origin) -> None:
@@ -507,25 +535,30 @@ def test_a_close_while_a_greedy_stream_runs_is_answered(daemon: Daemon) -> None:
 # ── floods and clients that do not read ──────────────────────────────────────────────────
 
 
-def late(daemon: Daemon, bound_s: str) -> float:
-    """How often the loop was later than *bound_s*."""
+def late(daemon: Daemon) -> float:
+    """How often the loop was more than 25 ms late."""
     total = daemon.metric("fastmesh_loop_lag_seconds_count")
-    return total - daemon.metric(f'fastmesh_loop_lag_seconds_bucket{{le="{bound_s}"}}')
+    return total - daemon.metric('fastmesh_loop_lag_seconds_bucket{le="0.025"}')
 
 
-def test_a_flood_does_not_hold_up_fifty_other_streams(daemon: Daemon) -> None:
+@pytest.mark.parametrize("flood", ["pings without end", "fragments without end", "messages without end"])
+def test_a_flood_does_not_hold_up_fifty_other_streams(daemon: Daemon, flood: str) -> None:
+    data, code = (ENDINGS | {"messages without end": (frame(TEXT, b"1") * 20_000 + frame(CLOSE), 0)})[flood]
     others = [WebSocket(daemon, "/firehose/ws?frames=100000000&bytes=700&rate=100") for _ in range(50)]
     streams = [socket.read()["stream_id"] for socket in others]
+
+    def holds_up() -> bool:
+        before = late(daemon)
+        with WebSocket(daemon) as socket:
+            socket.send(data)
+            assert socket.closed()[0] == code
+        for other in others:
+            other.read()
+        return late(daemon) > before
+
     try:
-        lates = late(daemon, "0.1")
-        for data, code in (ENDINGS["pings without end"], ENDINGS["fragments without end"]):
-            for _ in range(5):
-                with WebSocket(daemon) as socket:
-                    socket.send(data)
-                    assert socket.closed()[0] == code
-                for other in others:
-                    other.read()
-        assert late(daemon, "0.1") == lates
+        # A loop that a flood can hold is held each time; one that waited for the processor is not.
+        assert not all(holds_up() for _ in range(10))
     finally:
         for socket, stream in zip(others, streams, strict=True):
             socket.peer.sock.close()
@@ -535,40 +568,25 @@ def test_a_flood_does_not_hold_up_fifty_other_streams(daemon: Daemon) -> None:
 def test_a_client_that_sends_commands_and_reads_nothing_is_bounded(daemon: Daemon) -> None:
     with WebSocket(daemon, receive_buffer=4096) as socket:
         memory = daemon.memory()
-        commands = frame(TEXT, b'{"type": "status", "id": "%s"}' % (b"x" * 250)) * 1000
+        command = frame(TEXT, b'{"type": "status", "id": "%s"}' % (b"x" * 250))
+        commands = command * 1000
         socket.peer.sock.setblocking(False)
-        sent = 0
-        # What it takes ends when its answers fill the daemon's buffers and then the kernel's.
-        paused = daemon.metric(PAUSED)
-        while True:
+        # It takes commands until their answers fill its buffers; then the kernel's fill, and no more is taken for
+        # many turns of its loop.
+        sent = turns = 0
+        while turns < 20:
             try:
-                sent += socket.peer.sock.send(commands[sent % len(commands) :])
+                sent += socket.peer.sock.send(commands[sent % len(command) :])
+                turns = 0
             except BlockingIOError:
-                if daemon.metric(PAUSED) > paused and not _moves(socket):
-                    break
+                assert daemon.ask("GET", "/livez").status == 200
+                turns += 1
             assert sent < 64 << 20
         assert daemon.memory() - memory < 16 << 20
-        assert daemon.ask("GET", "/livez").status == 200
         # It reads at last: every command that was sent has its answer.
         socket.peer.sock.settimeout(PATIENCE_S)
-        for _ in range(sent // (len(commands) // 1000)):
+        for _ in range(sent // len(command)):
             assert socket.read()["type"] == "status"
-
-
-def _moves(socket: WebSocket) -> bool:
-    """Whether the daemon still takes what was sent."""
-    import fcntl
-    import struct
-    import termios
-
-    def queued() -> int:
-        return int(struct.unpack("i", fcntl.ioctl(socket.peer.sock, termios.TIOCOUTQ, b"\0" * 4))[0])
-
-    before = queued()
-    for _ in range(20):
-        if queued() != before:
-            return True
-    return False
 
 
 def test_a_slow_reader_of_a_stream_loses_nothing(daemon: Daemon, site: Origin) -> None:
@@ -593,6 +611,13 @@ def test_a_silent_client_is_pinged_and_gone_without_a_pong() -> None:
         assert socket.peer.closed()
 
 
+def test_the_next_ping_comes_in_its_time_however_long_a_pong_may_take() -> None:
+    with Daemon(STREAM__WS_PING_S=0.1, STREAM__WS_PONG_TIMEOUT_S=60) as daemon, WebSocket(daemon) as socket:
+        for _ in range(3):
+            assert socket.frame() == Frame(PING, b"")
+            socket.send(frame(PONG))
+
+
 def test_any_byte_is_life() -> None:
     """A header that never becomes whole, a byte for each ping."""
     with Daemon(STREAM__WS_PING_S=0.2, STREAM__WS_PONG_TIMEOUT_S=1) as daemon, WebSocket(daemon) as socket:
@@ -606,7 +631,7 @@ def test_any_byte_is_life() -> None:
         assert json.loads(got.payload) == {"type": "pong", "id": "a"}
 
 
-def test_a_reader_that_answers_pings_stays(daemon: Daemon) -> None:
+def test_a_reader_that_answers_pings_stays() -> None:
     with (
         Daemon(STREAM__WS_PING_S=0.1, STREAM__WS_PONG_TIMEOUT_S=5, FIREHOSE__ENABLED="true") as daemon,
         WebSocket(daemon, "/firehose/ws?frames=30&bytes=700&rate=20") as socket,
@@ -726,4 +751,3 @@ def test_a_greedy_stream_is_read_by_websockets(deflating: Daemon) -> None:
     with connect(f"ws://{deflating.host}/firehose/ws?frames=5000&bytes=700", max_size=None) as socket:
         assert json.loads(socket.recv())["type"] == "welcome"
         assert [json.loads(socket.recv())["seq"] for _ in range(5002)] == list(range(1, 5003))
-    assert Closed

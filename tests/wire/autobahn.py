@@ -39,7 +39,7 @@ SHORT = [
 ]
 ALL = ["*"]
 
-# Where Autobahn itself judges nothing: a close frame behind a close, and close codes above 4999.
+# Where Autobahn itself judges nothing: a close frame right behind a message, and close codes above 4999.
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 
 
