@@ -171,5 +171,5 @@ class Subscriber:
             pipeline.told(self, "gap", len(gap))
             said += gap
         self.next_seq = ring.first
-        pass
+        self._offset = ring.evicted_bytes
         return said

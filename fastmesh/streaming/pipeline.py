@@ -246,7 +246,7 @@ class StreamingPipeline:
         """Keep nothing behind who is waited for."""
         seq, _ = self._kept_from
         if seq > self.journal.ring.first:
-            self.journal.evict(self._evictable(seq))
+            self.journal.evict(seq)
 
     def forget(self) -> None:
         """Let go of all that a closed stream kept."""
@@ -269,11 +269,7 @@ class StreamingPipeline:
         appended = self.journal.ring.appended_bytes
         self._buffers.hold_unsent(appended - self._counted_offset)
         self._counted_offset = appended
-        self.journal.trim(self._evictable(self._sent_before), appended - self._bounds.detached)
-
-    def _evictable(self, seq: int) -> int:
-        """Up to *seq*, but never the summary: it ends the stream for everybody who still reads."""
-        return seq
+        self.journal.trim(self._sent_before, appended - self._bounds.detached)
 
     # ── readers ──────────────────────────────────────────────────────────────────────────
 
@@ -348,7 +344,7 @@ class StreamingPipeline:
         """*subscriber* took the frames *seq* to *end* (excluded): *written* bytes; the oldest had *waited* seconds."""
         holder = self.pacer.holder
         if subscriber is holder:
-            self.journal.trim(self._evictable(end), subscriber.offset - self._bounds.behind)
+            self.journal.trim(end, subscriber.offset - self._bounds.behind)
         elif holder is None and seq <= self._sent_before < end:
             if not self.lifecycle.closed:
                 self._buffers.hold_unsent(self._sent_offset - subscriber.offset)

@@ -204,6 +204,8 @@ class PositionsModel(RuleBasedStateMachine):
             self.act(lambda: self.readers.append(Reader(self.house.attach(self.pipeline, 0), 0)))
         if self.pipeline.pacer.place is Place.LEFT:
             self.wait(WINDOW_S)  # who came without a position takes the place only now
+        if self.detached and self.kept:  # what was sent to nobody is waited for until somebody reads from the start
+            self.act(lambda: self.readers.append(Reader(self.house.attach(self.pipeline, None), 0)))
         for _ in range(400):
             if self.pipeline.complete and not self.here:
                 break
@@ -211,8 +213,6 @@ class PositionsModel(RuleBasedStateMachine):
                 self.act(lambda url=url: self.pages.finish(url))
             for reader in self.here:
                 self.act(lambda reader=reader: reader.sink.read(1 << 20))
-            if self.detached and not self.here and not self.pipeline.complete:
-                self.act(lambda: self.readers.append(Reader(self.house.attach(self.pipeline, None), 0)))
         assert self.pipeline.complete
         assert not self.here
         self.nobody_misses_anything_in_silence()
