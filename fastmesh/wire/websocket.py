@@ -27,6 +27,7 @@ POLICY, TOO_LARGE, NO_STATUS = 1008, 1009, 1005
 MAX_REASON_BYTES = 123
 PINGS_A_CALL = 16  # are told, the last ones: each may be answered, only the last must be (RFC 6455, section 5.5.3)
 SLICE_BYTES = 16_384  # of a frame's payload, fed at once
+DEFLATED_SLICE_BYTES = 512  # the same where it may be compressed: half a MiB comes out at most
 CRUMB_BYTES = 128  # a smaller piece of a message is a crumb
 INFLATE_STEP = 65_536
 MAX_FINAL_BLOCKS = 8  # of a compressed message; behind each zlib wants a new inflater
@@ -111,19 +112,23 @@ class WebSocketMachine:
         "_input",
         "_left",
         "_limits",
+        "_may_declare",
         "_message",
         "_message_bytes",
         "_over",
+        "_slice_bytes",
     )
 
     def __init__(self, limits: Limits, deflate: BoundedDeflate | None = None) -> None:
         self._limits = limits
         self._deflate = deflate
+        self._slice_bytes = SLICE_BYTES if deflate is None else DEFLATED_SLICE_BYTES
         self._connection = Connection(ConnectionType.SERVER, [] if deflate is None else [deflate])
         self._input: bytearray | None = None  # received and not parsed: idle connections have none
         self._left = 0  # bytes of the frame under way that were not fed yet
         self._message: bytearray | None = None  # the data of the message under way
         self._message_bytes = 0  # what its frames declared
+        self._may_declare = limits.max_message_bytes  # what they may declare together
         self._allowance = float(limits.small_frames_burst)
         self._checked_at: float | None = None
         self._ending: tuple[int, str] | None = None  # code and reason, to be told by the next call
@@ -169,7 +174,7 @@ class WebSocketMachine:
                     self._end(*refusal)
                     break
                 self._left = header.size + header.length
-            piece = bytes(self._input[: min(self._left, SLICE_BYTES)])
+            piece = bytes(self._input[: min(self._left, self._slice_bytes)])
             del self._input[: len(piece)]
             self._left -= len(piece)
             fed += max(len(piece), self._feed(piece, events))
@@ -194,11 +199,14 @@ class WebSocketMachine:
                 return POLICY, "too many control frames or fragments"
         if control:
             return None
+        most = self._limits.max_message_bytes
         if header.opcode != Opcode.CONTINUATION:
             self._message_bytes = 0
+            # What does not compress grows, by an eighth at worst (Z_FIXED); what is inflated is counted by itself.
+            self._may_declare = most + most // 8 + 64 if header.compressed else most
         self._message_bytes += header.length
-        if self._message_bytes > self._limits.max_message_bytes:
-            return TOO_LARGE, f"a message may have {self._limits.max_message_bytes} bytes"
+        if self._message_bytes > self._may_declare:
+            return TOO_LARGE, f"a message may have {most} bytes"
         return None
 
     def _feed(self, piece: bytes, events: list[Event]) -> int:
@@ -282,6 +290,7 @@ class WebSocketMachine:
 class _Header:
     opcode: int
     fin: bool
+    compressed: bool
     size: int  # of the header itself
     length: int  # of the payload
 
@@ -297,7 +306,7 @@ def _header(data: bytearray) -> _Header | None:
         return None
     if extended:
         length = int.from_bytes(data[2 : 2 + extended], "big")
-    return _Header(data[0] & 0x0F, bool(data[0] & _FIN), size, length)
+    return _Header(data[0] & 0x0F, bool(data[0] & _FIN), bool(data[0] & _COMPRESSED), size, length)
 
 
 def _framed(opcode: Opcode, payload: bytes, flags: int = 0) -> bytes:

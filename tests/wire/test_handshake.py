@@ -156,6 +156,13 @@ def test_what_is_no_handshake_is_refused(asked: Request, error: type[ApiError]) 
     assert (("Sec-WebSocket-Version", "13") in refusal.headers) == (error is UpgradeRequired)
 
 
+def test_a_body_is_refused_whoever_read_the_head() -> None:
+    asked = request()
+    asked.body = b"{}"
+    with pytest.raises(BadRequest, match="body"):
+        upgrade(asked, [], limits=Limits(), deflate=True)
+
+
 # What is offered, and what is said to it; None: it goes on without compression.
 OFFERS: dict[str, str | None] = {
     "permessage-deflate": NO_CONTEXT,
@@ -195,6 +202,7 @@ OFFERS: dict[str, str | None] = {
     "permessage-deflate; client_max_window_bits; client_max_window_bits": None,
     "permessage-deflate; server_max_window_bits=10; server_max_window_bits=10": None,
     "permessage-deflate; server_no_context_takeover; server_no_context_takeover": None,
+    "permessage-deflate; server_no_context_takeover; server_no_context_takeover; client_no_context_takeover": None,
     "permessage-deflate-2": None,
     "x-permessage-deflate": None,
     "perframe-deflate": None,
