@@ -132,7 +132,7 @@ class UpgradeRequired(ApiError):
     def __init__(self, message: str) -> None:
         super().__init__(
             message,
-            headers=(("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")),
+            headers=(("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
         )
 
 

@@ -14,10 +14,10 @@ from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
-from fastmesh.api.session import SocketSession
 from fastmesh.config import ServerSettings
 from fastmesh.errors import Forbidden, MethodNotAllowed, MisdirectedRequest, NotFound, PayloadTooLarge
 from fastmesh.streaming.delivery import Sink, Subscriber
+from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.wire.encoders import Encoder
 from fastmesh.wire.http1 import Request
 
@@ -57,10 +57,9 @@ class StreamReply:
 
 @dataclass(frozen=True, slots=True)
 class SocketReply:
-    """An answer that is a WebSocket: once it is open, *begin* is called with its session."""
+    """An answer that is a WebSocket; *open* gives the stream that runs on it from the start, if there is one."""
 
-    call: Call
-    begin: Callable[[SocketSession], None]
+    open: Callable[[], StreamingPipeline | None]
 
 
 Handler = Callable[[Call], Reply | StreamReply | SocketReply]

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
-from fastmesh.api.plans import Plan, Plans
+from fastmesh.api.plans import Plans
 from fastmesh.api.schema import CrawlRequest, Strict, read_value
 from fastmesh.errors import ApiError, Conflict, InternalError, NotFound, ValidationError
 from fastmesh.log import get_logger
@@ -172,9 +172,9 @@ class SocketSession:
             log.error("command.bug", request_id=self._request_id, exc_info=error)
             self._refuse(given, InternalError("the command failed by a fault of the server"))
 
-    def open(self, plan: Plan) -> None:
-        """Open the stream that *plan* is and subscribe to it."""
-        self._attach(self._module.open(plan.opening, plan.make_processor), None, b"")
+    def read(self, pipeline: StreamingPipeline) -> None:
+        """Subscribe to *pipeline*, from its beginning."""
+        self._attach(pipeline, None, b"")
 
     def serve(self, max_bytes: int) -> int:
         """Write about *max_bytes* of what its streams have, each in turn; return what was written."""

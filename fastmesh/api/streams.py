@@ -124,12 +124,12 @@ class Streams:
 
     def crawl_ws(self, call: Call) -> SocketReply:
         """GET /crawl/ws: all is asked for by commands."""
-        return SocketReply(call, lambda session: None)
+        return SocketReply(lambda: None)
 
     def firehose_ws(self, call: Call) -> SocketReply:
         """GET /firehose/ws: the same, with a firehose running from the start."""
         plan = self._firehose_plan(call)
-        return SocketReply(call, lambda session: session.open(plan))
+        return SocketReply(lambda: self._open(call, plan, None))
 
     # ── streams as resources ─────────────────────────────────────────────────────────────
 

@@ -364,6 +364,7 @@ class Connection(Peer):
         limits = Limits(max_message_bytes=shared.stream.ws_max_message_bytes)
         fields = socket_fields(exchange.request_id)
         head, machine = upgrade(request, fields, limits=limits, deflate=shared.stream.ws_deflate)
+        stream = reply.open()  # raises an ApiError, as the handshake does: until here it can still be refused
         rest = self._parser.rest if self._parser is not None else b""
         self._answered(101)
         self._let_go()
@@ -373,7 +374,7 @@ class Connection(Peer):
         self._transport = None
         peer = WebSocketPeer(shared, machine, exchange.request_id, self._client)
         transport.set_protocol(peer)
-        peer.begin(transport, head, reply.begin, rest)
+        peer.begin(transport, head, stream, rest)
 
     # ── what the peer asks ───────────────────────────────────────────────────────────────
 

@@ -36,7 +36,7 @@ def refusal(error: ApiError, of: str) -> Reply:
 
 def whole(reply: Reply, of: str, cors: Fields = (), *, minor: int, keep_alive: bool, with_body: bool) -> bytes:
     """Head and body of *reply*, as one write."""
-    fields = _common(of, minor, keep_alive)
+    fields = _common(of, minor, keep_alive, upgrade=reply.status == 426)
     if reply.status != 204:  # which has no body and no length (RFC 9110, section 8.6)
         fields += (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))))
     fields += (("Cache-Control", "no-store"), *reply.headers, *cors)
@@ -61,17 +61,20 @@ def socket_fields(of: str) -> list[tuple[str, str]]:
     return [("Date", _date(int(time.time()))), ("X-Request-ID", of)]
 
 
-def _common(of: str, minor: int, keep_alive: bool) -> list[tuple[str, str]]:
+def _common(of: str, minor: int, keep_alive: bool, *, upgrade: bool = False) -> list[tuple[str, str]]:
     fields = [
         ("Date", _date(int(time.time()))),
         ("X-Request-ID", of),
         ("X-Content-Type-Options", "nosniff"),
         ("Cross-Origin-Resource-Policy", "same-origin"),
     ]
+    options = ["Upgrade"] if upgrade else []  # which a field Upgrade asks for (RFC 9110, section 7.8)
     if not keep_alive:
-        fields.append(("Connection", "close"))
+        options.append("close")
     elif minor == 0:
-        fields.append(("Connection", "keep-alive"))
+        options.append("keep-alive")
+    if options:
+        fields.append(("Connection", ", ".join(options)))
     return fields
 
 

@@ -8,11 +8,11 @@ for a while is pinged, and closed when no byte comes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from fastmesh.api.session import SocketSession
 from fastmesh.log import get_logger
 from fastmesh.server.peer import Life, Peer, Shared
+from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.wire.encoders import WebSocketEncoder
 from fastmesh.wire.websocket import Binary, Ended, Event, Ping, Text, WebSocketMachine
 
@@ -52,10 +52,10 @@ class WebSocketPeer(Peer):
         self,
         transport: asyncio.BaseTransport,
         head: bytes,
-        begin: Callable[[SocketSession], None],
+        stream: StreamingPipeline | None,
         rest: bytes,
     ) -> None:
-        """Take over *transport*: *head* and the welcome leave in one write, then *rest* is read."""
+        """Take over *transport*: *head* and the welcome leave in one write; *stream* is read, *rest* was received."""
         shared, machine = self._shared, self._machine
         self._made(transport)
         encoder = WebSocketEncoder(machine.text) if machine.compresses else shared.encoders["websocket", False]
@@ -69,7 +69,8 @@ class WebSocketPeer(Peer):
             observe_ttfb=shared.metrics.ttfb.labels("websocket").observe,
         )
         self.send(head + session.welcome())
-        begin(session)
+        if stream is not None:
+            session.read(stream)
         self._set_due(self._heard_at + shared.stream.ws_ping_s)
         self._resume_reading()
         if rest:
@@ -81,7 +82,9 @@ class WebSocketPeer(Peer):
         """Some bytes came: life, and perhaps commands."""
         if self._life is Life.OPEN:
             self._heard_at = self._shared.clock()
-            self._pinged_at = None
+            if self._pinged_at is not None:
+                self._pinged_at = None
+                self._set_due(self._heard_at + self._shared.stream.ws_ping_s)
             self._machine.receive(data)
             self._work()
 

@@ -18,7 +18,7 @@ from fastmesh.streaming.buffer import BufferManager
 class Journal:
     """Appends events, hands out batches of frames.  *clock* gives seconds; it stamps each frame's entry."""
 
-    __slots__ = ("_buffers", "_clock", "last_seq", "metadata", "ring")
+    __slots__ = ("_buffers", "_clock", "_sealed", "last_seq", "metadata", "ring")
 
     def __init__(self, buffers: BufferManager, clock: Callable[[], float]) -> None:
         self.ring = RingBuffer()
@@ -26,6 +26,7 @@ class Journal:
         self.metadata = b""  # the first frame, which is never evicted
         self._buffers = buffers
         self._clock = clock
+        self._sealed: int | None = None  # the last frame, once there is one
 
     def append(self, event: Event) -> int:
         """Number *event*, encode it, keep it; return its seq."""
@@ -39,14 +40,18 @@ class Journal:
             (self.metadata,), _ = ring.read(1, 0)
         return seq
 
+    def seal(self) -> None:
+        """No frame follows: the newest is never evicted, so that every reader comes to an end."""
+        self._sealed = self.last_seq
+
     def trim(self, seq: int, offset: int) -> None:
         """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*."""
-        if freed := self.ring.trim(seq, offset):
+        if freed := self.ring.trim(seq if self._sealed is None else min(seq, self._sealed), offset):
             self._buffers.release(freed)
 
     def evict(self, seq: int) -> None:
         """Let go of every frame before *seq*."""
-        self._buffers.release(self.ring.evict(seq))
+        self._buffers.release(self.ring.evict(seq if self._sealed is None else min(seq, self._sealed)))
 
     def close(self) -> None:
         """Let go of all, the ring itself included."""
