@@ -18,13 +18,33 @@ cdef struct Slot:
     double entered      # seconds, the loop's clock
 
 
+cdef class MemoryTotal:
+    """How many bytes all rings hold, as allocated; calls `over` when that reaches `alarm`."""
+
+    cdef readonly long long held
+    cdef public long long alarm
+    cdef public object over
+
+    def __cinit__(self, long long alarm, over):
+        self.held = 0
+        self.alarm = alarm
+        self.over = over
+
+    cpdef add(self, long long count):
+        """*count* bytes more are held, or less."""
+        self.held += count
+        if count > 0 and self.held >= self.alarm:
+            self.over()
+
+
 cdef class RingBuffer:
     """The frames of a stream by sequence number: from `first` up to `next`, `next` excluded.
 
     Each frame is one bytes object that every reader shares.  Slots are
     allocated with the first frame, doubled when they are full and, beyond a few,
     given back when the ring runs empty; how many frames it holds is the window's affair,
-    not the ring's.
+    not the ring's.  As it grows it counts itself into *total*; what is freed its owner
+    takes off again.
     """
 
     cdef Slot* slots
@@ -35,8 +55,10 @@ cdef class RingBuffer:
     cdef readonly long long appended_bytes   # of text, ever
     cdef readonly long long evicted_bytes    # of text, ever
     cdef readonly Py_ssize_t allocated  # bytes held now, slots included
+    cdef MemoryTotal total
 
-    def __cinit__(self):
+    def __cinit__(self, MemoryTotal total=None):
+        self.total = total
         self.slots = NULL
         self.capacity = self.used = self.head = 0
         self.first = 1
@@ -62,6 +84,8 @@ cdef class RingBuffer:
         short its text is.
         """
         cdef Py_ssize_t length = PyBytes_GET_SIZE(text)
+        cdef Py_ssize_t before = self.allocated
+        cdef long long seq
         cdef bytes frame
         cdef Slot* slot
         if self.used == self.capacity:
@@ -74,7 +98,10 @@ cdef class RingBuffer:
         self.used += 1
         self.appended_bytes += length
         self.allocated += block_size(length)
-        return self.first + self.used - 1
+        seq = self.first + self.used - 1
+        if self.total is not None:
+            self.total.add(self.allocated - before)  # last: who is told may evict
+        return seq
 
     def read(self, long long seq, Py_ssize_t max_bytes):
         """Return ([frame, …], bytes of text) from *seq* on: as many as fit into *max_bytes*, but at least one if there is one.

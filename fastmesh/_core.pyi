@@ -1,9 +1,20 @@
 """The face of the extension (cext/); stubtest holds the two against each other."""
 
+from collections.abc import Callable
 from typing import final
 
 @final
+class MemoryTotal:
+    alarm: int
+    over: Callable[[], None]
+    def __init__(self, alarm: int, over: Callable[[], None]) -> None: ...
+    @property
+    def held(self) -> int: ...
+    def add(self, count: int) -> None: ...
+
+@final
 class RingBuffer:
+    def __init__(self, total: MemoryTotal | None = None) -> None: ...
     @property
     def first(self) -> int: ...
     @property

@@ -1,30 +1,23 @@
 /* The load tests' client: one thread, epoll, N connections with one GET each.
  *
- *     client -m MODE -h ADDRESS -p PORT -g PATH -c CONNECTIONS [-s SECONDS] [-w WARMUP_SECONDS]
+ *     client -m MODE -h ADDRESS -p PORT -g PATH -c CONNECTIONS [-t ndjson|sse|ws] [-s SECONDS] [-w WARMUP_SECONDS]
  *
  *     speed   counts what arrives in SECONDS after WARMUP_SECONDS
  *     first   until every connection has its first body byte, or SECONDS have passed
  *     verify  until every stream has ended, or SECONDS have passed; checks every frame's seq
- *     idle    reads one response on each connection, then holds them all until stdin closes
+ *     idle    reads one response, one event or a WebSocket's welcome on each connection, then holds them all until
+ *             stdin closes
  *
  * It prints one line of JSON; idle prints one when all are answered and one at
  * the end.  In C because a client in Python reads slower than the servers send,
  * and would then be what is measured.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "response.h"
+#include "net.h"
 
 /* What is read at once: small enough for the second-level cache, large enough that the call's own cost vanishes. */
 enum { READ_BYTES = 256 * 1024 };
@@ -51,6 +44,7 @@ struct totals {
 
 static struct {
     enum mode mode;
+    enum protocol protocol;
     struct sockaddr_in server;
     const char *path;
     int connections;
@@ -65,19 +59,6 @@ static int opened, settled; /* connections that were opened; that have what the 
 static int failed;          /* refused, reset, ended early, not 200 or not HTTP */
 static int closed_idle;     /* closed by the server after they had what the mode waits for */
 static char buffer[READ_BYTES];
-
-static void die(const char *what)
-{
-    fprintf(stderr, "client: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static struct totals totals(void)
 {
@@ -105,13 +86,7 @@ static void watch(int operation, struct connection *c, uint32_t events)
 static void open_next(void)
 {
     struct connection *c = &all[opened++];
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (c->fd < 0)
-        die("socket");
-    int one = 1;
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (connect(c->fd, (struct sockaddr *)&want.server, sizeof want.server) < 0 && errno != EINPROGRESS)
-        die("connect");
+    c->fd = connecting(&want.server);
     watch(EPOLL_CTL_ADD, c, EPOLLOUT);
 }
 
@@ -135,17 +110,30 @@ static void fail(struct connection *c)
 
 static void ask(struct connection *c)
 {
-    int error = 0;
-    socklen_t size = sizeof error;
-    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     /* The clock first: were it read after send, a server on the other core could be faster than the clock. */
     c->asked_at = now();
-    if (error || send(c->fd, request, request_bytes, MSG_NOSIGNAL) != (ssize_t)request_bytes) {
+    if (!sent(c->fd, request, request_bytes)) {
         fail(c);
         return;
     }
     c->asked = 1;
     watch(EPOLL_CTL_MOD, c, EPOLLIN);
+}
+
+/* All of its stream is here; a WebSocket may stay open behind it. */
+static int complete(const struct connection *c)
+{
+    return c->response.phase == DONE || (c->response.phase == MESSAGES && c->sequence.summarised);
+}
+
+/* Whether it has what the mode waits for. */
+static int has_all(const struct connection *c)
+{
+    if (want.mode == FIRST)
+        return c->first_body_at > 0;
+    if (want.mode == IDLE && want.protocol != NDJSON)
+        return want.protocol == SSE ? c->response.frames > 0 : c->response.messages.welcomed;
+    return complete(c);
 }
 
 /* The server closed or reset it. */
@@ -155,7 +143,7 @@ static void ended(struct connection *c)
         c->response.phase = DONE;
         settle(c);
         drop(c);
-    } else if (c->response.phase == DONE) {
+    } else if (complete(c) || (want.mode == IDLE && c->settled)) {
         closed_idle++;
         drop(c);
     } else {
@@ -172,7 +160,13 @@ static void read_some(struct connection *c)
         ended(c);
         return;
     }
+    struct messages *messages = &c->response.messages;
     response_feed(&c->response, buffer, (size_t)n);
+    if (messages->answer_bytes) {
+        /* If it does not fit, the server sends more than it reads and will close. */
+        send(c->fd, messages->answer, messages->answer_bytes, MSG_NOSIGNAL);
+        messages->answer_bytes = 0;
+    }
     if (c->first_body_at == 0) {
         double at = now();
         if (c->first_byte_at == 0)
@@ -180,11 +174,12 @@ static void read_some(struct connection *c)
         if (c->response.body_bytes)
             c->first_body_at = at;
     }
-    if (c->response.phase == BROKEN || (c->response.status && c->response.status != 200)) {
+    int good = want.protocol == WEBSOCKET ? 101 : 200;
+    if (c->response.phase == BROKEN || (c->response.status && c->response.status != good)) {
         fail(c);
         return;
     }
-    if (want.mode == FIRST ? c->first_body_at > 0 : c->response.phase == DONE)
+    if (has_all(c))
         settle(c);
 }
 
@@ -264,15 +259,15 @@ static void print_window(struct totals from, struct totals to)
 static void print_verdict(void)
 {
     uint64_t wrong = 0, unnumbered = 0;
-    int complete = 0;
+    int whole = 0;
     for (int i = 0; i < want.connections; i++) {
         const struct connection *c = &all[i];
         wrong += c->sequence.wrong + (c->sequence.used > 0); /* a line without its end is wrong as well */
         unnumbered += c->sequence.unnumbered;
-        complete += c->response.phase == DONE;
+        whole += complete(c);
     }
     printf(", \"wrong\": %llu, \"unnumbered\": %llu, \"complete\": %d", (unsigned long long)wrong,
-           (unsigned long long)unnumbered, complete);
+           (unsigned long long)unnumbered, whole);
 }
 
 /* ── the modes ── */
@@ -313,12 +308,14 @@ static void hold(void)
 
 static void read_arguments(int argc, char **argv)
 {
-    int option, known = -1, is_address = 0;
-    while ((option = getopt(argc, argv, "m:h:p:g:c:s:w:")) != -1) {
+    int option, mode = -1, protocol = NDJSON, is_address = 0;
+    while ((option = getopt(argc, argv, "m:t:h:p:g:c:s:w:")) != -1) {
         switch (option) {
         case 'm':
-            for (int i = SPEED; i <= IDLE; i++)
-                known = strcmp(optarg, MODES[i]) ? known : i;
+            mode = index_of(optarg, MODES, IDLE + 1);
+            break;
+        case 't':
+            protocol = index_of(optarg, PROTOCOLS, WEBSOCKET + 1);
             break;
         case 'h':
             is_address = inet_pton(AF_INET, optarg, &want.server.sin_addr) == 1;
@@ -342,24 +339,21 @@ static void read_arguments(int argc, char **argv)
             exit(2);
         }
     }
-    if (known < 0 || !is_address || !want.server.sin_port || want.connections < 1) {
-        fputs("client: want -m speed|first|verify|idle, -h an IPv4 address, -p a port, -c 1 or more\n", stderr);
+    if (mode < 0 || protocol < 0 || !is_address || !want.server.sin_port || want.connections < 1) {
+        fputs("client: want -m speed|first|verify|idle, -h an IPv4 address, -p a port, -c 1 or more,"
+              " and for -t ndjson, sse or ws\n",
+              stderr);
         exit(2);
     }
-    want.mode = (enum mode)known;
+    want.mode = (enum mode)mode;
+    want.protocol = (enum protocol)protocol;
 }
 
 int main(int argc, char **argv)
 {
     read_arguments(argc, argv);
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-    request_bytes = (size_t)snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n\r\n", want.path,
-                                     ntohs(want.server.sin_port));
-    if (request_bytes >= sizeof request)
-        die("the path is too long");
+    raise_file_limit();
+    request_bytes = write_request(request, sizeof request, want.path, want.protocol, &want.server);
     all = calloc((size_t)want.connections, sizeof *all);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (!all || epoll < 0)

@@ -1,5 +1,7 @@
 /* Reads one HTTP/1.1 response as it comes, wherever it is cut; touches no socket and no clock.
  *
+ * Its frames are lines, events when it is text/event-stream, or a WebSocket's messages when it is a 101.
+ *
  * It trusts the server to be the one under test: no limit but the head's size.
  * Body bytes are counted where they lie, never copied, so that the client stays
  * well ahead of any server.
@@ -14,19 +16,28 @@
 #include <string.h>
 #include <strings.h>
 
+#include "events.h"
+#include "messages.h"
 #include "sequence.h"
 
-enum phase { HEAD, CHUNK_SIZE, CHUNK, CHUNK_END, TRAILER, LENGTH, UNTIL_CLOSE, DONE, BROKEN };
+enum phase { HEAD, CHUNK_SIZE, CHUNK, CHUNK_END, TRAILER, LENGTH, UNTIL_CLOSE, MESSAGES, DONE, BROKEN };
+
+/* The key and what must answer it are the example of RFC 6455, section 1.3. */
+#define SOCKET_KEY "dGhlIHNhbXBsZSBub25jZQ=="
+#define SOCKET_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 struct response {
     enum phase phase;
     int status;
     uint64_t left;             /* bytes of this chunk, of its line end or of the body that are still to come */
-    uint64_t body_bytes;       /* without the chunks' framing */
-    uint64_t frames;           /* line ends within the body */
+    uint64_t body_bytes;       /* without the chunks' framing, or that of messages */
+    uint64_t frames;           /* line ends within the body, events, or messages behind the welcome */
     size_t head_used;          /* in TRAILER: the length of the line so far */
     int in_extension;          /* behind the ';' of a chunk's size */
+    int of_events;             /* the body is text/event-stream */
     struct sequence *sequence; /* NULL: only count */
+    struct events events;
+    struct messages messages;
     char head[2048];
 };
 
@@ -46,6 +57,15 @@ static enum phase body_phase(struct response *r)
 {
     if (sscanf(r->head, "HTTP/1.%*d %d", &r->status) != 1)
         return BROKEN;
+    if (r->status == 101) {
+        const char *accept = header(r->head, "sec-websocket-accept");
+        r->messages.sequence = r->sequence;
+        return accept && !strncmp(accept, SOCKET_ACCEPT "\r", sizeof SOCKET_ACCEPT) ? MESSAGES : BROKEN;
+    }
+    const char *type = header(r->head, "content-type");
+    r->of_events = type && !strncasecmp(type, "text/event-stream", 17);
+    if (r->sequence)
+        r->sequence->of_events = r->of_events;
     const char *coding = header(r->head, "transfer-encoding");
     if (coding && !strncasecmp(coding, "chunked", 7))
         return CHUNK_SIZE;
@@ -114,6 +134,10 @@ static void count(struct response *r, const char *p, size_t n)
     r->body_bytes += n;
     if (r->sequence && sequence_feed(r->sequence, p, n) < 0)
         r->phase = BROKEN;
+    if (r->of_events) {
+        r->frames += events_feed(&r->events, p, n);
+        return;
+    }
     /* memchr looks at 32 bytes a step and a frame has 700: a line end costs about 20 ns. */
     for (const char *end = p + n; (p = memchr(p, '\n', (size_t)(end - p))); p++)
         r->frames++;
@@ -145,6 +169,17 @@ static const char *feed_chunk_end(struct response *r, const char *p, const char 
     return p;
 }
 
+static void feed_messages(struct response *r, const char *p, size_t n)
+{
+    messages_feed(&r->messages, p, n);
+    r->frames = r->messages.count;
+    r->body_bytes = r->messages.payload_bytes;
+    if (r->messages.broken)
+        r->phase = BROKEN;
+    else if (r->messages.closed)
+        r->phase = DONE;
+}
+
 /* Take the next n bytes.  Bytes behind the response's end break it: nothing else was asked for. */
 static void response_feed(struct response *r, const char *p, size_t n)
 {
@@ -171,6 +206,9 @@ static void response_feed(struct response *r, const char *p, size_t n)
             break;
         case UNTIL_CLOSE:
             count(r, p, (size_t)(end - p));
+            return;
+        case MESSAGES:
+            feed_messages(r, p, (size_t)(end - p));
             return;
         case DONE:
             r->phase = BROKEN;

@@ -174,8 +174,9 @@ class Router:
         """Only the daemon's own pages and those of allowed origins may ask: CORS would not keep others from it."""
         origin = request.headers.get("origin")
         if origin is None:
-            if request.headers.get("sec-fetch-site") == "cross-site":
-                raise Forbidden("a page of another site may not ask")
+            # An <img> or a fetch without CORS names no origin; one of another port of this host is of the same site.
+            if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+                raise Forbidden("a page of another origin may not ask without naming it")
         elif origin not in self.origins and not _is_own(origin, request.headers.get("host", "")):
             raise Forbidden("a page of another origin may not ask; CORS__ALLOW_ORIGINS names those that may")
 

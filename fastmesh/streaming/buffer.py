@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fastmesh._core import MemoryTotal
 from fastmesh.config import BufferSettings
 
 
@@ -46,10 +47,9 @@ class BufferManager:
         }
         self._initial_bytes = settings.initial_bytes
         self.total_bytes = settings.total_bytes
-        self.held_bytes = 0
+        self.total = MemoryTotal(self.total_bytes, self._let_go)  # counted in C, once a frame
         self.unsent_bytes = 0  # of text that detached streams hold for whoever comes
         self.reclaim: Callable[[int], None] = lambda wanted: None  # lets go of so many bytes, if it can
-        self._reclaim_above = self.total_bytes
         self._waiting: set[Callable[[], None]] = set()
 
     def lend(self, protocol: str) -> DynamicBuffer:
@@ -57,14 +57,17 @@ class BufferManager:
         return DynamicBuffer(self._initial_frames[protocol], self._initial_bytes)
 
     def hold(self, count: int) -> None:
-        """A journal took *count* bytes more."""
-        self.held_bytes += count
-        if self.held_bytes >= self._reclaim_above:
-            self._let_go()
+        """*count* bytes more are held."""
+        self.total.add(count)
+
+    @property
+    def held_bytes(self) -> int:
+        """What all journals hold."""
+        return self.total.held
 
     def release(self, count: int) -> None:
         """A journal gave *count* bytes back; whoever waits for the total is told when there is room."""
-        self.held_bytes -= count
+        self.total.add(-count)
         if self._waiting and self.has_room:
             self._tell()
 
@@ -77,7 +80,7 @@ class BufferManager:
     @property
     def has_room(self) -> bool:
         """Whether the journals together are below the total."""
-        return self.held_bytes < self.total_bytes
+        return self.total.held < self.total_bytes
 
     @property
     def has_room_unsent(self) -> bool:
@@ -101,4 +104,4 @@ class BufferManager:
         """Ask for a sixteenth at a time: looking through all streams for each frame would be too dear."""
         step = self.total_bytes // 16
         self.reclaim(self.held_bytes - self.total_bytes + step)
-        self._reclaim_above = max(self.total_bytes, self.held_bytes + step)
+        self.total.alarm = max(self.total_bytes, self.held_bytes + step)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import orjson
+from orjson import dumps
 
 from fastmesh._core import RingBuffer
 from fastmesh.events import Event
@@ -21,7 +21,7 @@ class Journal:
     __slots__ = ("_buffers", "_clock", "_sealed", "last_seq", "metadata", "ring")
 
     def __init__(self, buffers: BufferManager, clock: Callable[[], float]) -> None:
-        self.ring = RingBuffer()
+        self.ring = RingBuffer(buffers.total)
         self.last_seq = 0
         self.metadata = b""  # the first frame, which is never evicted
         self._buffers = buffers
@@ -31,14 +31,14 @@ class Journal:
     def append(self, event: Event) -> int:
         """Number *event*, encode it, keep it; return its seq."""
         event["seq"] = self.last_seq + 1
-        ring = self.ring
-        before = ring.allocated
         # The number is given once the frame is there: an event that cannot be encoded leaves no hole.
-        self.last_seq = seq = ring.append(orjson.dumps(event), self._clock())
-        self._buffers.hold(ring.allocated - before)
-        if seq == 1:
-            (self.metadata,), _ = ring.read(1, 0)
+        self.last_seq = seq = self.ring.append(dumps(event), self._clock())
         return seq
+
+    def begin(self, event: Event) -> None:
+        """Append the metadata, which is never let go."""
+        self.append(event)
+        (self.metadata,), _ = self.ring.read(1, 0)
 
     def seal(self) -> None:
         """No frame follows: the newest is never evicted, so that every reader comes to an end."""
@@ -56,4 +56,4 @@ class Journal:
     def close(self) -> None:
         """Let go of all, the ring itself included."""
         self._buffers.release(self.ring.allocated)
-        self.ring = RingBuffer()
+        self.ring = RingBuffer(self._buffers.total)

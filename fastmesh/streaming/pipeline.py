@@ -114,7 +114,8 @@ class StreamingPipeline:
         """Append the metadata and let *processor* begin."""
         opening = self.opening
         self._processor = processor
-        self._append(metadata_event(self.id, opening.request_id, opening.stream_type, opening.total_urls))
+        self.journal.begin(metadata_event(self.id, opening.request_id, opening.stream_type, opening.total_urls))
+        self._appended("metadata")
         self.lifecycle.step(Step.START)
         processor.start()
 
@@ -160,8 +161,11 @@ class StreamingPipeline:
 
     def _append(self, event: Event) -> None:
         """Append a frame that is no result."""
-        kind: str = event["type"]
-        self._types[self.journal.append(event)] = kind
+        self.journal.append(event)
+        self._appended(event["type"])
+
+    def _appended(self, kind: str) -> None:
+        self._types[self.journal.last_seq] = kind
         if self.pacer.place is Place.NOBODY:
             self._keep_detached()
 

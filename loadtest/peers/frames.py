@@ -11,7 +11,18 @@ import orjson
 from fastmesh.events import result_event
 from fastmesh.streaming.firehose import template
 
-STREAM_PATH = "/firehose/stream"
+STREAM_PATH, SSE_PATH, WS_PATH = "/firehose/stream", "/firehose/sse", "/firehose/ws"
+IDLE_SSE_PATH = "/idle/sse"  # one event, and then none
+
+# What a WebSocket says first, as long as the daemon's.
+WELCOME = orjson.dumps(
+    {
+        "type": "welcome",
+        "protocol_version": "fastmesh.v1",
+        "session_id": token_hex(16),
+        "operations": "crawl subscribe unsubscribe cancel hold release ping status".split(),
+    }
+)
 
 # So many frames a peer's app sends before it lets the others run: about 16 KiB, what fastmesh gives a stream in its
 # turn.  Without it uvicorn serves the first of ten greedy streams alone and never even notices that its client left.
@@ -24,14 +35,35 @@ def asked(query: str) -> tuple[int, int]:
     return int(fields["frames"][0]), int(fields["bytes"][0])
 
 
-def lines(total: int, frame_bytes: int) -> Iterator[bytes]:
-    """*total* frames of about *frame_bytes*, each built and encoded by itself, with its line end."""
-    # An id as long as the daemon's, so that the same text is encoded.
-    stream_id = f"{token_hex(2)}0-{token_hex(16)}"
+def new_stream_id() -> str:
+    """An id as long as the daemon's, so that the same text is encoded."""
+    return f"{token_hex(2)}0-{token_hex(16)}"
+
+
+def frames(stream_id: str, total: int, frame_bytes: int, option: int | None = None) -> Iterator[bytes]:
+    """*total* frames of about *frame_bytes*, each built and encoded by itself."""
     page = template(frame_bytes, stream_id)
-    dumps, newline = orjson.dumps, orjson.OPT_APPEND_NEWLINE
+    dumps = orjson.dumps
     for done in range(1, total + 1):
         event = result_event(stream_id, done - 1, page, done, total, done)
         event["seq"] = done
-        # The line end by the encoder itself: adding it afterwards would copy every frame.
-        yield dumps(event, option=newline)
+        yield dumps(event, option=option)
+
+
+def lines(total: int, frame_bytes: int) -> Iterator[bytes]:
+    """The frames with their line end, by the encoder itself: adding it afterwards would copy every frame."""
+    return frames(new_stream_id(), total, frame_bytes, orjson.OPT_APPEND_NEWLINE)
+
+
+def events(total: int, frame_bytes: int) -> Iterator[bytes]:
+    """The frames as events of text/event-stream, with the daemon's fields."""
+    stream_id = new_stream_id()
+    before = b"event: result\nid: %b:" % stream_id.encode("ascii")
+    for seq, frame in enumerate(frames(stream_id, total, frame_bytes, orjson.OPT_APPEND_NEWLINE), 1):
+        # The fastest way in Python to put them together.
+        yield b"".join((before, b"%d" % seq, b"\ndata: ", frame, b"\n"))
+
+
+def messages(total: int, frame_bytes: int) -> Iterator[bytes]:
+    """The frames alone: a WebSocket's messages."""
+    return frames(new_stream_id(), total, frame_bytes)

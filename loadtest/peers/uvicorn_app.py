@@ -1,4 +1,4 @@
-"""uvicorn with its fastest parts (httptools, uvloop, no framework) and one frame a message.
+"""uvicorn without a framework, and one frame a message: NDJSON and SSE.
 
 python -m loadtest.peers.uvicorn_app
 """
@@ -6,54 +6,43 @@ python -m loadtest.peers.uvicorn_app
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Iterator
 
-import uvicorn
-
-from loadtest.peers.frames import FRAMES_A_TURN, STREAM_PATH, asked, lines
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from loadtest.peers.frames import FRAMES_A_TURN, IDLE_SSE_PATH, SSE_PATH, STREAM_PATH, asked, events, lines
+from loadtest.peers.uvicorn_server import Receive, Scope, Send, serve
 
 
-async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Send) -> None:
-    """The stream, and a short answer anywhere else for the idle connections."""
-    if scope["path"] == STREAM_PATH:
-        await _stream(scope["query_string"].decode("ascii"), send)
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """The streams, and a short answer anywhere else for the idle connections."""
+    query = scope["query_string"].decode("ascii")
+    path = scope["path"]
+    if path == STREAM_PATH:
+        await _stream(b"application/x-ndjson", lines(*asked(query)), send)
+    elif path == SSE_PATH:
+        await _stream(b"text/event-stream", events(*asked(query)), send)
+    elif path == IDLE_SSE_PATH:
+        await _idle(receive, send)
     else:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
         await send({"type": "http.response.body", "body": b"ok\n"})
 
 
-async def _stream(query: str, send: Send) -> None:
-    headers = [(b"content-type", b"application/x-ndjson")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    for sent, frame in enumerate(lines(*asked(query)), 1):
+async def _stream(content_type: bytes, frames: Iterator[bytes], send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type)]})
+    for sent, frame in enumerate(frames, 1):
         await send({"type": "http.response.body", "body": frame, "more_body": True})
         if sent % FRAMES_A_TURN == 0:
             await asyncio.sleep(0)
     await send({"type": "http.response.body"})
 
 
-def main() -> None:
-    """Serve on a free port until SIGTERM."""
-    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
-        config = uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_level="warning",
-            timeout_keep_alive=75,  # fastmesh's own: idle connections must outlive the measurement
-            timeout_graceful_shutdown=1,
-        )
-        # The listener takes connections from here on, though they are answered a moment later.
-        print(f"uvicorn on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+async def _idle(receive: Receive, send: Send) -> None:
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": next(events(1, 700)), "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 if __name__ == "__main__":
-    main()
+    serve(app)

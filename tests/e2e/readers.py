@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Self
 
 from daemons import PATIENCE_S, Daemon, Peer, Response
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 PROTOCOLS = ("ndjson", "sse", "ws")
 ACCEPT = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
@@ -121,7 +122,7 @@ class SseReader(NdjsonReader):
 class WsReader(Reader):
     """Messages of a subscription."""
 
-    def __init__(self, opening: connect) -> None:
+    def __init__(self, opening: AbstractContextManager[ClientConnection]) -> None:
         self._opening = opening
         self.socket = opening.__enter__()
         self.told: list[dict[str, Any]] = []  # what is no frame of the stream
@@ -145,7 +146,7 @@ class WsReader(Reader):
         self._opening.__exit__(None, None, None)
 
 
-def websocket(daemon: Daemon, path: str = "/crawl/ws", **given: Any) -> connect:
+def websocket(daemon: Daemon, path: str = "/crawl/ws", **given: Any) -> AbstractContextManager[ClientConnection]:
     """A WebSocket to *daemon* that answers its pings; to be entered."""
     given = {"proxy": None, "subprotocols": ["fastmesh.v1"], "max_size": None, "compression": None} | given
     return connect(f"ws://{daemon.host}{path}", open_timeout=PATIENCE_S, close_timeout=1, **given)
@@ -161,8 +162,10 @@ def attached(
 ) -> Reader:
     """A reader of a stream that was opened."""
     if protocol == "ws":
-        sock = None if receive_buffer is None else daemon.connect(receive_buffer=receive_buffer).sock
-        reader = WsReader(websocket(daemon, **({} if sock is None else {"sock": sock})))
+        given: dict[str, Any] = {}
+        if receive_buffer is not None:
+            given["sock"] = daemon.connect(receive_buffer=receive_buffer).sock
+        reader = WsReader(websocket(daemon, **given))
         position = {} if after is None else {"after": after}
         reader.socket.send(json.dumps({"type": "subscribe", "id": "s", "stream_id": stream_id, **position}))
         return reader

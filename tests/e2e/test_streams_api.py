@@ -55,6 +55,11 @@ def shown(daemon: Daemon, stream_id: str) -> dict[str, Any]:
     return whole
 
 
+def known(daemon: Daemon) -> list[str]:
+    """The streams that there are."""
+    return sorted(stream["stream_id"] for stream in daemon.ask("GET", "/streams").json["streams"])
+
+
 def until(condition: Callable[[], Any]) -> Any:
     """Wait for a condition of the daemon, which only asking tells."""
     deadline = time.monotonic() + PATIENCE_S
@@ -211,10 +216,10 @@ def test_a_repeated_key_joins_the_running_crawl_from_its_start(daemon: Daemon, o
     ],
 )
 def test_a_body_that_is_wrong_opens_nothing(daemon: Daemon, body: object, refusal: tuple[int, str, str | None]) -> None:
-    before = daemon.ask("GET", "/streams").json
+    before = known(daemon)
     assert refused(daemon.ask("POST", "/streams", body)) == refusal
     assert refused(daemon.ask("POST", "/streams", {"urls": ["x"]}, Content_Type="text/plain"))[0] == 415
-    assert daemon.ask("GET", "/streams").json == before
+    assert known(daemon) == before
 
 
 # ── GET /streams and GET /streams/{id} ───────────────────────────────────────────────────
@@ -373,9 +378,9 @@ def test_the_id_of_another_stream_reads_neither(daemon: Daemon, origin: Origin, 
 
 @pytest.mark.parametrize("path", ["/crawl/sse", "/crawl/sse?url=http://127.0.0.1:1/&key=k"])
 def test_the_id_of_a_stream_that_is_gone_is_not_found(daemon: Daemon, path: str) -> None:
-    before = daemon.ask("GET", "/streams").json
+    before = known(daemon)
     assert refused(daemon.ask("GET", path, Last_Event_ID=f"{UNKNOWN}:1"))[:2] == (404, "not_found")
-    assert daemon.ask("GET", "/streams").json == before
+    assert known(daemon) == before
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -474,7 +479,7 @@ def test_get_with_a_key_or_a_last_event_id_starts_no_crawl_anew(daemon: Daemon, 
 def test_head_starts_nothing(daemon: Daemon, origin: Origin) -> None:
     urls = site(origin, 2)
     stream_id = opened(daemon, urls)
-    before = daemon.ask("GET", "/streams").json
+    before = known(daemon)
     kinds = {
         f"/crawl/sse?url={urls[0]}": "text/event-stream",
         f"/crawl/sse?key=head&url={urls[0]}": "text/event-stream",
@@ -488,7 +493,7 @@ def test_head_starts_nothing(daemon: Daemon, origin: Origin) -> None:
         answer = daemon.ask("HEAD", path)
         assert (answer.status, answer.headers["content-type"], answer.body) == (200, kind, b""), path
     assert daemon.ask("HEAD", "/crawl/sse").status == 400
-    assert daemon.ask("GET", "/streams").json == before
+    assert known(daemon) == before
     assert fetched(origin, urls) == [0, 0]
     for path, allowed in (("/crawl/stream", {"POST"}), ("/streams", {"GET", "HEAD", "POST"})):
         answer = daemon.ask("PUT", path)
@@ -579,11 +584,12 @@ def test_the_answer_names_its_stream(daemon: Daemon, path: str) -> None:
 
 def test_sse_over_http_1_0_ends_with_its_connection(daemon: Daemon, origin: Origin) -> None:
     urls = site(origin, 3)
-    for path, after in ((f"/crawl/sse?url={urls[0]}&url={urls[1]}&url={urls[2]}", 0), ("", 3)):
+    stream_id = ""
+    for after in (0, 3):
         with daemon.connect() as peer:
-            named = path or f"/streams/{stream_id}/events"
+            path = f"/streams/{stream_id}/events" if after else f"/crawl/sse?url={'&url='.join(urls)}"
             resume = f"Last-Event-ID: {stream_id}:{after}\r\n" if after else ""
-            peer.send(f"GET {named} HTTP/1.0\r\nAccept: text/event-stream\r\n{resume}\r\n".encode())
+            peer.send(f"GET {path} HTTP/1.0\r\nAccept: text/event-stream\r\n{resume}\r\n".encode())
             head = peer.head()
             assert "transfer-encoding" not in head.headers
             assert head.headers["connection"] == "close"
@@ -864,7 +870,7 @@ def test_a_page_of_an_allowed_origin_may_ask(daemon: Daemon, path: str, methods:
 @pytest.mark.parametrize(("path", "methods"), ROUTES)
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_a_page_of_any_other_origin_may_not(daemon: Daemon, path: str, methods: set[str], stranger: str) -> None:
-    before = daemon.ask("GET", "/streams").json
+    before = known(daemon)
     preflight = daemon.ask("OPTIONS", path, Origin=stranger, **ASKED)
     assert refused(preflight)[:2] == (403, "forbidden")
     assert "access-control-allow-origin" not in preflight.headers
@@ -873,7 +879,20 @@ def test_a_page_of_any_other_origin_may_not(daemon: Daemon, path: str, methods: 
         answer = daemon.ask(method, path, body, Origin=stranger)
         assert answer.status == (200 if path in HEALTH else 403)
         assert "access-control-allow-origin" not in answer.headers
-    assert daemon.ask("GET", "/streams").json == before
+    assert known(daemon) == before
+
+
+@pytest.mark.parametrize(("path", "methods"), ROUTES)
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_that_does_not_name_its_origin_must_be_the_daemons_own(
+    daemon: Daemon, path: str, methods: set[str], site: str
+) -> None:
+    for method in methods:
+        body = {"urls": ["http://127.0.0.1:1/"]} if method == "POST" else None
+        answer = daemon.ask(method, path, body, Sec_Fetch_Site=site)
+        assert answer.status == (200 if path in HEALTH else 403)
+    assert daemon.ask("GET", "/streams", Sec_Fetch_Site="same-origin").status == 200
+    assert daemon.ask("GET", "/streams", Sec_Fetch_Site="none").status == 200
 
 
 def test_a_stream_can_be_read_by_a_page_of_an_allowed_origin(daemon: Daemon) -> None:

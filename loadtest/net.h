@@ -1,0 +1,91 @@
+/* What the load tests' programs share: the clock, sockets, and the requests that open a stream. */
+#ifndef NET_H
+#define NET_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "response.h"
+
+enum protocol { NDJSON, SSE, WEBSOCKET };
+static const char *const PROTOCOLS[] = {"ndjson", "sse", "ws"};
+static const char *const PROTOCOL_FIELDS[] = {
+    "",
+    "accept: text/event-stream\r\n",
+    "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: " SOCKET_KEY "\r\n",
+};
+
+static void die(const char *what)
+{
+    fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* The soft file limit becomes the hard one: thousands of connections want it. */
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/* The index of *name* in *names*, -1 when it is none of them. */
+static int index_of(const char *name, const char *const *names, int count)
+{
+    while (--count >= 0 && strcmp(name, names[count]))
+        ;
+    return count;
+}
+
+/* A socket that is being connected, without waiting for it. */
+static int connecting(const struct sockaddr_in *server)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        die("socket");
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(fd, (const struct sockaddr *)server, sizeof *server) < 0 && errno != EINPROGRESS)
+        die("connect");
+    return fd;
+}
+
+/* The connection was made and took all of *data*. */
+static int sent(int fd, const char *data, size_t n)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    return !error && send(fd, data, n, MSG_NOSIGNAL) == (ssize_t)n;
+}
+
+/* Write the request for *path* by *protocol* into *request*; return its length. */
+static size_t write_request(char *request, size_t size, const char *path, enum protocol protocol,
+                            const struct sockaddr_in *server)
+{
+    int n = snprintf(request, size, "GET %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n%s\r\n", path, ntohs(server->sin_port),
+                     PROTOCOL_FIELDS[protocol]);
+    if (n < 0 || (size_t)n >= size) {
+        errno = EMSGSIZE;
+        die("the path is too long");
+    }
+    return (size_t)n;
+}
+
+#endif
