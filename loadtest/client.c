@@ -28,6 +28,7 @@ enum { OPENING_AT_ONCE = 64 };
 
 enum mode { SPEED, FIRST, VERIFY, IDLE };
 static const char *const MODES[] = {"speed", "first", "verify", "idle"};
+static const char *const PROTOCOLS[] = {"ndjson", "sse", "ws"}; /* in the order of enum protocol */
 
 struct connection {
     int fd;
@@ -304,6 +305,14 @@ static void hold(void)
     while (!turn(now() + 3600))
         ;
     printf("{\"closed\": %d}\n", closed_idle);
+}
+
+/* The index of *name* in *names*, -1 when it is none of them. */
+static int index_of(const char *name, const char *const *names, int count)
+{
+    while (--count >= 0 && strcmp(name, names[count]))
+        ;
+    return count;
 }
 
 static void read_arguments(int argc, char **argv)

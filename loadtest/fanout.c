@@ -14,6 +14,7 @@
  * late by nothing.  It prints one line of JSON.
  */
 #define _GNU_SOURCE
+#include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -24,8 +25,9 @@
 enum { READ_BYTES = 256 * 1024, OPENING_AT_ONCE = 64, PATIENCE_S = 30 };
 
 struct reader {
-    int fd, asked, fed; /* fed: it had an event */
-    uint64_t last;      /* the seq of its last event */
+    int fd, asked;
+    int answered, fed; /* it had a head, it had an event */
+    uint64_t last;     /* the seq of its last event */
     struct response response;
 };
 
@@ -39,7 +41,8 @@ static struct {
 static struct reader *all;
 static char request[1024], opening[1024], buffer[READ_BYTES];
 static size_t request_bytes, opening_bytes;
-static int epoll, opened, fed;
+static int epoll;
+static int opened, answered, fed; /* so many readers */
 static double read_at; /* when the bytes at hand were read */
 
 /* What is measured: for every event its receipt - k / RATE. */
@@ -69,6 +72,13 @@ static void stop_because(const char *reason)
 }
 
 /* ── readers ── */
+
+/* The frame's own seq, 0 when it has none within these n bytes. */
+static uint64_t frame_seq(const char *frame, size_t n)
+{
+    const char *at = memmem(frame, n, SEQ, sizeof SEQ - 1);
+    return at ? strtoull(at + sizeof SEQ - 1, NULL, 10) : 0;
+}
 
 static void told(void *owner, const char *start, size_t n)
 {
@@ -113,6 +123,8 @@ static void read_some(struct reader *r)
         return;
     if (n > 0)
         response_feed(&r->response, buffer, (size_t)n);
+    answered += !r->answered && r->response.status;
+    r->answered = r->response.status != 0;
     if (n <= 0 || r->response.phase >= DONE || (r->response.status && r->response.status != 200))
         stop_because("a reader's stream broke or ended");
 }
@@ -230,9 +242,6 @@ static void attach_all(void)
     request_bytes = write_request(request, sizeof request, want.path, SSE, &want.server);
     while (fed < want.readers && now() < deadline) {
         /* One that has its head is through the listener; an event it may get only when all are there. */
-        int answered = 0;
-        for (int i = 0; i < opened; i++)
-            answered += all[i].response.status != 0;
         while (opened < want.readers && opened - answered < OPENING_AT_ONCE)
             open_next();
         turn(deadline);

@@ -11,13 +11,6 @@ enum { FRAME_BYTES = 64 * 1024 };
 
 static const char SEQ[] = "\"seq\":";
 
-/* The frame's own seq, 0 when it has none within these n bytes. */
-static uint64_t frame_seq(const char *frame, size_t n)
-{
-    const char *at = memmem(frame, n, SEQ, sizeof SEQ - 1);
-    return at ? strtoull(at + sizeof SEQ - 1, NULL, 10) : 0;
-}
-
 /* Write *pattern* with *seq* into *frame*; return its length, 0 when it is no pattern or too long. */
 static size_t write_frame(char frame[FRAME_BYTES], const char *pattern, uint64_t seq)
 {

@@ -1,57 +1,21 @@
-/* What the load tests' programs share: the clock, sockets, and the requests that open a stream. */
+/* What opens a stream: sockets and requests. */
 #ifndef NET_H
 #define NET_H
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "base.h"
 #include "response.h"
 
 enum protocol { NDJSON, SSE, WEBSOCKET };
-static const char *const PROTOCOLS[] = {"ndjson", "sse", "ws"};
 static const char *const PROTOCOL_FIELDS[] = {
     "",
     "accept: text/event-stream\r\n",
     "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: " SOCKET_KEY "\r\n",
 };
-
-static void die(const char *what)
-{
-    fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
-    exit(1);
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-/* The soft file limit becomes the hard one: thousands of connections want it. */
-static void raise_file_limit(void)
-{
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-}
-
-/* The index of *name* in *names*, -1 when it is none of them. */
-static int index_of(const char *name, const char *const *names, int count)
-{
-    while (--count >= 0 && strcmp(name, names[count]))
-        ;
-    return count;
-}
 
 /* A socket that is being connected, without waiting for it. */
 static int connecting(const struct sockaddr_in *server)

@@ -8,13 +8,14 @@
  * not read stops everybody.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "../base.h"
 #include "../frame.h"
-#include "../net.h"
 
 static const char HEAD[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
