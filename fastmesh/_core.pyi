@@ -1,20 +1,20 @@
 """The face of the extension (cext/); stubtest holds the two against each other."""
 
 from collections.abc import Callable
-from typing import final
+from typing import Self, final
 
 @final
 class MemoryTotal:
     alarm: int
     over: Callable[[], None]
-    def __init__(self, alarm: int, over: Callable[[], None]) -> None: ...
+    def __new__(cls, alarm: int, over: Callable[[], None]) -> Self: ...
     @property
     def held(self) -> int: ...
     def add(self, count: int) -> None: ...
 
 @final
 class RingBuffer:
-    def __init__(self, total: MemoryTotal | None = None) -> None: ...
+    def __new__(cls, total: MemoryTotal | None = None) -> Self: ...
     @property
     def first(self) -> int: ...
     @property
