@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from fastmesh.version import __version__
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
+LAG_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LONG_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 FRAMES = (64, 128, 256, 512, 1024, 2048)
@@ -73,7 +74,7 @@ class Metrics:
         self.requests: Counter[tuple[str, str, int]] = Counter()  # (route, method, status)
         self.urls: Counter[str] = Counter()  # outcome
         self.inflight = 0
-        self.loop_lag = Buckets((0.0001, 0.00025, *SECONDS))
+        self.loop_lag = Buckets(LAG_SECONDS)
         self.active_streams: Callable[[], int] = lambda: 0
         self.memory_bytes: Callable[[], int] = lambda: 0
         self.errors = self._counter("streaming_errors", "Streams that ended by a fault, by its type", "error_type")

@@ -10,7 +10,6 @@ that what the machine does meanwhile falls on all of them; medians.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,11 +17,9 @@ from statistics import median
 
 from rich.progress import track
 
-from loadtest import client, crawl, report
-from loadtest.servers import commands, resident_bytes, running
+from loadtest import client, crawl, fanout, idle, protocols, report
+from loadtest.servers import CLIENT_CORE, SERVER_CORE, commands, running
 
-SERVER_CORE, CLIENT_CORE = 0, 1
-IDLE_CONNECTIONS = 5000
 GREEDY_STREAMS = 100
 
 
@@ -65,33 +62,14 @@ def first_byte(asked: argparse.Namespace) -> report.Table:
     )
 
 
-def idle(asked: argparse.Namespace) -> report.Table:
-    """Resident memory of a kept-alive connection that was answered once."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for _ in track(range(asked.runs), "idle", console=report.STDERR):
-        for name, command in commands(IDLE_CONNECTIONS).items():
-            if name == "bare loop":
-                continue
-            with running(command, {SERVER_CORE}) as server:
-                client.measure("verify", server, "/livez", 50, CLIENT_CORE, "-s", 10)  # whatever is loaded once
-                before = resident_bytes(server.pid)
-                holder = client.command("idle", server, "/livez", IDLE_CONNECTIONS, CLIENT_CORE, "-s", 60)
-                with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-                    assert process.stdout is not None
-                    answered = process.stdout.readline()
-                    if f'"answered": {IDLE_CONNECTIONS}' not in answered:
-                        raise RuntimeError(f"{name}: {answered}")
-                    found[name].append((resident_bytes(server.pid) - before) / IDLE_CONNECTIONS)
-    rows = [[name, f"{median(sizes):,.0f}", f"{max(sizes):,.0f}"] for name, sizes in found.items()]
-    return report.Table(
-        f"Idle keep-alive connection, bytes resident, over {IDLE_CONNECTIONS:,}", ["server", "median", "most"], rows
-    )
-
-
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], report.Table]] = {
     "throughput": throughput,
     "first-byte": first_byte,
-    "idle": idle,
+    "idle": idle.idle,
+    "protocols": protocols.protocols,
+    "fanout": fanout.fanout,
+    "idle-ws": idle.idle_ws,
+    "idle-sse": idle.idle_sse,
     "crawl": crawl.crawl,
 }
 
@@ -101,7 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=(*BENCHMARKS, "all"))
     parser.add_argument("--runs", type=int, default=5, help="rounds; figures are their medians")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one throughput run")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one run of throughput, protocols or fanout")
     parser.add_argument("--docs", default="/usr/share/doc/python3.11/html", help="pages for the crawl")
     asked = parser.parse_args()
     names = list(BENCHMARKS) if asked.name == "all" else [asked.name]

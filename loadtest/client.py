@@ -1,28 +1,17 @@
-"""Compiles and runs client.c."""
+"""Runs client.c."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+from loadtest.compiled import program
 from loadtest.servers import Server
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 FOREVER = 1_000_000_000
-
-
-@cache
-def program() -> str:
-    """The compiled client."""
-    RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / "client"
-    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", target, HERE / "client.c"], check=True)
-    return str(target)
+FIREHOSES = {"ndjson": "/firehose/stream", "sse": "/firehose/sse", "ws": "/firehose/ws"}
 
 
 def command(mode: str, server: Server, path: str, connections: int, core: int | None, *more: object) -> list[str]:
@@ -41,7 +30,7 @@ def command(mode: str, server: Server, path: str, connections: int, core: int | 
         connections,
         *more,
     )
-    return [*pinned, program(), *map(str, arguments)]
+    return [*pinned, program("client.c"), *map(str, arguments)]
 
 
 def measure(mode: str, server: Server, path: str, connections: int, core: int | None, *more: object) -> dict[str, Any]:
@@ -55,6 +44,6 @@ def measure(mode: str, server: Server, path: str, connections: int, core: int | 
     return result
 
 
-def firehose(frames: int = FOREVER, frame_bytes: int = 700) -> str:
+def firehose(frames: int = FOREVER, frame_bytes: int = 700, protocol: str = "ndjson") -> str:
     """The path of a firehose stream."""
-    return f"/firehose/stream?frames={frames}&bytes={frame_bytes}"
+    return f"{FIREHOSES[protocol]}?frames={frames}&bytes={frame_bytes}"

@@ -6,13 +6,8 @@ import argparse
 import json
 import os
 import re
-import socket
-import subprocess
-import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,16 +15,11 @@ from typing import Any
 from rich.progress import track
 
 from loadtest import report
+from loadtest.nginx import nginx
 from loadtest.servers import Server, commands, running
 
 PAGES, CONCURRENCY = 500, 64
 WORKERS = (1, 2)
-NGINX = """daemon off; master_process off; pid {temp}/pid; error_log {temp}/error.log;
-events {{ worker_connections 1024; }}
-http {{ access_log off; types {{ text/html html; }} client_body_temp_path {temp}/a; proxy_temp_path {temp}/b;
-fastcgi_temp_path {temp}/c; uwsgi_temp_path {temp}/d; scgi_temp_path {temp}/e;
-server {{ listen 127.0.0.1:{port} backlog=1024; root {root}; }} }}
-"""
 
 Buckets = dict[float, float]
 
@@ -40,8 +30,8 @@ def crawl(asked: argparse.Namespace) -> report.Table:
     names = sorted(str(path.relative_to(docs)) for path in docs.rglob("*.html"))[:PAGES]
     if len(names) < PAGES:
         raise RuntimeError(f"{docs} has {len(names)} pages, {PAGES} are wanted")
-    with _nginx(docs) as base:
-        body = {"urls": [f"{base}/{name}" for name in names], "options": {"concurrency": CONCURRENCY}}
+    with nginx(f"root {docs};") as pages:
+        body = {"urls": [f"{pages.url}/{name}" for name in names], "options": {"concurrency": CONCURRENCY}}
         found = {count: _runs(body, count, asked.runs) for count in WORKERS}
     rows = [[name, *(f"{found[count][name]:.2f}" for count in WORKERS)] for name in found[WORKERS[0]]]
     columns = ["median of runs", *(f"{count} extraction worker{'s' * (count > 1)}" for count in WORKERS)]
@@ -74,26 +64,6 @@ def _runs(body: dict[str, Any], workers: int, runs: int) -> dict[str, float]:
                 }
             )
     return {name: median(run[name] for run in figures[1:]) for name in figures[0]}
-
-
-@contextmanager
-def _nginx(root: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as temp:
-        path = Path(temp, "nginx.conf")
-        path.write_text(NGINX.format(temp=temp, port=port, root=root))
-        with subprocess.Popen(["/usr/sbin/nginx", "-e", f"{temp}/error.log", "-c", str(path)]) as process:
-            try:
-                while process.poll() is None:
-                    try:
-                        socket.create_connection(("127.0.0.1", port), 1).close()
-                        break
-                    except ConnectionRefusedError:
-                        time.sleep(0.01)
-                yield f"http://127.0.0.1:{port}"
-            finally:
-                process.terminate()
 
 
 def _frames(server: Server, body: dict[str, Any]) -> list[bytes]:

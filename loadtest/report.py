@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from loadtest.client import RESULTS
+from loadtest.compiled import RESULTS
 
 STDERR = Console(stderr=True)
 

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-START_S, STOP_S = 30, 10
+STOP_S = 10
+SERVER_CORE, CLIENT_CORE = 0, 1
+FASTMESH = [sys.executable, "-m", "fastmesh.cli", "serve", "--port", "0", "--log-level", "warning"]
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,43 @@ class Server:
 
 def commands(connections: int) -> dict[str, list[str]]:
     """How each server is started; the bare loop must know how many connections will come."""
-    python = sys.executable
     return {
-        "fastmesh": [python, "-m", "fastmesh.cli", "serve", "--port", "0", "--log-level", "warning"],
-        "bare loop": [python, "-m", "loadtest.peers.bare_loop", str(connections)],
-        "uvicorn, raw ASGI": [python, "-m", "loadtest.peers.uvicorn_app"],
-        "granian, RSGI": [python, "-m", "loadtest.peers.granian_app"],
+        "fastmesh": FASTMESH,
+        "bare loop": _peer("bare_loop", str(connections)),
+        "uvicorn, raw ASGI": _peer("uvicorn_app"),
+        "granian, RSGI": _peer("granian_app"),
     }
+
+
+def sse_commands() -> dict[str, list[str]]:
+    """How each server of event streams is started."""
+    return {
+        "fastmesh": FASTMESH,
+        "uvicorn, raw ASGI": _peer("uvicorn_app"),
+        "sse-starlette": _peer("sse_starlette_app"),
+    }
+
+
+def websocket_commands() -> dict[str, list[str]]:
+    """How each WebSocket server is started."""
+    return {
+        "fastmesh": FASTMESH,
+        "picows": _peer("picows_app"),
+        "websockets": _peer("websockets_app"),
+        "uvicorn with websockets": _peer("uvicorn_ws_app"),
+    }
+
+
+def pinned(command: Sequence[str], cores: set[int] | None) -> Sequence[str]:
+    """The *command* on *cores*; None: on all."""
+    return ["taskset", "-c", ",".join(map(str, sorted(cores))), *command] if cores else command
 
 
 @contextmanager
 def running(command: Sequence[str], cores: set[int] | None, **settings: str) -> Iterator[Server]:
     """Start *command* on *cores* (None: all), with fastmesh's *settings*; stopped at the end, by its pid."""
     environ = os.environ | {f"FASTMESH_{name}": value for name, value in settings.items()}
-    pinned = ["taskset", "-c", ",".join(map(str, sorted(cores))), *command] if cores else command
-    with subprocess.Popen(pinned, stdout=subprocess.PIPE, env=environ, text=True) as process:
+    with subprocess.Popen(pinned(command, cores), stdout=subprocess.PIPE, env=environ, text=True) as process:
         try:
             assert process.stdout is not None
             match = re.search(r"http://([\d.]+):(\d+)", process.stdout.readline())
@@ -62,12 +86,17 @@ def running(command: Sequence[str], cores: set[int] | None, **settings: str) -> 
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process and its children."""
     total = 0
-    for each in (pid, *_children(pid)):
+    for each in (pid, *children(pid)):
         with open(f"/proc/{each}/statm") as statm:
             total += int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return total
 
 
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as children:
-        return [int(child) for child in children.read().split()]
+def children(pid: int) -> list[int]:
+    """The pids of a process's own children."""
+    with open(f"/proc/{pid}/task/{pid}/children") as found:
+        return [int(child) for child in found.read().split()]
+
+
+def _peer(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"loadtest.peers.{name}", *arguments]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
 import uvicorn
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -26,7 +26,7 @@ def serve(app: App, ws: Literal["none", "websockets-sansio"] = "none") -> None:
             ws_per_message_deflate=False,
             lifespan="off",
             access_log=False,
-            log_level="warning",
+            log_level="critical",  # below it complains of streams that are cut off at the end
             timeout_keep_alive=75,  # fastmesh's own: idle connections must outlive the measurement
             timeout_graceful_shutdown=1,
         )

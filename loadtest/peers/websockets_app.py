@@ -6,6 +6,7 @@ python -m loadtest.peers.websockets_app
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 
 import uvloop
@@ -39,4 +40,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    logging.disable()  # it complains of every client that has measured what it wanted
     uvloop.run(main())
