@@ -260,8 +260,8 @@ class SocketSession:
 
     def _cancel(self, command: OfStream) -> None:
         pipeline = self._found(command.stream_id)
-        if pipeline.complete:
-            raise Conflict("the stream is over already", field="stream_id")
+        if pipeline.complete or pipeline.stopped:
+            raise Conflict("the stream is over already, or about to be", field="stream_id")
         self._done(command)
         pipeline.stop("cancelled")
 

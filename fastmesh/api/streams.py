@@ -163,8 +163,8 @@ class Streams:
     def cancel_stream(self, call: Call) -> Reply:
         """DELETE /streams/{id}: fetches stop, subscribers get the summary.  Raises Conflict when it is over."""
         pipeline = self._found(call.value)
-        if pipeline.complete:
-            raise Conflict(f"the stream is over already, its status is {pipeline.status}")
+        if pipeline.complete or pipeline.stopped:
+            raise Conflict("the stream is over already, or about to be")
         pipeline.stop("cancelled")
         return Reply(orjson.dumps({"stream_id": pipeline.id, "status": "cancelled"}))
 

@@ -96,6 +96,7 @@ class StreamingPipeline:
         self.subscribers: list[Subscriber] = []  # attached, the longest first
         self.protocol = "none"  # of its first subscriber
         self.status = ""  # the summary's, once there is one
+        self.stopped = False  # told to end early: the summary is under way
         self.waiting = False  # a detached stream that is full of what nobody has read
         self._bounds = bounds
         self._buffers = buffers
@@ -152,6 +153,7 @@ class StreamingPipeline:
     def stop(self, status: str) -> None:
         """End the stream early: what runs is cancelled, the summary says *status*."""
         if self._processor is not None and self.lifecycle.open:
+            self.stopped = True
             self._processor.stop(status)
 
     async def join(self) -> None:
