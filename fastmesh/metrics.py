@@ -53,7 +53,7 @@ class Buckets:
 class ProtocolCounts:
     """One protocol's counters, all plain integers."""
 
-    __slots__ = ("active", "bytes", "connections", "pauses", "resumes", "send_latency", "sent")
+    __slots__ = ("active", "bytes", "connections", "pauses", "results", "resumes", "send_latency", "sent")
 
     def __init__(self) -> None:
         self.active = 0
@@ -61,7 +61,8 @@ class ProtocolCounts:
         self.bytes = 0
         self.pauses = 0
         self.resumes = 0
-        self.sent = dict.fromkeys(("metadata", "search", "result", "error", "summary", "gap", "heartbeat"), 0)
+        self.results = 0  # sent; the others are few
+        self.sent = dict.fromkeys(("metadata", "search", "error", "summary", "gap", "heartbeat"), 0)
         self.send_latency = Buckets(SECONDS)
 
 
@@ -130,7 +131,7 @@ class _PlainCounts(Collector):
             active.add_metric([name], counts.active)
             opened.add_metric([name], counts.connections)
             octets.add_metric([name], counts.bytes)
-            for kind, count in counts.sent.items():
+            for kind, count in (*counts.sent.items(), ("result", counts.results)):
                 sent.add_metric([name, kind], count)
             pressure.add_metric([name, "pause"], counts.pauses)
             pressure.add_metric([name, "resume"], counts.resumes)

@@ -14,7 +14,7 @@ from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, Overloaded, RequestTimeout
 from fastmesh.log import get_logger
 from fastmesh.server.flow import QUANTUM_BYTES
-from fastmesh.server.peer import Life, Peer, Shared, addresses
+from fastmesh.server.peer import CLOSED, CLOSING, OPEN, Peer, Shared, addresses
 from fastmesh.server.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.timers import NEVER
 from fastmesh.server.websocket import WebSocketPeer
@@ -87,7 +87,7 @@ class Connection(Peer):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came; ends with everything answered that can be answered now."""
-        if self._life is not Life.OPEN:
+        if self._life is not OPEN:
             return
         assert self._transport is not None
         if self._subscriber is None and self._transport.is_reading():
@@ -98,7 +98,7 @@ class Connection(Peer):
     def eof_received(self) -> bool:
         """The client sends no more.  During a stream that means it is gone, as in nginx; else it gets its answers."""
         self._finished = True
-        if self._life is Life.CLOSING:
+        if self._life is CLOSING:
             self._abort_when_written()
         elif self._subscriber is not None:
             self.abort()
@@ -341,7 +341,7 @@ class Connection(Peer):
         subscriber.pipeline.detach(subscriber)
         keep_alive = exchange.request.keep_alive
         self._answered(200)
-        if self._life is not Life.OPEN:
+        if self._life is not OPEN:
             return
         if not keep_alive:
             self._close()
@@ -370,7 +370,7 @@ class Connection(Peer):
         self._let_go()
         shared.connections.discard(self)
         self._forget_deadlines()
-        self._life = Life.CLOSED
+        self._life = CLOSED
         self._transport = None
         peer = WebSocketPeer(shared, machine, exchange.request_id, self._client)
         transport.set_protocol(peer)
@@ -386,7 +386,7 @@ class Connection(Peer):
     @property
     def _reading(self) -> bool:
         """Whether requests are read and answered now."""
-        return self._life is Life.OPEN and self._subscriber is None
+        return self._life is OPEN and self._subscriber is None
 
     @property
     def idle(self) -> bool:

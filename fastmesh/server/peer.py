@@ -43,6 +43,10 @@ class Life(Enum):
     CLOSED = "closed"
 
 
+# An attribute of an Enum is looked up by its metaclass: 50 ns for each frame and reader.
+OPEN, CLOSING, CLOSED = Life.OPEN, Life.CLOSING, Life.CLOSED
+
+
 @dataclass(slots=True)
 class Shared:
     """What all connections of a daemon share."""
@@ -83,7 +87,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._life = Life.OPEN
+        self._life = OPEN
         self._transport: asyncio.Transport | None = None
         self._finished = False  # the client sends no more
         self._progress: Progress | None = None  # while something written may be stuck
@@ -130,7 +134,7 @@ class Peer(asyncio.Protocol):
         self._shared.connections.add(self)
 
     def _lost(self) -> None:
-        self._life = Life.CLOSED
+        self._life = CLOSED
         self._shared.connections.discard(self)
         self._forget_deadlines()
         self._transport = None
@@ -153,20 +157,20 @@ class Peer(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Write *data*; ``paused`` says when it is enough."""
         # A transport takes writes after its close, without a bound and to no end.
-        if self._transport is None or self._life is not Life.OPEN:
+        if self._transport is None or self._life is not OPEN:
             return
         self._written += len(data)
         self._transport.write(data)
 
     def ready(self) -> None:
         """There is something to serve."""
-        if not self.paused and self._life is Life.OPEN:
+        if not self.paused and self._life is OPEN:
             self._shared.pump.add(self)
 
     def abort(self) -> None:
         """Close now, whatever is still to be written."""
-        if self._transport is not None and self._life is not Life.CLOSED:
-            self._life = Life.CLOSED
+        if self._transport is not None and self._life is not CLOSED:
+            self._life = CLOSED
             self._transport.abort()
 
     def _set_due(self, due: float) -> None:
@@ -197,15 +201,15 @@ class Peer(asyncio.Protocol):
                 return
             if not left and not self.paused:
                 self._progress = None
-            elif self._life is Life.CLOSING:
+            elif self._life is CLOSING:
                 self._due = now + LINGER_S  # counts from when all is delivered
         if now < self._due:
             self._look_again()
             return
         self._due = self.deadline = NEVER
-        if self._life is Life.CLOSING:
+        if self._life is CLOSING:
             self.abort()
-        elif self._life is Life.OPEN and self._transport is not None:
+        elif self._life is OPEN and self._transport is not None:
             self._too_late()
 
     def _close(self) -> None:
@@ -215,9 +219,9 @@ class Peer(asyncio.Protocol):
         is on its way: so input is read and thrown away until the client's end, for
         LINGER_S at most once all is delivered.
         """
-        if self._life is not Life.OPEN:
+        if self._life is not OPEN:
             return
-        self._life = Life.CLOSING
+        self._life = CLOSING
         self._let_go()
         transport = self._transport
         assert transport is not None

@@ -11,7 +11,7 @@ import asyncio
 
 from fastmesh.api.session import SocketSession
 from fastmesh.log import get_logger
-from fastmesh.server.peer import Life, Peer, Shared
+from fastmesh.server.peer import OPEN, Peer, Shared
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.wire.encoders import WebSocketEncoder
 from fastmesh.wire.websocket import Binary, Ended, Event, Ping, Text, WebSocketMachine
@@ -80,7 +80,7 @@ class WebSocketPeer(Peer):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came: life, and perhaps commands."""
-        if self._life is Life.OPEN:
+        if self._life is OPEN:
             self._heard_at = self._shared.clock()
             if self._pinged_at is not None:
                 self._pinged_at = None
@@ -117,21 +117,21 @@ class WebSocketPeer(Peer):
 
     def _work(self) -> None:
         """Carry out what was read, a slice a turn of the loop; nothing more is read meanwhile."""
-        if self._working or self._life is not Life.OPEN:
+        if self._working or self._life is not OPEN:
             return
         if self._answers_bytes > MAX_ANSWERS_BYTES:
             self._pause_reading()
             return
         try:
             for event in self._machine.events(self._shared.clock()):
-                if self._life is not Life.OPEN:
+                if self._life is not OPEN:
                     return
                 self._take(event)
         except Exception as error:
             log.error("connection.bug", request_id=self._request_id, exc_info=error)
             self.abort()
             return
-        if self._life is not Life.OPEN:
+        if self._life is not OPEN:
             return
         if self._machine.pending:
             self._pause_reading()

@@ -25,12 +25,14 @@ class BackpressureHandler:
 
     def took(self, ring: RingBuffer, seq: int, end: int, now: float) -> float:
         """The transport took the frames *seq* to *end* (excluded); return the longest wait in seconds."""
-        waited = now - ring.entered(seq)
-        first = max(seq, self._entered)
-        if first < end:
-            self.window.took(ring, first, end, now, self._slow_s)
+        entered = self._entered
+        if seq >= entered:  # the ordinary case: none of them was overdue
             self._entered = end
-        return waited
+            return self.window.took(ring, seq, end, now, self._slow_s)
+        if entered < end:
+            self.window.took(ring, entered, end, now, self._slow_s)
+            self._entered = end
+        return now - ring.entered(seq)
 
     def waits(self, ring: RingBuffer, seq: int, now: float) -> None:
         """The frames from *seq* on wait still: those whose time is over are slow now, not first when they are sent."""

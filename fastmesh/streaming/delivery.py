@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from fastmesh.events import gap_event, heartbeat_event
+from fastmesh.metrics import ProtocolCounts
 from fastmesh.streaming.backpressure import BackpressureHandler
 from fastmesh.streaming.buffer import DynamicBuffer
 from fastmesh.wire.encoders import Encoder
@@ -53,6 +54,7 @@ class Subscriber:
         "attached_at",
         "backpressure",
         "buffer",
+        "counts",
         "encoder",
         "last_sent_at",
         "missed_frames",
@@ -71,6 +73,7 @@ class Subscriber:
         buffer: DynamicBuffer,
         backpressure: BackpressureHandler,
         sink: Sink,
+        counts: ProtocolCounts,
         after: int | None = None,
     ) -> None:
         """*after* is the last frame that the reader has from before; None for one that is new."""
@@ -79,6 +82,7 @@ class Subscriber:
         self.buffer = buffer
         self.backpressure = backpressure
         self.sink = sink
+        self.counts = counts
         self.returning = after is not None
         self.next_seq = (after or 0) + 1
         ring = pipeline.journal.ring

@@ -163,7 +163,8 @@ class StreamingModule:
         """Let *sink* read *pipeline* from its first frame, or behind the frame *after*, which it has from before."""
         buffer = self._buffers.lend(encoder.protocol)
         backpressure = BackpressureHandler(self._settings.buffer.slow_ms)
-        subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink, after)
+        counts = self._metrics.protocols[encoder.protocol]
+        subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink, counts, after)
         pipeline.attach(subscriber)
         return subscriber
 

@@ -66,6 +66,28 @@ class JournalBounds:
     detached: int  # in all, when it waits for nobody
 
 
+class Framed:
+    """What was framed for one reader and serves all that stand at the same place."""
+
+    __slots__ = ("_encoder", "_last_seq", "_max_bytes", "_seq", "made")
+
+    def __init__(self, encoder: Encoder, seq: int, last_seq: int, max_bytes: int, made: tuple[int, int, bytes]) -> None:
+        self._encoder = encoder
+        self._seq = seq
+        self._last_seq = last_seq
+        self._max_bytes = max_bytes
+        self.made = made
+
+    def fits(self, encoder: Encoder, seq: int, last_seq: int, max_bytes: int) -> bool:
+        """Whether a reader there would be framed the same."""
+        return (
+            seq == self._seq
+            and encoder is self._encoder
+            and last_seq == self._last_seq
+            and max_bytes == self._max_bytes
+        )
+
+
 class StreamingPipeline:
     """A stream from its metadata frame to its summary.
 
@@ -96,6 +118,7 @@ class StreamingPipeline:
         self.subscribers: list[Subscriber] = []  # attached, the longest first
         self.protocol = "none"  # of its first subscriber
         self.status = ""  # the summary's, once there is one
+        self.complete = False  # whether the summary is appended
         self.stopped = False  # told to end early: the summary is under way
         self.waiting = False  # a detached stream that is full of what nobody has read
         self._bounds = bounds
@@ -103,11 +126,13 @@ class StreamingPipeline:
         self._metrics = metrics
         self._on_closed = on_closed
         self._processor: Processor | None = None
+        self._detached = opening.detached
         self._types: dict[int, str] = {}  # of the frames that are no results, by seq
+        self._last_type = 0  # the last of these
         self._sent_before = 1  # the frames before it were sent to somebody
         self._sent_offset = 0
         self._counted_offset = 0  # what of the text was counted as unsent
-        self._framed: tuple[tuple[Encoder, int, int, int], tuple[int, int, bytes]] | None = None
+        self._framed: Framed | None = None
 
     # ── the stream's verbs ───────────────────────────────────────────────────────────────
 
@@ -123,7 +148,7 @@ class StreamingPipeline:
     def append(self, event: Event) -> None:
         """Append the result *event* and let readers know."""
         self.journal.append(event)
-        if self.pacer.place is Place.NOBODY:
+        if self._detached:
             self._keep_detached()
         self.wake()
 
@@ -145,6 +170,7 @@ class StreamingPipeline:
         self.lifecycle.step(Step.CLOSE)
         self._buffers.forget(self.room)
         self._append(summary)
+        self.complete = True
         self.journal.seal()
         self.wake()
         if not self.subscribers:
@@ -167,7 +193,8 @@ class StreamingPipeline:
         self._appended(event["type"])
 
     def _appended(self, kind: str) -> None:
-        self._types[self.journal.last_seq] = kind
+        self._last_type = self.journal.last_seq
+        self._types[self._last_type] = kind
         if self.pacer.place is Place.NOBODY:
             self._keep_detached()
 
@@ -207,7 +234,7 @@ class StreamingPipeline:
 
     def read_by(self, subscriber: Subscriber) -> None:
         """*subscriber* had its turn: who waited for it may go on."""
-        if subscriber is self.pacer.holder or self.pacer.place is Place.NOBODY:
+        if self._detached or subscriber is self.pacer.holder:
             self.room()
 
     def wake(self) -> None:
@@ -285,11 +312,6 @@ class StreamingPipeline:
         return "waiting" if self.waiting and self.lifecycle.open else str(self.lifecycle.state)
 
     @property
-    def complete(self) -> bool:
-        """Whether the summary is appended."""
-        return self.lifecycle.state in (State.CLOSING, State.CLOSED)
-
-    @property
     def read_to_end(self) -> bool:
         """Whether somebody was sent all frames of a detached stream."""
         return self._sent_before > self.journal.last_seq
@@ -298,12 +320,10 @@ class StreamingPipeline:
         """*subscriber* reads from now on."""
         self.subscribers.append(subscriber)
         self.pacer.attached(subscriber)
-        protocol = subscriber.encoder.protocol
         if self.protocol == "none":
-            self.protocol = protocol
-        counts = self._metrics.protocols[protocol]
-        counts.active += 1
-        counts.connections += 1
+            self.protocol = subscriber.encoder.protocol
+        subscriber.counts.active += 1
+        subscriber.counts.connections += 1
         self._metrics.capacity.observe(subscriber.buffer.capacity_frames)
         if subscriber is not self.pacer.holder:  # who holds the place says so once it has the first frame
             self.room()
@@ -317,7 +337,7 @@ class StreamingPipeline:
         now = self.now()
         self.pacer.left(subscriber, self.subscribers, now)
         protocol = subscriber.encoder.protocol
-        self._metrics.protocols[protocol].active -= 1
+        subscriber.counts.active -= 1
         self._metrics.connection_duration.labels(protocol).observe(now - subscriber.attached_at)
         self._framed = None
         if self.subscribers:
@@ -337,14 +357,14 @@ class StreamingPipeline:
 
         Made once for all subscribers that stand at the same place.
         """
-        if len(self.subscribers) < 2:
-            batch, text_bytes = self.journal.ring.read(seq, max_bytes)
-            return seq + len(batch), text_bytes, encoder.frame(batch, self.id_bytes, seq)
-        key = (encoder, seq, self.journal.last_seq, max_bytes)
-        if self._framed is None or self._framed[0] != key:
-            batch, text_bytes = self.journal.ring.read(seq, max_bytes)
-            self._framed = key, (seq + len(batch), text_bytes, encoder.frame(batch, self.id_bytes, seq))
-        return self._framed[1]
+        framed = self._framed
+        if framed is not None and framed.fits(encoder, seq, self.journal.last_seq, max_bytes):
+            return framed.made
+        batch, text_bytes = self.journal.ring.read(seq, max_bytes)
+        made = seq + len(batch), text_bytes, encoder.frame(batch, self.id_bytes, seq)
+        if len(self.subscribers) > 1:
+            self._framed = Framed(encoder, seq, self.journal.last_seq, max_bytes, made)
+        return made
 
     def sent(self, subscriber: Subscriber, seq: int, end: int, written: int, waited: float) -> None:
         """*subscriber* took the frames *seq* to *end* (excluded): *written* bytes; the oldest had *waited* seconds."""
@@ -355,21 +375,21 @@ class StreamingPipeline:
             if not self.lifecycle.closed:
                 self._buffers.hold_unsent(self._sent_offset - subscriber.offset)
             self._sent_before, self._sent_offset = end, subscriber.offset
-        counts = self._metrics.protocols[subscriber.encoder.protocol]
+        counts = subscriber.counts
         counts.bytes += written
         counts.send_latency.observe(waited)
         results = end - seq
-        for at, kind in self._types.items():
-            if seq <= at < end:
-                counts.sent[kind] += 1
-                results -= 1
-        counts.sent["result"] += results
+        if seq <= self._last_type:
+            for at, kind in self._types.items():
+                if seq <= at < end:
+                    counts.sent[kind] += 1
+                    results -= 1
+        counts.results += results
 
     def told(self, subscriber: Subscriber, kind: str, written: int) -> None:
         """*subscriber* was told one frame that is not from the journal."""
-        counts = self._metrics.protocols[subscriber.encoder.protocol]
-        counts.bytes += written
-        counts.sent[kind] += 1
+        subscriber.counts.bytes += written
+        subscriber.counts.sent[kind] += 1
 
     @property
     def results(self) -> tuple[int, int]:
