@@ -65,6 +65,10 @@ class ProtocolCounts:
         self.sent = dict.fromkeys(("metadata", "search", "error", "summary", "gap", "heartbeat"), 0)
         self.send_latency = Buckets(SECONDS)
 
+    def sent_by_type(self) -> dict[str, int]:
+        """Frames written, by their type."""
+        return self.sent | {"result": self.results}
+
 
 class Metrics:
     """All metrics of one daemon, in a registry of its own."""
@@ -131,7 +135,7 @@ class _PlainCounts(Collector):
             active.add_metric([name], counts.active)
             opened.add_metric([name], counts.connections)
             octets.add_metric([name], counts.bytes)
-            for kind, count in (*counts.sent.items(), ("result", counts.results)):
+            for kind, count in counts.sent_by_type().items():
                 sent.add_metric([name, kind], count)
             pressure.add_metric([name, "pause"], counts.pauses)
             pressure.add_metric([name, "resume"], counts.resumes)

@@ -187,8 +187,6 @@ class SocketSession:
             if subscriber is None or subscription.paused:
                 continue
             written += subscriber.serve(min(QUANTUM_BYTES, max_bytes))
-            if subscription.subscriber is not None and subscriber.wants_service:
-                self.add(subscription)
         return written
 
     @property
@@ -306,8 +304,6 @@ class SocketSession:
         subscriber = self._module.attach(pipeline, self._encoder, subscription, after)
         subscription.subscriber = subscriber
         subscriber.serve(QUANTUM_BYTES, head)
-        if subscription.subscriber is not None and subscriber.wants_service:
-            self.add(subscription)
 
     def _found(self, stream_id: str) -> StreamingPipeline:
         pipeline = self._module.find(stream_id)

@@ -305,8 +305,6 @@ class Connection(Peer):
         self._resume_reading()
         subscriber.serve(QUANTUM_BYTES, head + encoder.begin())
         shared.metrics.ttfb.labels(encoder.protocol).observe(shared.clock() - exchange.began)
-        if self._subscriber is not None and subscriber.wants_service:
-            self.ready()
 
     def serve(self, max_bytes: int) -> int:
         """The pump's turn for this connection."""
@@ -314,14 +312,11 @@ class Connection(Peer):
         if subscriber is None or self.paused:
             return 0
         try:
-            written = subscriber.serve(max_bytes)
-            if self._subscriber is not None and subscriber.wants_service:
-                self.ready()
+            return subscriber.serve(max_bytes)
         except Exception as error:
             log.error("stream.bug", stream_id=subscriber.pipeline.id, exc_info=error)
             self.abort()
             return 0
-        return written
 
     def write(self, data: bytes) -> None:
         """The sink's side: take *data*; ``paused`` says when it is enough."""

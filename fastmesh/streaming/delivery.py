@@ -117,7 +117,10 @@ class Subscriber:
         return self.buffer.has_room(self.unread_frames, self.unread_bytes, running)
 
     def serve(self, max_bytes: int, head: bytes = b"") -> int:
-        """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written."""
+        """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written.
+
+        The sink is told when there is more.
+        """
         pipeline = self.pipeline
         journal = pipeline.journal
         if self.next_seq < journal.ring.first:
@@ -145,8 +148,10 @@ class Subscriber:
         self.sink.write(data)
         if complete:
             self.sink.end()
-        else:
-            pipeline.read_by(self)
+            return written
+        pipeline.read_by(self)
+        if end <= journal.last_seq:
+            self.sink.ready()
         return written
 
     def heartbeat(self) -> bool:

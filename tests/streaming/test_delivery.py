@@ -176,7 +176,7 @@ class TestCounters:
             while not sink.ended:
                 sink.read(budget)
             counts = house.metrics.protocols["ndjson"]
-            assert +Counter(counts.sent) == Counter(frame["type"] for frame in sink.frames)
+            assert +Counter(counts.sent_by_type()) == Counter(frame["type"] for frame in sink.frames)
             assert counts.sent["error"] == faulty
             assert counts.bytes == sink.subscriber.sent_bytes == len(b"".join(sink.written))
             assert (counts.connections, counts.active) == (1, 0)

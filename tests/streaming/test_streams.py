@@ -39,7 +39,7 @@ async def test_results_come_as_they_finish() -> None:
         {"completed": 2, "total": 3, "success_rate": 0.5},
         {"completed": 3, "total": 3, "success_rate": 0.6667},
     ]
-    assert house.metrics.protocols["ndjson"].sent == {
+    assert house.metrics.protocols["ndjson"].sent_by_type() == {
         "metadata": 1, "search": 0, "result": 3, "error": 0, "summary": 1, "gap": 0, "heartbeat": 0,
     }  # fmt: skip
     assert house.module.metrics().memory_bytes == 0

@@ -159,7 +159,7 @@ class StreamsModel(RuleBasedStateMachine):
     def counters_are_the_frames_that_were_written(self) -> None:
         counts = self.house.metrics.protocols["ndjson"]
         frames = Counter(frame["type"] for crawl in self.crawls for frame in crawl.sink.frames)
-        assert +Counter(counts.sent) == frames
+        assert +Counter(counts.sent_by_type()) == frames
         assert counts.bytes == sum(len(b"".join(crawl.sink.written)) for crawl in self.crawls)
         assert counts.connections == len(self.crawls)
 
