@@ -318,9 +318,7 @@ class Connection(Peer):
             self.abort()
             return 0
 
-    def write(self, data: bytes) -> None:
-        """The sink's side: take *data*; ``paused`` says when it is enough."""
-        self.send(data)
+    write = Peer.send  # the sink's side
 
     def beat(self, data: bytes) -> None:
         """The sink's side: take a heartbeat; a client that does not acknowledge it in time is gone."""

@@ -130,7 +130,8 @@ class Subscriber:
             if head:
                 self.sent_bytes += len(head)
                 self.sink.write(head)
-            pipeline.read_by(self)
+            if pipeline.waits_for(self):
+                pipeline.room()
             return len(head)
         end, text_bytes, framed = pipeline.framed(self.encoder, seq, max_bytes)
         self.next_seq = end
@@ -144,12 +145,21 @@ class Subscriber:
         written = len(data)
         self.sent_bytes += written
         self.sent_frames += end - seq
-        pipeline.sent(self, seq, end, written, waited)
+        counts = self.counts
+        counts.bytes += written
+        counts.results += end - seq
+        counts.send_latency.observe(waited)
+        if seq <= pipeline.last_type:
+            pipeline.count_types(counts, seq, end)
+        waited_for = pipeline.waits_for(self)
+        if waited_for:
+            pipeline.read(self, seq, end)
         self.sink.write(data)
         if complete:
             self.sink.end()
             return written
-        pipeline.read_by(self)
+        if waited_for:
+            pipeline.room()
         if end <= journal.last_seq:
             self.sink.ready()
         return written

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from fastmesh.events import Event, error_event, metadata_event
 from fastmesh.log import get_logger
-from fastmesh.metrics import Metrics
+from fastmesh.metrics import Metrics, ProtocolCounts
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Subscriber
 from fastmesh.streaming.journal import Journal
@@ -69,23 +69,14 @@ class JournalBounds:
 class Framed:
     """What was framed for one reader and serves all that stand at the same place."""
 
-    __slots__ = ("_encoder", "_last_seq", "_max_bytes", "_seq", "made")
+    __slots__ = ("encoder", "last_seq", "made", "max_bytes", "seq")
 
     def __init__(self, encoder: Encoder, seq: int, last_seq: int, max_bytes: int, made: tuple[int, int, bytes]) -> None:
-        self._encoder = encoder
-        self._seq = seq
-        self._last_seq = last_seq
-        self._max_bytes = max_bytes
+        self.encoder = encoder
+        self.seq = seq
+        self.last_seq = last_seq
+        self.max_bytes = max_bytes
         self.made = made
-
-    def fits(self, encoder: Encoder, seq: int, last_seq: int, max_bytes: int) -> bool:
-        """Whether a reader there would be framed the same."""
-        return (
-            seq == self._seq
-            and encoder is self._encoder
-            and last_seq == self._last_seq
-            and max_bytes == self._max_bytes
-        )
 
 
 class StreamingPipeline:
@@ -128,7 +119,7 @@ class StreamingPipeline:
         self._processor: Processor | None = None
         self._detached = opening.detached
         self._types: dict[int, str] = {}  # of the frames that are no results, by seq
-        self._last_type = 0  # the last of these
+        self.last_type = 0  # the last of these
         self._sent_before = 1  # the frames before it were sent to somebody
         self._sent_offset = 0
         self._counted_offset = 0  # what of the text was counted as unsent
@@ -193,8 +184,8 @@ class StreamingPipeline:
         self._appended(event["type"])
 
     def _appended(self, kind: str) -> None:
-        self._last_type = self.journal.last_seq
-        self._types[self._last_type] = kind
+        self.last_type = self.journal.last_seq
+        self._types[self.last_type] = kind
         if self.pacer.place is Place.NOBODY:
             self._keep_detached()
 
@@ -231,11 +222,6 @@ class StreamingPipeline:
         """Something was read, here or elsewhere: the processor may look again."""
         if self._processor is not None and self.lifecycle.open:
             self._processor.room()
-
-    def read_by(self, subscriber: Subscriber) -> None:
-        """*subscriber* had its turn: who waited for it may go on."""
-        if self._detached or subscriber is self.pacer.holder:
-            self.room()
 
     def wake(self) -> None:
         """There is something to read."""
@@ -358,7 +344,13 @@ class StreamingPipeline:
         Made once for all subscribers that stand at the same place.
         """
         framed = self._framed
-        if framed is not None and framed.fits(encoder, seq, self.journal.last_seq, max_bytes):
+        if (
+            framed is not None
+            and framed.seq == seq
+            and framed.encoder is encoder
+            and framed.last_seq == self.journal.last_seq
+            and framed.max_bytes == max_bytes
+        ):
             return framed.made
         batch, text_bytes = self.journal.ring.read(seq, max_bytes)
         made = seq + len(batch), text_bytes, encoder.frame(batch, self.id_bytes, seq)
@@ -366,25 +358,25 @@ class StreamingPipeline:
             self._framed = Framed(encoder, seq, self.journal.last_seq, max_bytes, made)
         return made
 
-    def sent(self, subscriber: Subscriber, seq: int, end: int, written: int, waited: float) -> None:
-        """*subscriber* took the frames *seq* to *end* (excluded): *written* bytes; the oldest had *waited* seconds."""
-        holder = self.pacer.holder
-        if subscriber is holder:
+    def waits_for(self, subscriber: Subscriber) -> bool:
+        """Whether what *subscriber* reads makes room."""
+        return self._detached or subscriber is self.pacer.holder
+
+    def read(self, subscriber: Subscriber, seq: int, end: int) -> None:
+        """*subscriber*, who is waited for, took the frames *seq* to *end* (excluded): let go of what is far behind."""
+        if not self._detached:
             self.journal.trim(end, subscriber.offset - self._bounds.behind)
-        elif holder is None and seq <= self._sent_before < end:
+        elif seq <= self._sent_before < end:
             if not self.lifecycle.closed:
                 self._buffers.hold_unsent(self._sent_offset - subscriber.offset)
             self._sent_before, self._sent_offset = end, subscriber.offset
-        counts = subscriber.counts
-        counts.bytes += written
-        counts.send_latency.observe(waited)
-        results = end - seq
-        if seq <= self._last_type:
-            for at, kind in self._types.items():
-                if seq <= at < end:
-                    counts.sent[kind] += 1
-                    results -= 1
-        counts.results += results
+
+    def count_types(self, counts: ProtocolCounts, seq: int, end: int) -> None:
+        """Of the frames *seq* to *end* (excluded), which were counted as results, some are none."""
+        for at, kind in self._types.items():
+            if seq <= at < end:
+                counts.sent[kind] += 1
+                counts.results -= 1
 
     def told(self, subscriber: Subscriber, kind: str, written: int) -> None:
         """*subscriber* was told one frame that is not from the journal."""
