@@ -116,7 +116,10 @@ class BufferSettings(Section):
     initial_frames_ndjson: int = _setting(256, "frames", "window of an NDJSON reader", ge=1)
     initial_frames_sse: int = _setting(128, "frames", "of an SSE reader", ge=1)
     initial_frames_websocket: int = _setting(64, "frames", "of a WebSocket subscription", ge=1)
-    initial_bytes: int = _setting(65_536, "bytes", "the same window in bytes", ge=1)
+    min_frames: int = _setting(64, "frames", "a window shrinks to this for a slow reader", ge=1)
+    max_frames: int = _setting(2048, "frames", "and grows to this for a fast one", ge=1)
+    initial_bytes: int = _setting(65_536, "bytes", "the same window in bytes, at first and at least", ge=1)
+    max_bytes: int = _setting(1_048_576, "bytes", "and at most", ge=1)
     slow_ms: float = _setting(100, "ms", "a frame that waits longer for the transport is a slow one", gt=0)
     high_water_bytes: int = _setting(65_536, "bytes", "the transport pauses its writer above this", ge=1)
     low_water_bytes: int = _setting(16_384, "bytes", "and resumes it at this", ge=0)
@@ -128,6 +131,15 @@ class BufferSettings(Section):
             raise ValueError(
                 "want BUFFER__LOW_WATER_BYTES <= BUFFER__HIGH_WATER_BYTES,"
                 f" got {self.low_water_bytes} and {self.high_water_bytes}"
+            )
+        for name in ("min_frames", "initial_frames_ndjson", "initial_frames_sse", "initial_frames_websocket"):
+            if (frames := getattr(self, name)) > self.max_frames:
+                raise ValueError(
+                    f"want BUFFER__{name.upper()} <= BUFFER__MAX_FRAMES, got {frames} and {self.max_frames}"
+                )
+        if self.initial_bytes > self.max_bytes:
+            raise ValueError(
+                f"want BUFFER__INITIAL_BYTES <= BUFFER__MAX_BYTES, got {self.initial_bytes} and {self.max_bytes}"
             )
         return self
 

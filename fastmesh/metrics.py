@@ -53,7 +53,18 @@ class Buckets:
 class ProtocolCounts:
     """One protocol's counters, all plain integers."""
 
-    __slots__ = ("active", "bytes", "connections", "pauses", "results", "resumes", "send_latency", "sent")
+    __slots__ = (
+        "active",
+        "bytes",
+        "connections",
+        "grows",
+        "pauses",
+        "results",
+        "resumes",
+        "send_latency",
+        "sent",
+        "shrinks",
+    )
 
     def __init__(self) -> None:
         self.active = 0
@@ -61,6 +72,8 @@ class ProtocolCounts:
         self.bytes = 0
         self.pauses = 0
         self.resumes = 0
+        self.grows = 0  # of windows
+        self.shrinks = 0
         self.results = 0  # sent; the others are few
         self.sent = dict.fromkeys(("metadata", "search", "error", "summary", "gap", "heartbeat"), 0)
         self.send_latency = Buckets(SECONDS)
@@ -96,7 +109,9 @@ class Metrics:
         self.connection_duration = self._histogram(
             "streaming_connection_duration_seconds", "A subscriber's connection", LONG_SECONDS, "protocol"
         )
-        self.capacity = self._histogram("streaming_buffer_capacity_frames", "Windows lent", FRAMES)
+        self.capacity = self._histogram(
+            "streaming_buffer_capacity_frames", "Windows of subscribers, sampled once a second", FRAMES
+        )
         self.utilization = self._histogram("streaming_buffer_utilization_ratio", "Unread frames to capacity", RATIOS)
         self.request_seconds = self._histogram(
             "http_request_duration_seconds", "A request, answered whole", SECONDS, "route"
@@ -124,7 +139,9 @@ class _PlainCounts(Collector):
         sent = CounterMetricFamily("fastmesh_streaming_messages_sent", "Frames written", labels=["protocol", "type"])
         octets = CounterMetricFamily("fastmesh_streaming_bytes", "Bytes of streams written", labels=["protocol"])
         pressure = CounterMetricFamily(
-            "fastmesh_streaming_backpressure_events", "Pauses and resumes", labels=["protocol", "event"]
+            "fastmesh_streaming_backpressure_events",
+            "Transports paused and resumed, windows grown and shrunk",
+            labels=["protocol", "event"],
         )
         latency = HistogramMetricFamily(
             "fastmesh_streaming_send_latency_seconds",
@@ -139,6 +156,8 @@ class _PlainCounts(Collector):
                 sent.add_metric([name, kind], count)
             pressure.add_metric([name, "pause"], counts.pauses)
             pressure.add_metric([name, "resume"], counts.resumes)
+            pressure.add_metric([name, "grow"], counts.grows)
+            pressure.add_metric([name, "shrink"], counts.shrinks)
             latency.add_metric([name], counts.send_latency.cumulative(), counts.send_latency.total)
         yield from (active, opened, sent, octets, pressure, latency)
         yield GaugeMetricFamily("fastmesh_streaming_active_streams", "Streams not closed", metrics.active_streams())

@@ -147,3 +147,20 @@ def test_every_setting_is_described_and_has_a_readable_default() -> None:
         assert shown(value)
         assert text or name in {"FETCH__USER_AGENT", "LOG__LEVEL", "FIREHOSE__ENABLED"}
     assert config.setting_name("a", "b") == "A__B"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"BUFFER__MIN_FRAMES": "3000"}, "want BUFFER__MIN_FRAMES <= BUFFER__MAX_FRAMES, got 3000 and 2048"),
+        (
+            {"BUFFER__INITIAL_FRAMES_SSE": "3000"},
+            "want BUFFER__INITIAL_FRAMES_SSE <= BUFFER__MAX_FRAMES, got 3000 and 2048",
+        ),
+        ({"BUFFER__MAX_BYTES": "1000"}, "want BUFFER__INITIAL_BYTES <= BUFFER__MAX_BYTES, got 65536 and 1000"),
+    ],
+)
+def test_windows_whose_bounds_cross_are_refused(given: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load({}, environ={f"FASTMESH_{name}": value for name, value in given.items()})
+    assert words in str(error.value)

@@ -7,28 +7,66 @@ Both are told facts and own neither task nor clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fastmesh._core import MemoryTotal
 from fastmesh.config import BufferSettings
 
+GROWTH, SHRINKAGE = 1.5, 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBounds:
+    """Between which a window adapts."""
+
+    min_frames: int
+    max_frames: int
+    min_bytes: int
+    max_bytes: int
+
 
 class DynamicBuffer:
-    """A window of so many frames and bytes.
+    """A window of so many frames and bytes, which adapts to its reader (contract section 6).
 
     *capacity_frames* bounds unread frames and running URLs together,
-    *capacity_bytes* the unread text.
+    *capacity_bytes* the unread text; both move together.
     """
 
-    __slots__ = ("capacity_bytes", "capacity_frames")
+    __slots__ = ("_bounds", "capacity_bytes", "capacity_frames", "held_back")
 
-    def __init__(self, capacity_frames: int, capacity_bytes: int) -> None:
+    def __init__(self, capacity_frames: int, capacity_bytes: int, bounds: WindowBounds) -> None:
         self.capacity_frames = capacity_frames
         self.capacity_bytes = capacity_bytes
+        self.held_back = False  # a URL was not started for want of room, since it last grew
+        self._bounds = bounds
 
     def has_room(self, unread_frames: int, unread_bytes: int, running: int = 0) -> bool:
         """Whether one more URL may be started.  A frame larger than the window passes alone."""
         return unread_frames + running < self.capacity_frames and unread_bytes < self.capacity_bytes
+
+    def grow(self) -> bool:
+        """It is what holds back a reader that reads all: return whether it is larger now."""
+        self.held_back = False
+        bounds = self._bounds
+        return self._set(
+            min(bounds.max_frames, math.ceil(self.capacity_frames * GROWTH)),
+            min(bounds.max_bytes, math.ceil(self.capacity_bytes * GROWTH)),
+        )
+
+    def shrink(self) -> bool:
+        """Its reader is slow: return whether it is smaller now."""
+        bounds = self._bounds
+        return self._set(
+            max(bounds.min_frames, int(self.capacity_frames * SHRINKAGE)),
+            max(bounds.min_bytes, int(self.capacity_bytes * SHRINKAGE)),
+        )
+
+    def _set(self, frames: int, octets: int) -> bool:
+        changed = (frames, octets) != (self.capacity_frames, self.capacity_bytes)
+        self.capacity_frames, self.capacity_bytes = frames, octets
+        return changed
 
 
 class BufferManager:
@@ -45,7 +83,7 @@ class BufferManager:
             "sse": settings.initial_frames_sse,
             "websocket": settings.initial_frames_websocket,
         }
-        self._initial_bytes = settings.initial_bytes
+        self._settings = settings
         self.total_bytes = settings.total_bytes
         self.total = MemoryTotal(self.total_bytes, self._let_go)  # counted in C, once a frame
         self.unsent_bytes = 0  # of text that detached streams hold for whoever comes
@@ -54,7 +92,12 @@ class BufferManager:
 
     def lend(self, protocol: str) -> DynamicBuffer:
         """A fresh window for a subscriber of *protocol*."""
-        return DynamicBuffer(self._initial_frames[protocol], self._initial_bytes)
+        settings, frames = self._settings, self._initial_frames[protocol]
+        # A window that begins below the least is its own least.
+        bounds = WindowBounds(
+            min(settings.min_frames, frames), settings.max_frames, settings.initial_bytes, settings.max_bytes
+        )
+        return DynamicBuffer(frames, settings.initial_bytes, bounds)
 
     def hold(self, count: int) -> None:
         """*count* bytes more are held."""

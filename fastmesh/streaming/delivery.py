@@ -159,6 +159,8 @@ class Subscriber:
             self.sink.end()
             return written
         if waited_for:
+            if self.buffer.held_back and end > journal.last_seq and not self.sink.paused:
+                self._grow(now)
             pipeline.room()
         if end <= journal.last_seq:
             self.sink.ready()
@@ -173,6 +175,16 @@ class Subscriber:
             self.pipeline.told(self, "heartbeat", len(data))
             self.sink.beat(data)
         return bool(data)
+
+    def _grow(self, now: float) -> None:
+        """All was read and the window is what held the stream back: it grows, unless the reader was slow just now."""
+        if not self.backpressure.under_backpressure(now) and self.buffer.grow():
+            self.counts.grows += 1
+
+    def shrink(self) -> None:
+        """The reader is slow: it gets a smaller window."""
+        if self.buffer.shrink():
+            self.counts.shrinks += 1
 
     def _catch_up(self) -> bytes:
         """The next frame was evicted: go on with the oldest that is kept, and name what is left out."""

@@ -289,6 +289,7 @@ class StreamingModule:
             self._look_after(reader, now)
             if sample:
                 self._metrics.utilization.observe(reader.unread_frames / reader.buffer.capacity_frames)
+                self._metrics.capacity.observe(reader.buffer.capacity_frames)
         window_s = self._settings.stream.resume_window_s
         for pipeline in list(self._pipelines.values()):
             if pipeline.pacer.vacant and now - pipeline.pacer.since >= window_s:
@@ -300,6 +301,8 @@ class StreamingModule:
         ring = reader.pipeline.journal.ring
         if reader.unread_frames:
             reader.backpressure.waits(ring, max(reader.next_seq, ring.first), now)
+            if reader.backpressure.under_backpressure(now):
+                reader.shrink()
         elif (
             now - reader.last_sent_at >= self._settings.stream.heartbeat_s
             and not reader.sink.paused

@@ -232,7 +232,11 @@ class StreamingPipeline:
         holder = self.pacer.holder
         if holder is not None:
             # A place that was left has the room that its holder had; with nobody there nothing is started.
-            return bool(self.subscribers) and holder.has_room(running)
+            if not self.subscribers:
+                return False
+            room = holder.has_room(running)
+            holder.buffer.held_back |= not room
+            return room
         if self.pacer.place is Place.UNCLAIMED:
             return False
         full = self._unsent_bytes >= self._bounds.detached
@@ -310,7 +314,6 @@ class StreamingPipeline:
             self.protocol = subscriber.encoder.protocol
         subscriber.counts.active += 1
         subscriber.counts.connections += 1
-        self._metrics.capacity.observe(subscriber.buffer.capacity_frames)
         if subscriber is not self.pacer.holder:  # who holds the place says so once it has the first frame
             self.room()
 

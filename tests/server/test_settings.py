@@ -35,7 +35,12 @@ def test_the_window_is_how_far_a_stream_runs_ahead(origin: Origin) -> None:
     origin.page("/w", "<p>" + "words " * 20_000)
     started = []
     for frames in (4, 40):
-        with Daemon(**ALLOW, BUFFER__INITIAL_FRAMES_NDJSON=frames, BUFFER__INITIAL_BYTES=100_000_000) as daemon:
+        with Daemon(
+            **ALLOW,
+            BUFFER__INITIAL_FRAMES_NDJSON=frames,
+            BUFFER__INITIAL_BYTES=100_000_000,
+            BUFFER__MAX_BYTES=100_000_000,
+        ) as daemon:
             before = origin.hits["/w"]
             peer = daemon.connect(receive_buffer=4096)
             peer.send(peer.request("POST", "/crawl/stream", {"urls": [origin.url("/w")] * 200}))

@@ -24,7 +24,14 @@ class House:
     """A StreamingModule on a TurnedLoop's clock, and what a test opens in it."""
 
     def __init__(self, **settings: object) -> None:
-        settings = {"STREAM__JOURNAL_BYTES": 0} | settings  # nothing kept for who comes back, unless a test wants it
+        # Nothing is kept for who comes back, and a window stays as it is given, unless a test wants it.
+        settings = {"STREAM__JOURNAL_BYTES": 0} | settings
+        for given, bound in (("INITIAL_FRAMES_NDJSON", "MAX_FRAMES"), ("INITIAL_BYTES", "MAX_BYTES")):
+            if f"BUFFER__{given}" in settings:
+                settings.setdefault(f"BUFFER__{bound}", settings[f"BUFFER__{given}"])
+        if "BUFFER__MAX_FRAMES" in settings:
+            for name in ("MIN_FRAMES", "INITIAL_FRAMES_SSE", "INITIAL_FRAMES_WEBSOCKET"):
+                settings.setdefault(f"BUFFER__{name}", 1)
         self.metrics = Metrics()
         loop = asyncio.get_running_loop()
         assert isinstance(loop, TurnedLoop)

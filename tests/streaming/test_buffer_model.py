@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.buffer import BufferManager, DynamicBuffer
+from fastmesh.streaming.buffer import BufferManager, DynamicBuffer, WindowBounds
 
 TOTAL = 100
+PINNED = WindowBounds(4, 4, 1000, 1000)
 
 
 class ManagerModel(RuleBasedStateMachine):
@@ -83,7 +84,7 @@ TestManagerModel = ManagerModel.TestCase
     ],
 )
 def test_a_window_of_4_frames_and_1000_bytes(unread: int, unread_bytes: int, running: int, room: bool) -> None:
-    assert DynamicBuffer(4, 1000).has_room(unread, unread_bytes, running) is room
+    assert DynamicBuffer(4, 1000, PINNED).has_room(unread, unread_bytes, running) is room
 
 
 def test_every_subscriber_has_a_window_of_its_own() -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from fastmesh._core import RingBuffer
 from fastmesh.config import BufferSettings
 from fastmesh.streaming.backpressure import BackpressureHandler
-from fastmesh.streaming.buffer import BufferManager, DynamicBuffer
+from fastmesh.streaming.buffer import BufferManager, DynamicBuffer, WindowBounds
 from fastmesh.streaming.journal import Journal
 from fastmesh.streaming.lifecycle import NEXT, State
 from fastmesh.streaming.rates import RecentShare
@@ -90,7 +90,9 @@ class TestWindow:
     def test_room_is_below_both_bounds(
         self, frames: int, octets: int, unread: int, unread_bytes: int, running: int
     ) -> None:
-        room = DynamicBuffer(frames, octets).has_room(unread, unread_bytes, running)
+        room = DynamicBuffer(frames, octets, WindowBounds(frames, frames, octets, octets)).has_room(
+            unread, unread_bytes, running
+        )
         assert room == (unread + running < frames and unread_bytes < octets)
 
     def test_is_lent_by_protocol(self) -> None:
