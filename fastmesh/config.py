@@ -121,6 +121,7 @@ class BufferSettings(Section):
     initial_bytes: int = _setting(65_536, "bytes", "the same window in bytes, at first and at least", ge=1)
     max_bytes: int = _setting(1_048_576, "bytes", "and at most", ge=1)
     slow_ms: float = _setting(100, "ms", "a frame that waits longer for the transport is a slow one", gt=0)
+    drop_threshold: int = _setting(1000, "frames", "with on_slow drop a stuck reader lags by no more", ge=1)
     high_water_bytes: int = _setting(65_536, "bytes", "the transport pauses its writer above this", ge=1)
     low_water_bytes: int = _setting(16_384, "bytes", "and resumes it at this", ge=0)
     total_bytes: int = _setting(268_435_456, "bytes", "all journals together, as allocated", ge=1)

@@ -57,6 +57,7 @@ class ProtocolCounts:
         "active",
         "bytes",
         "connections",
+        "dropped",
         "grows",
         "pauses",
         "results",
@@ -74,6 +75,7 @@ class ProtocolCounts:
         self.resumes = 0
         self.grows = 0  # of windows
         self.shrinks = 0
+        self.dropped = {"slow_client": 0, "expired": 0}  # frames that a gap named, by its reason
         self.results = 0  # sent; the others are few
         self.sent = dict.fromkeys(("metadata", "search", "error", "summary", "gap", "heartbeat"), 0)
         self.send_latency = Buckets(SECONDS)
@@ -138,6 +140,9 @@ class _PlainCounts(Collector):
         opened = CounterMetricFamily("fastmesh_streaming_connections", "Subscribers ever", labels=["protocol"])
         sent = CounterMetricFamily("fastmesh_streaming_messages_sent", "Frames written", labels=["protocol", "type"])
         octets = CounterMetricFamily("fastmesh_streaming_bytes", "Bytes of streams written", labels=["protocol"])
+        dropped = CounterMetricFamily(
+            "fastmesh_streaming_messages_dropped", "Frames not sent to a subscriber", labels=["protocol", "reason"]
+        )
         pressure = CounterMetricFamily(
             "fastmesh_streaming_backpressure_events",
             "Transports paused and resumed, windows grown and shrunk",
@@ -154,12 +159,14 @@ class _PlainCounts(Collector):
             octets.add_metric([name], counts.bytes)
             for kind, count in counts.sent_by_type().items():
                 sent.add_metric([name, kind], count)
+            for reason, count in counts.dropped.items():
+                dropped.add_metric([name, reason], count)
             pressure.add_metric([name, "pause"], counts.pauses)
             pressure.add_metric([name, "resume"], counts.resumes)
             pressure.add_metric([name, "grow"], counts.grows)
             pressure.add_metric([name, "shrink"], counts.shrinks)
             latency.add_metric([name], counts.send_latency.cumulative(), counts.send_latency.total)
-        yield from (active, opened, sent, octets, pressure, latency)
+        yield from (active, opened, sent, dropped, octets, pressure, latency)
         yield GaugeMetricFamily("fastmesh_streaming_active_streams", "Streams not closed", metrics.active_streams())
         yield GaugeMetricFamily("fastmesh_streaming_memory_usage_bytes", "Held by all journals", metrics.memory_bytes())
         yield GaugeMetricFamily("fastmesh_pipeline_inflight", "URLs started and not finished", metrics.inflight)

@@ -23,6 +23,7 @@ class RecordingSink:
     written: list[bytes] = field(default_factory=list)
     woken: int = 0
     ended: bool = False
+    gave_up: bool = False
     subscriber: Subscriber | None = None
 
     def write(self, data: bytes) -> None:
@@ -40,6 +41,11 @@ class RecordingSink:
         self.subscriber.pipeline.detach(self.subscriber)
 
     beat = write
+
+    def give_up(self) -> None:
+        """It was too slow: the connection is closed."""
+        self.gave_up = True
+        self.leave()
 
     def leave(self) -> None:
         """The connection is gone."""

@@ -49,6 +49,7 @@ class Plans:
             total_urls=len(body.urls),
             deadline_s=self._deadline_s(body.stream.deadline_s),
             detached=body.stream.detach,
+            on_slow=body.stream.on_slow,
         )
 
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
@@ -79,6 +80,7 @@ class Plans:
             total_urls=None,
             deadline_s=self._deadline_s(body.stream.deadline_s),
             detached=body.stream.detach,
+            on_slow=body.stream.on_slow,
         )
 
         async def search(pipeline: StreamingPipeline) -> Sequence[str]:

@@ -6,7 +6,7 @@ An option that is not built does not exist: it is refused by its name.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import orjson
 import pydantic
@@ -50,9 +50,15 @@ class Options(Strict):
 class Stream(Strict):
     """How the stream behaves."""
 
-    on_slow: Literal["block"] = "block"
+    on_slow: Literal["block", "drop", "disconnect"] = "block"
     detach: bool = False
     deadline_s: float | None = Field(None, gt=0)
+
+    @pydantic.model_validator(mode="after")
+    def _somebody_to_disconnect(self) -> Self:
+        if self.detach and self.on_slow == "disconnect":
+            raise ValueError("a detached stream waits for nobody: on_slow may be block or drop")
+        return self
 
 
 class CrawlRequest(Strict):

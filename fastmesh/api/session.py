@@ -27,6 +27,7 @@ log = get_logger()
 PROTOCOL_VERSION = "fastmesh.v1"
 QUANTUM_BYTES = 16_384
 MAX_ID = 256
+TRY_AGAIN_LATER = 1013
 
 
 class Port(Protocol):
@@ -40,6 +41,10 @@ class Port(Protocol):
 
     def ready(self) -> None:
         """The session has something to serve."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye and close."""
         ...
 
 
@@ -102,6 +107,10 @@ class Subscription:
     def end(self) -> None:
         """The stream's last frame was written."""
         self.session.drop(self)
+
+    def give_up(self) -> None:
+        """The stream waits for nobody who is so slow."""
+        self.session.give_up(self)
 
 
 class SocketSession:
@@ -213,6 +222,17 @@ class SocketSession:
             subscription.queued = True
             self._ready.append(subscription)
             self.port.ready()
+
+    def give_up(self, subscription: Subscription) -> None:
+        """*subscription* is too slow and asked to be ended then; with the last one the connection ends."""
+        subscriber = subscription.subscriber
+        assert subscriber is not None
+        told = {"type": "slow_client", "message": "the client reads too slowly", "retryable": True}
+        frame = {"type": "error", "stream_id": subscriber.pipeline.id, "error": told}
+        self.port.send(self._framed(frame))
+        self.drop(subscription)
+        if not self._subscriptions:
+            self.port.close(TRY_AGAIN_LATER, "the client reads too slowly")
 
     def drop(self, subscription: Subscription) -> None:
         """*subscription* is over."""

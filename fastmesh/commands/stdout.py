@@ -55,6 +55,9 @@ class ThreadSink:
         assert self._subscriber is not None
         self._subscriber.pipeline.detach(self._subscriber)
 
+    def give_up(self) -> None:
+        """Standard output is waited for, always."""
+
     def _serve(self) -> None:
         self._scheduled = False
         if self._subscriber is not None and not self.paused:

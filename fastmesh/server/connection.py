@@ -319,6 +319,7 @@ class Connection(Peer):
             return 0
 
     write = Peer.send  # the sink's side
+    give_up = Peer.abort
 
     def beat(self, data: bytes) -> None:
         """The sink's side: take a heartbeat; a client that does not acknowledge it in time is gone."""

@@ -15,6 +15,7 @@ from fastmesh.events import gap_event, heartbeat_event
 from fastmesh.metrics import ProtocolCounts
 from fastmesh.streaming.backpressure import BackpressureHandler
 from fastmesh.streaming.buffer import DynamicBuffer
+from fastmesh.streaming.dropping import DropPolicy
 from fastmesh.wire.encoders import Encoder
 
 if TYPE_CHECKING:
@@ -45,16 +46,22 @@ class Sink(Protocol):
         """The last byte of the stream was written."""
         ...
 
+    def give_up(self) -> None:
+        """Its reader is too slow and asked to be cut off then; the stream can be resumed."""
+        ...
+
 
 class Subscriber:
     """A position in a stream's journal: the frames before ``next_seq`` were written here, or named by a gap."""
 
     __slots__ = (
+        "_gap_from",
         "_offset",
         "attached_at",
         "backpressure",
         "buffer",
         "counts",
+        "dropping",
         "encoder",
         "last_sent_at",
         "missed_frames",
@@ -74,6 +81,7 @@ class Subscriber:
         backpressure: BackpressureHandler,
         sink: Sink,
         counts: ProtocolCounts,
+        dropping: DropPolicy,
         after: int | None = None,
     ) -> None:
         """*after* is the last frame that the reader has from before; None for one that is new."""
@@ -83,6 +91,8 @@ class Subscriber:
         self.backpressure = backpressure
         self.sink = sink
         self.counts = counts
+        self.dropping = dropping
+        self._gap_from = 0  # the frames from here to the position were left out, and the reader was not told yet
         self.returning = after is not None
         self.next_seq = (after or 0) + 1
         ring = pipeline.journal.ring
@@ -123,7 +133,7 @@ class Subscriber:
         """
         pipeline = self.pipeline
         journal = pipeline.journal
-        if self.next_seq < journal.ring.first:
+        if self.next_seq < journal.ring.first or self._gap_from:
             head += self._catch_up()
         seq = self.next_seq
         if seq > journal.last_seq:
@@ -149,6 +159,7 @@ class Subscriber:
         counts.bytes += written
         counts.results += end - seq
         counts.send_latency.observe(waited)
+        self.dropping.sent(end - seq)
         if seq <= pipeline.last_type:
             pipeline.count_types(counts, seq, end)
         waited_for = pipeline.waits_for(self)
@@ -186,21 +197,51 @@ class Subscriber:
         if self.buffer.shrink():
             self.counts.shrinks += 1
 
+    def would_leave_out(self, now: float) -> bool:
+        """Whether the oldest unread frame is a result that is left out for a reader that is stuck."""
+        pipeline = self.pipeline
+        if self.next_seq < pipeline.journal.ring.first or pipeline.is_no_result(self.next_seq):
+            return False
+        window = self.backpressure.window
+        return self.dropping.leaves_out(
+            stuck=self.sink.paused,
+            lag_frames=self.unread_frames,
+            lag_bytes=self.unread_bytes,
+            under_backpressure=self.backpressure.under_backpressure(now),
+            slow=window.slow * 2 > len(window),
+        )
+
+    def leave_out(self) -> None:
+        """Leave out the oldest unread frame; a gap names it before the next that is sent."""
+        _, text_bytes = self.pipeline.journal.ring.read(self.next_seq, 0)
+        self._gap_from = self._gap_from or self.next_seq
+        self.next_seq += 1
+        self._offset += text_bytes
+        self.missed_frames += 1
+        self.counts.dropped["slow_client"] += 1
+        self.dropping.left_out()
+
     def _catch_up(self) -> bytes:
-        """The next frame was evicted: go on with the oldest that is kept, and name what is left out."""
-        pipeline, missed = self.pipeline, self.next_seq
+        """What comes next was evicted or left out: go on with the oldest that is kept, and name what is missing."""
+        pipeline, missed = self.pipeline, self._gap_from or self.next_seq
+        reason = "slow_client" if self._gap_from else "expired"
+        self._gap_from = 0
         ring = pipeline.journal.ring
+        first = max(ring.first, self.next_seq)
         said = b""
         if missed == 1:  # the metadata is never evicted
             said = self.encoder.frame([pipeline.journal.metadata], pipeline.id_bytes, 1)
             self.sent_frames += 1
             pipeline.told(self, "metadata", len(said))
             missed = 2
-        if missed < ring.first:
-            gap = self.encoder.note(orjson.dumps(gap_event(pipeline.id, missed, ring.first - 1, "expired")))
-            self.missed_frames += ring.first - missed
+        if missed < first:
+            gap = self.encoder.note(orjson.dumps(gap_event(pipeline.id, missed, first - 1, reason)))
+            expired = max(0, first - max(missed, self.next_seq))
+            self.missed_frames += expired
+            self.counts.dropped["expired"] += expired
             pipeline.told(self, "gap", len(gap))
             said += gap
-        self.next_seq = ring.first
-        self._offset = ring.evicted_bytes
+        if self.next_seq < first:
+            self.next_seq = first
+            self._offset = ring.evicted_bytes
         return said

@@ -21,6 +21,7 @@ from fastmesh.metrics import Metrics
 from fastmesh.streaming.backpressure import BackpressureHandler
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Sink, Subscriber
+from fastmesh.streaming.dropping import DropPolicy
 from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
 from fastmesh.streaming.rates import RecentShare
 from fastmesh.wire.encoders import Encoder
@@ -32,6 +33,7 @@ LAG_PROBE_S = 0.05
 TICKS_A_SAMPLE = 10  # utilization is sampled once a second
 
 DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE = 0.05, 0.10
+DEGRADED_DROP_RATIO, UNHEALTHY_DROP_RATIO = 0.10, 0.20
 
 MakeProcessor = Callable[[StreamingPipeline], Processor]
 
@@ -67,6 +69,8 @@ class StreamingModule:
         self._clients: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = RecentShare()
+        self._drops = RecentShare()
+        self._counted = (0, 0)  # results dropped and sent, at the last tick
         self._recent_lag_s = 0.0
         self._draining = False
         self._empty = asyncio.Event()
@@ -164,7 +168,8 @@ class StreamingModule:
         buffer = self._buffers.lend(encoder.protocol)
         backpressure = BackpressureHandler(self._settings.buffer.slow_ms)
         counts = self._metrics.protocols[encoder.protocol]
-        subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink, counts, after)
+        dropping = DropPolicy(self._settings.buffer.drop_threshold, self._settings.buffer.max_bytes)
+        subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink, counts, dropping, after)
         pipeline.attach(subscriber)
         return subscriber
 
@@ -254,14 +259,14 @@ class StreamingModule:
     def metrics(self) -> StreamingFigures:
         """Streaming's figures as of now."""
         now = self._clock()
-        error_rate = self._failures.share(now)
+        error_rate, drop_ratio = self._failures.share(now), self._drops.share(now)
         readers = self._readers()
         return StreamingFigures(
-            status=_judged(error_rate),
+            status=_judged(error_rate, drop_ratio),
             active_connections=len(readers),
             active_streams=len(self._pipelines),
             error_rate=round(error_rate, 4),
-            drop_ratio=0.0,
+            drop_ratio=round(drop_ratio, 4),
             memory_bytes=self._buffers.held_bytes,
             loop_lag_ms=round(self._recent_lag_s * 1000, 3),
             slow_clients=sum(reader.backpressure.under_backpressure(now) for reader in readers),
@@ -290,12 +295,23 @@ class StreamingModule:
             if sample:
                 self._metrics.utilization.observe(reader.unread_frames / reader.buffer.capacity_frames)
                 self._metrics.capacity.observe(reader.buffer.capacity_frames)
+        self._count_drops(now)
         window_s = self._settings.stream.resume_window_s
         for pipeline in list(self._pipelines.values()):
             if pipeline.pacer.vacant and now - pipeline.pacer.since >= window_s:
                 pipeline.window_over()
         for pipeline in [p for p in self._closed.values() if not p.subscribers and now >= self._kept_until(p)]:
             self._forget(pipeline)
+
+    def _count_drops(self, now: float) -> None:
+        protocols = self._metrics.protocols.values()
+        dropped = sum(counts.dropped["slow_client"] for counts in protocols)
+        sent = sum(counts.results for counts in protocols)
+        before_dropped, before_sent = self._counted
+        if (dropped, sent) != self._counted:
+            bad = dropped - before_dropped
+            self._drops.count(now, bad, bad + max(0, sent - before_sent))
+            self._counted = dropped, sent
 
     def _look_after(self, reader: Subscriber, now: float) -> None:
         ring = reader.pipeline.journal.ring
@@ -330,10 +346,10 @@ class StreamingModule:
             self._recent_lag_s = max(worst)
 
 
-def _judged(error_rate: float) -> str:
-    if error_rate > UNHEALTHY_ERROR_RATE:
+def _judged(error_rate: float, drop_ratio: float) -> str:
+    if error_rate > UNHEALTHY_ERROR_RATE or drop_ratio > UNHEALTHY_DROP_RATIO:
         return "unhealthy"
-    return "degraded" if error_rate > DEGRADED_ERROR_RATE else "healthy"
+    return "degraded" if error_rate > DEGRADED_ERROR_RATE or drop_ratio > DEGRADED_DROP_RATIO else "healthy"
 
 
 def _refuse_misfits(buffer: BufferSettings, max_frame_bytes: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fastmesh.events import Event, error_event, metadata_event
 from fastmesh.log import get_logger
@@ -55,6 +55,7 @@ class Opening:
     total_urls: int | None
     deadline_s: float
     detached: bool = False  # nobody is waited for
+    on_slow: Literal["block", "drop", "disconnect"] = "block"  # what a slow reader in the pacer's place means
     kept: bool = True  # its journal can be read after its end
 
 
@@ -118,6 +119,7 @@ class StreamingPipeline:
         self._on_closed = on_closed
         self._processor: Processor | None = None
         self._detached = opening.detached
+        self._on_slow = opening.on_slow
         self._types: dict[int, str] = {}  # of the frames that are no results, by seq
         self.last_type = 0  # the last of these
         self._sent_before = 1  # the frames before it were sent to somebody
@@ -141,6 +143,8 @@ class StreamingPipeline:
         self.journal.append(event)
         if self._detached:
             self._keep_detached()
+        elif self._on_slow != "block":
+            self._relieve()
         self.wake()
 
     def append_search(self, event: Event) -> None:
@@ -232,13 +236,15 @@ class StreamingPipeline:
         holder = self.pacer.holder
         if holder is not None:
             # A place that was left has the room that its holder had; with nobody there nothing is started.
-            if not self.subscribers:
-                return False
+            if not self.subscribers or self._on_slow != "block":
+                return bool(self.subscribers)
             room = holder.has_room(running)
             holder.buffer.held_back |= not room
             return room
         if self.pacer.place is Place.UNCLAIMED:
             return False
+        if self._on_slow == "drop":
+            return True
         full = self._unsent_bytes >= self._bounds.detached
         if full or not (self._buffers.has_room_unsent or self._unread_frames == 0):
             if not full:
@@ -292,7 +298,32 @@ class StreamingPipeline:
         appended = self.journal.ring.appended_bytes
         self._buffers.hold_unsent(appended - self._counted_offset)
         self._counted_offset = appended
-        self.journal.trim(self._sent_before, appended - self._bounds.detached)
+        if self._on_slow != "drop":
+            self.journal.trim(self._sent_before, appended - self._bounds.detached)
+            return
+        ring = self.journal.ring
+        self.journal.trim(self.journal.last_seq, appended - self._bounds.detached)  # the oldest, read or not
+        if self._sent_before < ring.first:
+            self._buffers.hold_unsent(self._sent_offset - ring.evicted_bytes)
+            self._sent_before, self._sent_offset = ring.first, ring.evicted_bytes
+
+    def _relieve(self) -> None:
+        """A result came and who holds the place does not read: leave results out, or cut it off before the first."""
+        holder = self.pacer.holder
+        if holder is None or self.pacer.place is not Place.HELD:
+            return
+        now = self.now()
+        if not holder.would_leave_out(now):
+            return
+        if self._on_slow == "drop":
+            holder.leave_out()
+        else:
+            log.info("stream.slow_client", stream_id=self.id, unread_frames=holder.unread_frames)
+            holder.sink.give_up()
+
+    def is_no_result(self, seq: int) -> bool:
+        """Whether the frame is one that is never left out."""
+        return seq in self._types
 
     # ── readers ──────────────────────────────────────────────────────────────────────────
 
@@ -421,6 +452,9 @@ class _Gone:
 
     def end(self) -> None:
         """It has ended already."""
+
+    def give_up(self) -> None:
+        """It is gone already."""
 
 
 _GONE = _Gone()

@@ -18,13 +18,13 @@ class RecentShare:
     def __init__(self) -> None:
         self._seconds: deque[list[int]] = deque()  # [second, all, bad]
 
-    def count(self, now: float, bad: bool) -> None:
-        """One more event at *now* seconds."""
+    def count(self, now: float, bad: int, events: int = 1) -> None:
+        """So many *events* more at *now* seconds, *bad* of them of the bad kind."""
         second = int(now)
         if not self._seconds or self._seconds[-1][0] != second:
             self._seconds.append([second, 0, 0])
             self._leave(now)
-        self._seconds[-1][1] += 1
+        self._seconds[-1][1] += events
         self._seconds[-1][2] += bad
 
     def share(self, now: float) -> float:

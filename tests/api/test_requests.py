@@ -44,7 +44,7 @@ JSON = "application/json"
         ({"urls": ["x"], "options": {"respect_robots": True}}, "options.respect_robots"),
         ({"urls": ["x"], "options": {"retries": 1}}, "options.retries"),
         ({"urls": ["x"], "options": {"dedupe": True}}, "options.dedupe"),
-        ({"urls": ["x"], "stream": {"on_slow": "drop"}}, "stream.on_slow"),
+        ({"urls": ["x"], "stream": {"on_slow": "wait"}}, "stream.on_slow"),
         ({"urls": ["x"], "stream": {"detach": 1}}, "stream.detach"),
         ({"urls": ["x"], "stream": {"progress": True}}, "stream.progress"),
         ({"urls": ["x"], "stream": {"deadline_s": 0}}, "stream.deadline_s"),

@@ -57,9 +57,10 @@ class House:
         deadline_s: float = 3600.0,
         detached: bool = False,
         kept: bool = False,
+        on_slow: Any = "block",
     ) -> StreamingPipeline:
         """A stream that nobody reads yet."""
-        opening = Opening("crawl", "r", client, total, deadline_s, detached=detached, kept=kept)
+        opening = Opening("crawl", "r", client, total, deadline_s, detached=detached, kept=kept, on_slow=on_slow)
         return self.module.open(opening, make)
 
     def attach(self, pipeline: StreamingPipeline, after: int | None = None, encoder: Encoder = LINES) -> RecordingSink:

@@ -1,0 +1,48 @@
+"""When a result is left out for a reader that asked for it (contract section 6, ``on_slow: drop``).
+
+A policy: it is told how far the reader lags and how it was doing, and answers.
+A client that takes bytes loses nothing, however far it lags.
+"""
+
+from __future__ import annotations
+
+REMEMBERED = 50  # results, sent or left out
+TOO_MANY = 0.15  # of them left out: then go on, instead of one now and one then
+
+
+class DropPolicy:
+    """Judges one reader by its lag and by its last 50 results."""
+
+    __slots__ = ("_max_bytes", "_outcomes", "_threshold")
+
+    def __init__(self, threshold_frames: int, max_bytes: int) -> None:
+        self._threshold = threshold_frames
+        self._max_bytes = max_bytes
+        self._outcomes = 0  # the last results as bits, 1: left out
+
+    def leaves_out(self, *, stuck: bool, lag_frames: int, lag_bytes: int, slow: bool, under_backpressure: bool) -> bool:
+        """Whether the reader's oldest unread result is left out.
+
+        *stuck*: its transport is paused or it holds the stream; *slow*: most of
+        its recent frames were, however few.
+        """
+        if not stuck:
+            return False
+        threshold = self._threshold // 2 if slow else self._threshold
+        return (
+            lag_frames > threshold
+            or lag_bytes > self._max_bytes
+            or under_backpressure
+            or self._outcomes.bit_count() > REMEMBERED * TOO_MANY
+        )
+
+    def left_out(self) -> None:
+        """One result was left out."""
+        self._remember(1, 1)
+
+    def sent(self, count: int) -> None:
+        """So many results were sent."""
+        self._remember(0, count)
+
+    def _remember(self, outcome: int, count: int) -> None:
+        self._outcomes = (self._outcomes << min(count, REMEMBERED) | outcome) & (1 << REMEMBERED) - 1

@@ -1,0 +1,201 @@
+"""on_slow: what a stuck reader is not sent, that it is named, and that a client which reads loses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from doubles import Pages, RecordingSink, settle
+from house import House, in_loop
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastmesh.streaming.dropping import DropPolicy
+from fastmesh.streaming.pacer import Place
+from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.processor import StreamProcessor
+
+THRESHOLD = 10
+CALM = {"stuck": True, "lag_frames": 0, "lag_bytes": 0, "slow": False, "under_backpressure": False}
+
+
+class TestPolicy:
+    @pytest.mark.parametrize(
+        ("facts", "left_out"),
+        [
+            ({}, False),
+            ({"lag_frames": THRESHOLD}, False),
+            ({"lag_frames": THRESHOLD + 1}, True),
+            ({"lag_frames": THRESHOLD // 2, "slow": True}, False),
+            ({"lag_frames": THRESHOLD // 2 + 1, "slow": True}, True),
+            ({"lag_bytes": 1000}, False),
+            ({"lag_bytes": 1001}, True),
+            ({"under_backpressure": True}, True),
+        ],
+    )
+    def test_bounds(self, facts: dict[str, Any], left_out: bool) -> None:
+        assert DropPolicy(THRESHOLD, 1000).leaves_out(**CALM | facts) is left_out
+
+    @given(lag=st.integers(0, 10**9), slow=st.booleans(), backpressure=st.booleans(), outcomes=st.lists(st.booleans()))
+    def test_who_takes_bytes_loses_nothing(
+        self, lag: int, slow: bool, backpressure: bool, outcomes: list[bool]
+    ) -> None:
+        policy = DropPolicy(THRESHOLD, 1000)
+        for out in outcomes:
+            policy.left_out() if out else policy.sent(1)
+        assert not policy.leaves_out(
+            stuck=False, lag_frames=lag, lag_bytes=lag, slow=slow, under_backpressure=backpressure
+        )
+
+    def test_over_15_percent_of_the_last_50_go_on(self) -> None:
+        policy = DropPolicy(THRESHOLD, 1000)
+        for _ in range(7):
+            policy.left_out()
+        assert not policy.leaves_out(**CALM)
+        policy.left_out()
+        assert policy.leaves_out(**CALM)
+        policy.sent(42)
+        assert policy.leaves_out(**CALM)
+        policy.sent(1)
+        assert not policy.leaves_out(**CALM)
+
+
+class Crawl:
+    """200 pages, all of which end at once."""
+
+    def __init__(self, on_slow: str, **opening: Any) -> None:
+        self.house = House(
+            BUFFER__DROP_THRESHOLD=THRESHOLD,
+            BUFFER__INITIAL_FRAMES_NDJSON=5,
+            STREAM__JOURNAL_BYTES=1 << 20,
+        )
+        self.pages = Pages()
+        self.pipeline = self.house.begin(self._fill, 200, kept=True, on_slow=on_slow, **opening)
+
+    def _fill(self, pipeline: StreamingPipeline) -> StreamProcessor:
+        return StreamProcessor(pipeline, self.pages.execute, 4, urls=[str(at) for at in range(200)])
+
+    async def run(self) -> None:
+        await settle()
+        while self.pages.running:
+            for url in list(self.pages.running):
+                self.pages.finish(url)
+            await settle()
+
+
+def told(sink: RecordingSink) -> list[Any]:
+    return [f.get("seq") or (f["from_seq"], f["to_seq"], f["reason"]) for f in sink.frames]
+
+
+@in_loop
+async def test_drop_never_waits_and_names_what_was_left_out() -> None:
+    crawl = Crawl("drop")
+    sink = crawl.house.attach(crawl.pipeline)
+    sink.read()
+    sink.paused = True
+    await crawl.run()
+    assert crawl.pipeline.status == "completed"  # nobody waited
+    assert sink.subscriber is not None
+    assert sink.subscriber.unread_frames <= THRESHOLD + 2
+    sink.paused = False
+    while not sink.ended:
+        sink.read()
+    last = crawl.pipeline.journal.last_seq
+    first = last - THRESHOLD - 1
+    assert told(sink) == [1, (2, first, "slow_client"), *range(first + 1, last + 1)]
+    assert sink.frames[-1]["status"] == "completed"
+    counts = crawl.house.metrics.protocols["ndjson"]
+    assert counts.dropped == {"slow_client": first - 1, "expired": 0}
+    # It can still be had while it is kept.
+    again = crawl.house.attach(crawl.pipeline, after=1)
+    again.read()
+    assert told(again) == list(range(2, last + 1))
+
+
+@in_loop
+async def test_drop_leaves_nothing_out_for_who_reads() -> None:
+    crawl = Crawl("drop")
+    sink = crawl.house.attach(crawl.pipeline)
+    await settle()
+    while not sink.ended:
+        sink.read(1)
+        for url in list(crawl.pages.running):
+            crawl.pages.finish(url)
+        await settle()
+    assert told(sink) == list(range(1, 203))
+
+
+@in_loop
+async def test_a_summary_is_never_left_out() -> None:
+    crawl = Crawl("drop")
+    sink = crawl.house.attach(crawl.pipeline)
+    sink.paused = True
+    await crawl.run()
+    sink.paused = False
+    sink.read()
+    assert (told(sink)[0], sink.frames[0]["type"], sink.frames[-1]["type"]) == (1, "metadata", "summary")
+    assert sink.ended
+
+
+@in_loop
+async def test_disconnect_cuts_off_before_the_first_would_be_left_out_and_nothing_is_lost() -> None:
+    crawl = Crawl("disconnect")
+    sink = crawl.house.attach(crawl.pipeline)
+    sink.read()
+    sink.paused = True
+    await crawl.run()
+    assert sink.gave_up
+    assert crawl.pipeline.pacer.place is Place.LEFT
+    assert crawl.pipeline.lifecycle.open  # with nobody attached no URL is started
+    assert len(crawl.pages.started) < 20
+    back = crawl.house.attach(crawl.pipeline, after=1)
+    while not back.ended:
+        back.read()
+        await crawl.run()
+    assert told(sink) + told(back) == list(range(1, 203))
+
+
+@in_loop
+async def test_a_vacant_place_holds_nobody_then() -> None:
+    crawl = Crawl("drop")
+    opener, other = crawl.house.attach(crawl.pipeline), crawl.house.attach(crawl.pipeline)
+    opener.read()
+    opener.leave()
+    await crawl.run()
+    assert crawl.pipeline.status == "completed"
+    other.read()
+    assert told(other) == list(range(1, 203))
+
+
+@in_loop
+async def test_a_detached_stream_that_drops_goes_on_and_the_oldest_go() -> None:
+    crawl = Crawl("drop", detached=True)
+    crawl.pipeline._bounds = type(crawl.pipeline._bounds)(behind=1 << 20, detached=10_000)
+    await crawl.run()
+    assert crawl.pipeline.status == "completed"
+    reader = crawl.house.attach(crawl.pipeline)
+    reader.read()
+    first = crawl.pipeline.journal.ring.first
+    assert first > 100
+    assert told(reader) == [1, (2, first - 1, "expired"), *range(first, 203)]
+
+
+@in_loop
+async def test_what_was_dropped_of_late_shows_in_the_figures() -> None:
+    crawl = Crawl("drop")
+    sink = crawl.house.attach(crawl.pipeline)
+    sink.read()
+    crawl.house.module.tick(crawl.house.now, sample=False)
+    assert crawl.house.module.metrics().status == "healthy"
+    sink.paused = True
+    await crawl.run()
+    crawl.house.module.tick(crawl.house.now, sample=False)
+    figures = crawl.house.module.metrics()
+    assert (figures.drop_ratio, figures.status) == (1.0, "unhealthy")
+    sink.paused = False
+    sink.read()
+    crawl.house.module.tick(crawl.house.now, sample=False)
+    dropped, sent = crawl.house.metrics.protocols["ndjson"].dropped["slow_client"], THRESHOLD
+    assert crawl.house.module.metrics().drop_ratio == round(dropped / (dropped + sent), 4)
+    crawl.house.now += 61
+    assert crawl.house.module.metrics().drop_ratio == 0.0
