@@ -81,10 +81,13 @@ class Subscriber:
         backpressure: BackpressureHandler,
         sink: Sink,
         counts: ProtocolCounts,
-        dropping: DropPolicy,
+        dropping: DropPolicy | None = None,
         after: int | None = None,
     ) -> None:
-        """*after* is the last frame that the reader has from before; None for one that is new."""
+        """*after* is the last frame that the reader has from before; None for one that is new.
+
+        Without *dropping* it is waited for, however slow it is.
+        """
         self.pipeline = pipeline
         self.encoder = encoder
         self.buffer = buffer
@@ -159,7 +162,8 @@ class Subscriber:
         counts.bytes += written
         counts.results += end - seq
         counts.send_latency.observe(waited)
-        self.dropping.sent(end - seq)
+        if self.dropping is not None:
+            self.dropping.sent(end - seq)
         if seq <= pipeline.last_type:
             pipeline.count_types(counts, seq, end)
         waited_for = pipeline.waits_for(self)
@@ -200,7 +204,7 @@ class Subscriber:
     def would_leave_out(self, now: float) -> bool:
         """Whether the oldest unread frame is a result that is left out for a reader that is stuck."""
         pipeline = self.pipeline
-        if self.next_seq < pipeline.journal.ring.first or pipeline.is_no_result(self.next_seq):
+        if self.dropping is None or self.next_seq < pipeline.journal.ring.first or pipeline.is_no_result(self.next_seq):
             return False
         window = self.backpressure.window
         return self.dropping.leaves_out(
@@ -219,6 +223,7 @@ class Subscriber:
         self._offset += text_bytes
         self.missed_frames += 1
         self.counts.dropped["slow_client"] += 1
+        assert self.dropping is not None
         self.dropping.left_out()
 
     def _catch_up(self) -> bytes:

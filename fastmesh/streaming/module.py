@@ -165,10 +165,12 @@ class StreamingModule:
 
     def attach(self, pipeline: StreamingPipeline, encoder: Encoder, sink: Sink, after: int | None = None) -> Subscriber:
         """Let *sink* read *pipeline* from its first frame, or behind the frame *after*, which it has from before."""
+        settings = self._settings.buffer
         buffer = self._buffers.lend(encoder.protocol)
-        backpressure = BackpressureHandler(self._settings.buffer.slow_ms)
+        backpressure = BackpressureHandler(settings.slow_ms)
         counts = self._metrics.protocols[encoder.protocol]
-        dropping = DropPolicy(self._settings.buffer.drop_threshold, self._settings.buffer.max_bytes)
+        waits = pipeline.opening.on_slow == "block"
+        dropping = None if waits else DropPolicy(settings.drop_threshold, settings.max_bytes)
         subscriber = Subscriber(pipeline, encoder, buffer, backpressure, sink, counts, dropping, after)
         pipeline.attach(subscriber)
         return subscriber
