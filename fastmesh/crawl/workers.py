@@ -365,6 +365,10 @@ class _Worker(asyncio.Protocol):
         elif len(self._received) == ANSWER.size + size:
             answer = bytes(memoryview(self._received)[ANSWER.size :])
             self._received = bytearray()
+            # It goes into the frame as it is, and a frame is one line of NDJSON and of an event's data.
+            if b"\n" in answer or b"\r" in answer:
+                self._fail("the worker that extracted this page sent more than one line")
+                return
             self._let_go()
             self.answered += 1
             job.take(status, answer)

@@ -247,6 +247,19 @@ def test_a_worker_that_speaks_out_of_turn_is_replaced(run: Run, puppet: tuple[st
     run(test())
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_document_with_a_line_end_in_it_would_break_every_frame_behind_it(
+    run: Run, puppet: tuple[str, ...], end: str
+) -> None:
+    async def test() -> None:
+        async with started(command=puppet) as pool:
+            with pytest.raises(ExtractFailed, match="more than one line"):
+                await ask(pool, f"one{end}two")
+            assert await ask(pool, "next") == b"next"
+
+    run(test())
+
+
 def test_workers_that_die_at_once_come_back_later_and_later(
     run: Run, puppet: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
