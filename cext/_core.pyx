@@ -4,6 +4,16 @@ One extension out of several files: they see each other's C members without a
 .pxd, which Cython would ignore in a folder that is no package.
 """
 
+cimport cython
+from orjson import dumps
+
+cdef class Outlet   # each knows the other
+cdef class Pump
+
 include "ring.pyx"
-include "window.pyx"
+include "counts.pyx"
+include "backpressure.pyx"
+include "journal.pyx"
+include "reader.pyx"
+include "pump.pyx"
 include "frames.pyx"

@@ -7,7 +7,6 @@ values, never a URL or an id.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -16,6 +15,7 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fastmesh._core import Buckets, SentCounts
 from fastmesh.version import __version__
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -26,59 +26,38 @@ FRAMES = (64, 128, 256, 512, 1024, 2048)
 RATIOS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
-class Buckets:
-    """A histogram of plain numbers, for what is observed on the hot path."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count *value* into its bucket, whose upper bound is part of it."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Prometheus' form: (upper bound, how many are at or under it)."""
-        running, out = 0, []
-        for bound, count in zip((*self.bounds, None), self.counts, strict=True):
-            running += count
-            out.append(("+Inf" if bound is None else str(float(bound)), float(running)))
-        return out
+def cumulative(buckets: Buckets) -> list[tuple[str, float]]:
+    """Prometheus' form of a histogram: (upper bound, how many are at or under it)."""
+    running, out = 0, []
+    for bound, count in zip((*buckets.bounds, None), buckets.counts, strict=True):
+        running += count
+        out.append(("+Inf" if bound is None else str(float(bound)), float(running)))
+    return out
 
 
-class ProtocolCounts:
+class ProtocolCounts(SentCounts):
     """One protocol's counters, all plain integers."""
 
     __slots__ = (
         "active",
-        "bytes",
         "connections",
         "dropped",
         "grows",
         "pauses",
-        "results",
         "resumes",
-        "send_latency",
         "sent",
         "shrinks",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: tuple[float, ...]) -> None:
         self.active = 0
         self.connections = 0
-        self.bytes = 0
         self.pauses = 0
         self.resumes = 0
         self.grows = 0  # of windows
         self.shrinks = 0
         self.dropped = {"slow_client": 0, "expired": 0}  # frames that a gap named, by its reason
-        self.results = 0  # sent; the others are few
         self.sent = dict.fromkeys(("metadata", "search", "error", "summary", "gap", "heartbeat"), 0)
-        self.send_latency = Buckets(SECONDS)
 
     def sent_by_type(self) -> dict[str, int]:
         """Frames written, by their type."""
@@ -90,7 +69,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.protocols = {name: ProtocolCounts() for name in ("ndjson", "sse", "websocket")}
+        self.protocols = {name: ProtocolCounts(SECONDS) for name in ("ndjson", "sse", "websocket")}
         self.requests: Counter[tuple[str, str, int]] = Counter()  # (route, method, status)
         self.urls: Counter[str] = Counter()  # outcome
         self.inflight = 0
@@ -165,13 +144,13 @@ class _PlainCounts(Collector):
             pressure.add_metric([name, "resume"], counts.resumes)
             pressure.add_metric([name, "grow"], counts.grows)
             pressure.add_metric([name, "shrink"], counts.shrinks)
-            latency.add_metric([name], counts.send_latency.cumulative(), counts.send_latency.total)
+            latency.add_metric([name], cumulative(counts.send_latency), counts.send_latency.total)
         yield from (active, opened, sent, dropped, octets, pressure, latency)
         yield GaugeMetricFamily("fastmesh_streaming_active_streams", "Streams not closed", metrics.active_streams())
         yield GaugeMetricFamily("fastmesh_streaming_memory_usage_bytes", "Held by all journals", metrics.memory_bytes())
         yield GaugeMetricFamily("fastmesh_pipeline_inflight", "URLs started and not finished", metrics.inflight)
         lag = HistogramMetricFamily("fastmesh_loop_lag_seconds", "How late the loop runs a timer", labels=[])
-        lag.add_metric([], metrics.loop_lag.cumulative(), metrics.loop_lag.total)
+        lag.add_metric([], cumulative(metrics.loop_lag), metrics.loop_lag.total)
         yield lag
         requests = CounterMetricFamily(
             "fastmesh_http_requests", "Requests answered", labels=["route", "method", "status"]

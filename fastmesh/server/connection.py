@@ -56,8 +56,9 @@ class Connection(Peer):
         "_local_address",
         "_parser",
         "_request_began",
-        "_subscriber",
     )
+
+    reader: Subscriber | None  # while a stream is written
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
@@ -70,7 +71,6 @@ class Connection(Peer):
         self._local_address = ""
         self._request_began = 0.0
         self._exchange: Exchange | None = None
-        self._subscriber: Subscriber | None = None  # while a stream is written
 
     # ── what the transport tells ─────────────────────────────────────────────────────────
 
@@ -78,8 +78,8 @@ class Connection(Peer):
         """A client is here; it has so long for its first request."""
         shared = self._shared
         self._made(transport)
-        assert self._transport is not None
-        self._client, self._local_address = addresses(self._transport)
+        assert self.transport is not None
+        self._client, self._local_address = addresses(self.transport)
         self._set_due(shared.clock() + shared.settings.header_timeout_s)
         if len(shared.connections) > shared.settings.max_connections:
             most = shared.settings.max_connections
@@ -87,10 +87,10 @@ class Connection(Peer):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came; ends with everything answered that can be answered now."""
-        if self._life is not OPEN:
+        if self.life != OPEN:
             return
-        assert self._transport is not None
-        if self._subscriber is None and self._transport.is_reading():
+        assert self.transport is not None
+        if self.reader is None and self.transport.is_reading():
             self._feed(data)
         else:  # behind a stream, or a read that was under way when reading was paused
             self._keep(data)
@@ -98,9 +98,9 @@ class Connection(Peer):
     def eof_received(self) -> bool:
         """The client sends no more.  During a stream that means it is gone, as in nginx; else it gets its answers."""
         self._finished = True
-        if self._life is CLOSING:
+        if self.life == CLOSING:
             self._abort_when_written()
-        elif self._subscriber is not None:
+        elif self.reader is not None:
             self.abort()
         else:
             self._close()
@@ -109,13 +109,13 @@ class Connection(Peer):
     def pause_writing(self) -> None:
         """The transport has enough: the pump passes this connection by."""
         super().pause_writing()
-        if self._subscriber is not None:
-            self._shared.metrics.protocols[self._subscriber.encoder.protocol].pauses += 1
+        if self.reader is not None:
+            self._shared.metrics.protocols[self.reader.encoder.protocol].pauses += 1
 
     def resume_writing(self) -> None:
         """There is room again."""
         super().resume_writing()
-        subscriber = self._subscriber
+        subscriber = self.reader
         if subscriber is not None:
             self._shared.metrics.protocols[subscriber.encoder.protocol].resumes += 1
             if subscriber.wants_service:
@@ -127,7 +127,7 @@ class Connection(Peer):
         """The socket is gone, and with it who read the stream."""
         self._lost()
         self._let_go()
-        subscriber, self._subscriber = self._subscriber, None
+        subscriber, self.reader = self.reader, None
         if subscriber is not None:
             subscriber.pipeline.detach(subscriber)
             self._answered(200)
@@ -146,7 +146,7 @@ class Connection(Peer):
         requests = parser.feed(data)
         self._backlog = deque(requests) or None
         self._answer_backlog()
-        if self._subscriber is not None and not parser.pending:
+        if self.reader is not None and not parser.pending:
             self._parser = None
         if not self._reading:
             return
@@ -176,7 +176,7 @@ class Connection(Peer):
             if parser.begun != self._begun:
                 self._begun = parser.begun
                 self._request_began = now
-                if self._written:  # the first request's time runs since the connection was made
+                if self.written:  # the first request's time runs since the connection was made
                     self._set_due(now + settings.header_timeout_s)
         elif parser.begun != self._judged:
             self._judged = parser.begun
@@ -211,7 +211,7 @@ class Connection(Peer):
             behind = self._behind = bytearray()
         behind += data
         # One read that was under way when reading was paused may be as large as the transport's buffer.
-        if self._subscriber is not None and len(behind) > MAX_BEHIND_BYTES:
+        if self.reader is not None and len(behind) > MAX_BEHIND_BYTES:
             log.warning("connection.too_much_behind_stream", request_id=self.request_id)
             self.abort()
 
@@ -300,23 +300,17 @@ class Connection(Peer):
         subscriber = reply.attach(encoder, self)
         fields.append(("X-Stream-ID", subscriber.pipeline.id))
         head = stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=request.keep_alive)
-        self._subscriber = subscriber
+        self.reader = subscriber
         self._set_due(NEVER)
         self._resume_reading()
         subscriber.serve(QUANTUM_BYTES, head + encoder.begin())
         shared.metrics.ttfb.labels(encoder.protocol).observe(shared.clock() - exchange.began)
 
-    def serve(self, max_bytes: int) -> int:
-        """The pump's turn for this connection."""
-        subscriber = self._subscriber
-        if subscriber is None or self.paused:
-            return 0
-        try:
-            return subscriber.serve(max_bytes)
-        except Exception as error:
-            log.error("stream.bug", stream_id=subscriber.pipeline.id, exc_info=error)
-            self.abort()
-            return 0
+    def failed(self, error: Exception) -> None:
+        """The stream's delivery raised *error*."""
+        assert self.reader is not None
+        log.error("stream.bug", stream_id=self.reader.pipeline.id, exc_info=error)
+        self.abort()
 
     write = Peer.send  # the sink's side
     give_up = Peer.abort
@@ -328,14 +322,14 @@ class Connection(Peer):
 
     def end(self) -> None:
         """The sink's side: the stream's last byte was written."""
-        subscriber, self._subscriber = self._subscriber, None
+        subscriber, self.reader = self.reader, None
         exchange = self._exchange
         assert subscriber is not None
         assert exchange is not None
         subscriber.pipeline.detach(subscriber)
         keep_alive = exchange.request.keep_alive
         self._answered(200)
-        if self._life is not OPEN:
+        if self.life != OPEN:
             return
         if not keep_alive:
             self._close()
@@ -352,7 +346,7 @@ class Connection(Peer):
 
     def _start_socket(self, request: Request, reply: SocketReply) -> None:
         """Hand the transport over to a WebSocket; its welcome leaves with the answer."""
-        exchange, shared, transport = self._exchange, self._shared, self._transport
+        exchange, shared, transport = self._exchange, self._shared, self.transport
         assert exchange is not None
         assert transport is not None
         limits = Limits(max_message_bytes=shared.stream.ws_max_message_bytes)
@@ -364,8 +358,8 @@ class Connection(Peer):
         self._let_go()
         shared.connections.discard(self)
         self._forget_deadlines()
-        self._life = CLOSED
-        self._transport = None
+        self.life = CLOSED
+        self.transport = None
         peer = WebSocketPeer(shared, machine, exchange.request_id, self._client)
         transport.set_protocol(peer)
         peer.begin(transport, head, stream, rest)
@@ -380,7 +374,7 @@ class Connection(Peer):
     @property
     def _reading(self) -> bool:
         """Whether requests are read and answered now."""
-        return self._life is OPEN and self._subscriber is None
+        return self.life == OPEN and self.reader is None
 
     @property
     def idle(self) -> bool:
@@ -397,8 +391,8 @@ class Connection(Peer):
 
     def _too_late(self) -> None:
         parser = self._parser
-        assert self._transport is not None
-        if self._subscriber is not None or not self._transport.is_reading():
+        assert self.transport is not None
+        if self.reader is not None or not self.transport.is_reading():
             return
         if parser is None or parser.phase is Phase.IDLE:
             self._abort_when_written()  # nothing was asked, nothing is unread

@@ -14,7 +14,7 @@ from fastmesh.api.health import Health
 from fastmesh.api.router import Router
 from fastmesh.config import Settings
 from fastmesh.log import get_logger
-from fastmesh.server.flow import Pump
+from fastmesh.server.flow import make_pump
 from fastmesh.server.limits import raise_file_limit
 from fastmesh.server.listener import Listener, bind
 from fastmesh.server.peer import Shared
@@ -48,7 +48,7 @@ class Daemon:
             module=self.engine.module,
             plans=self.engine.plans,
             metrics=self.engine.metrics,
-            pump=Pump(self._loop),
+            pump=make_pump(self._loop),
             wheel=self._wheel,
             clock=time.monotonic,
             loop=self._loop,

@@ -80,7 +80,7 @@ class WebSocketPeer(Peer):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came: life, and perhaps commands."""
-        if self._life is OPEN:
+        if self.life == OPEN:
             self._heard_at = self._shared.clock()
             if self._pinged_at is not None:
                 self._pinged_at = None
@@ -117,21 +117,21 @@ class WebSocketPeer(Peer):
 
     def _work(self) -> None:
         """Carry out what was read, a slice a turn of the loop; nothing more is read meanwhile."""
-        if self._working or self._life is not OPEN:
+        if self._working or self.life != OPEN:
             return
         if self._answers_bytes > MAX_ANSWERS_BYTES:
             self._pause_reading()
             return
         try:
             for event in self._machine.events(self._shared.clock()):
-                if self._life is not OPEN:
+                if self.life != OPEN:
                     return
                 self._take(event)
         except Exception as error:
             log.error("connection.bug", request_id=self._request_id, exc_info=error)
             self.abort()
             return
-        if self._life is not OPEN:
+        if self.life != OPEN:
             return
         if self._machine.pending:
             self._pause_reading()

@@ -34,12 +34,11 @@ class DynamicBuffer:
     *capacity_bytes* the unread text; both move together.
     """
 
-    __slots__ = ("_bounds", "capacity_bytes", "capacity_frames", "held_back")
+    __slots__ = ("_bounds", "capacity_bytes", "capacity_frames")
 
     def __init__(self, capacity_frames: int, capacity_bytes: int, bounds: WindowBounds) -> None:
         self.capacity_frames = capacity_frames
         self.capacity_bytes = capacity_bytes
-        self.held_back = False  # a URL was not started for want of room, since it last grew
         self._bounds = bounds
 
     def has_room(self, unread_frames: int, unread_bytes: int, running: int = 0) -> bool:
@@ -48,7 +47,6 @@ class DynamicBuffer:
 
     def grow(self) -> bool:
         """It is what holds back a reader that reads all: return whether it is larger now."""
-        self.held_back = False
         bounds = self._bounds
         return self._set(
             min(bounds.max_frames, math.ceil(self.capacity_frames * GROWTH)),
@@ -85,7 +83,7 @@ class BufferManager:
         }
         self._settings = settings
         self.total_bytes = settings.total_bytes
-        self.total = MemoryTotal(self.total_bytes, self._let_go)  # counted in C, once a frame
+        self.total = MemoryTotal(self.total_bytes, self._let_go, self._tell)  # counted in C, once a frame
         self.unsent_bytes = 0  # of text that detached streams hold for whoever comes
         self.reclaim: Callable[[int], None] = lambda wanted: None  # lets go of so many bytes, if it can
         self._waiting: set[Callable[[], None]] = set()
@@ -99,20 +97,10 @@ class BufferManager:
         )
         return DynamicBuffer(frames, settings.initial_bytes, bounds)
 
-    def hold(self, count: int) -> None:
-        """*count* bytes more are held."""
-        self.total.add(count)
-
     @property
     def held_bytes(self) -> int:
         """What all journals hold."""
         return self.total.held
-
-    def release(self, count: int) -> None:
-        """A journal gave *count* bytes back; whoever waits for the total is told when there is room."""
-        self.total.add(-count)
-        if self._waiting and self.has_room:
-            self._tell()
 
     def hold_unsent(self, count: int) -> None:
         """Detached streams hold *count* bytes more (or less) that nobody has read."""
@@ -133,12 +121,15 @@ class BufferManager:
     def wait(self, wake: Callable[[], None]) -> None:
         """Call *wake* once, when there is room again."""
         self._waiting.add(wake)
+        self.total.awaited = True
 
     def forget(self, wake: Callable[[], None]) -> None:
         """*wake* no longer waits."""
         self._waiting.discard(wake)
 
     def _tell(self) -> None:
+        """There is room again, of the one kind or the other: whoever waits looks for himself."""
+        self.total.awaited = False
         waiting, self._waiting = self._waiting, set()
         for wake in waiting:
             wake()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
+from fastmesh._core import BackpressureHandler, Reader
 from fastmesh.events import gap_event, heartbeat_event
 from fastmesh.metrics import ProtocolCounts
-from fastmesh.streaming.backpressure import BackpressureHandler
 from fastmesh.streaming.buffer import DynamicBuffer
 from fastmesh.streaming.dropping import DropPolicy
 from fastmesh.wire.encoders import Encoder
@@ -51,27 +51,16 @@ class Sink(Protocol):
         ...
 
 
-class Subscriber:
-    """A position in a stream's journal: the frames before ``next_seq`` were written here, or named by a gap."""
+class Subscriber(Reader):
+    """A position in a stream's journal, with a window on it.  What every delivery does is in C: Reader.serve()."""
 
-    __slots__ = (
-        "_gap_from",
-        "_offset",
-        "attached_at",
-        "backpressure",
-        "buffer",
-        "counts",
-        "dropping",
-        "encoder",
-        "last_sent_at",
-        "missed_frames",
-        "next_seq",
-        "pipeline",
-        "returning",
-        "sent_bytes",
-        "sent_frames",
-        "sink",
-    )
+    __slots__ = ("attached_at", "buffer", "missed_frames", "returning")
+
+    pipeline: StreamingPipeline
+    encoder: Encoder
+    counts: ProtocolCounts
+    dropping: DropPolicy | None
+    sink: Sink
 
     def __init__(
         self,
@@ -88,98 +77,16 @@ class Subscriber:
 
         Without *dropping* it is waited for, however slow it is.
         """
-        self.pipeline = pipeline
-        self.encoder = encoder
+        next_seq = (after or 0) + 1
+        super().__init__(pipeline, pipeline.journal, encoder, backpressure, sink, counts, dropping, next_seq)
         self.buffer = buffer
-        self.backpressure = backpressure
-        self.sink = sink
-        self.counts = counts
-        self.dropping = dropping
-        self._gap_from = 0  # the frames from here to the position were left out, and the reader was not told yet
         self.returning = after is not None
-        self.next_seq = (after or 0) + 1
-        ring = pipeline.journal.ring
-        self._offset = ring.offset(max(self.next_seq, ring.first))  # bytes of text before the position, ever
-        self.sent_frames = 0
-        self.sent_bytes = 0  # framed
         self.missed_frames = 0
-        self.attached_at = self.last_sent_at = pipeline.now()
-
-    @property
-    def unread_frames(self) -> int:
-        """Frames in the journal that the sink has not taken."""
-        return self.pipeline.journal.last_seq + 1 - self.next_seq
-
-    @property
-    def unread_bytes(self) -> int:
-        """Their text."""
-        return self.pipeline.journal.ring.appended_bytes - self._offset
-
-    @property
-    def offset(self) -> int:
-        """How many bytes of text the stream ever had before this position."""
-        return self._offset
-
-    @property
-    def wants_service(self) -> bool:
-        """Whether serving it would write something."""
-        return not self.sink.paused and self.next_seq <= self.pipeline.journal.last_seq
+        self.attached_at = self.last_sent_at
 
     def has_room(self, running: int) -> bool:
         """Whether the stream may start one more URL while *running* are under way."""
         return self.buffer.has_room(self.unread_frames, self.unread_bytes, running)
-
-    def serve(self, max_bytes: int, head: bytes = b"") -> int:
-        """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written.
-
-        The sink is told when there is more.
-        """
-        pipeline = self.pipeline
-        journal = pipeline.journal
-        if self.next_seq < journal.ring.first or self._gap_from:
-            head += self._catch_up()
-        seq = self.next_seq
-        if seq > journal.last_seq:
-            if head:
-                self.sent_bytes += len(head)
-                self.sink.write(head)
-            if pipeline.waits_for(self):
-                pipeline.room()
-            return len(head)
-        end, text_bytes, framed = pipeline.framed(self.encoder, seq, max_bytes)
-        self.next_seq = end
-        self._offset += text_bytes
-        now = self.last_sent_at = pipeline.now()
-        waited = self.backpressure.took(journal.ring, seq, end, now)
-        complete = end > journal.last_seq and pipeline.complete
-        data = framed
-        if complete or head:
-            data = head + framed + (self.encoder.end() if complete else b"")
-        written = len(data)
-        self.sent_bytes += written
-        self.sent_frames += end - seq
-        counts = self.counts
-        counts.bytes += written
-        counts.results += end - seq
-        counts.send_latency.observe(waited)
-        if self.dropping is not None:
-            self.dropping.sent(end - seq)
-        if seq <= pipeline.last_type:
-            pipeline.count_types(counts, seq, end)
-        waited_for = pipeline.waits_for(self)
-        if waited_for:
-            pipeline.read(self, seq, end)
-        self.sink.write(data)
-        if complete:
-            self.sink.end()
-            return written
-        if waited_for:
-            if self.buffer.held_back and end > journal.last_seq and not self.sink.paused:
-                self._grow(now)
-            pipeline.room()
-        if end <= journal.last_seq:
-            self.sink.ready()
-        return written
 
     def heartbeat(self) -> bool:
         """Say that the stream is alive; return whether anything had to be said."""
@@ -191,8 +98,9 @@ class Subscriber:
             self.sink.beat(data)
         return bool(data)
 
-    def _grow(self, now: float) -> None:
+    def grow(self, now: float) -> None:
         """All was read and the window is what held the stream back: it grows, unless the reader was slow just now."""
+        self.held_back = False
         if not self.backpressure.under_backpressure(now) and self.buffer.grow():
             self.counts.grows += 1
 
@@ -206,36 +114,35 @@ class Subscriber:
         pipeline = self.pipeline
         if self.dropping is None or self.next_seq < pipeline.journal.ring.first or pipeline.is_no_result(self.next_seq):
             return False
-        window = self.backpressure.window
         return self.dropping.leaves_out(
             stuck=self.sink.paused,
             lag_frames=self.unread_frames,
             lag_bytes=self.unread_bytes,
             under_backpressure=self.backpressure.under_backpressure(now),
-            slow=window.slow * 2 > len(window),
+            slow=self.backpressure.mostly_slow,
         )
 
     def leave_out(self) -> None:
         """Leave out the oldest unread frame; a gap names it before the next that is sent."""
         _, text_bytes = self.pipeline.journal.ring.read(self.next_seq, 0)
-        self._gap_from = self._gap_from or self.next_seq
+        self.gap_from = self.gap_from or self.next_seq
         self.next_seq += 1
-        self._offset += text_bytes
+        self.offset += text_bytes
         self.missed_frames += 1
         self.counts.dropped["slow_client"] += 1
         assert self.dropping is not None
         self.dropping.left_out()
 
-    def _catch_up(self) -> bytes:
+    def catch_up(self) -> bytes:
         """What comes next was evicted or left out: go on with the oldest that is kept, and name what is missing."""
-        pipeline, missed = self.pipeline, self._gap_from or self.next_seq
-        reason = "slow_client" if self._gap_from else "expired"
-        self._gap_from = 0
+        pipeline, missed = self.pipeline, self.gap_from or self.next_seq
+        reason = "slow_client" if self.gap_from else "expired"
+        self.gap_from = 0
         ring = pipeline.journal.ring
         first = max(ring.first, self.next_seq)
         said = b""
         if missed == 1:  # the metadata is never evicted
-            said = self.encoder.frame([pipeline.journal.metadata], pipeline.id_bytes, 1)
+            said = self.encoder.frame([pipeline.journal.metadata], pipeline.journal.stream_id, 1)
             self.sent_frames += 1
             pipeline.told(self, "metadata", len(said))
             missed = 2
@@ -248,5 +155,5 @@ class Subscriber:
             said += gap
         if self.next_seq < first:
             self.next_seq = first
-            self._offset = ring.evicted_bytes
+            self.offset = ring.evicted_bytes
         return said

@@ -7,6 +7,7 @@ one, and go through the very same journal, window and transport.
 from __future__ import annotations
 
 import asyncio
+import math
 
 import orjson
 
@@ -46,6 +47,7 @@ class FirehoseProcessor:
         self._pipeline = pipeline
         self._page = template(frame_bytes, pipeline.id)
         self._frames = frames
+        self._frame_bytes = frame_bytes
         self._rate = rate
         self._made = 0
         self._loop = asyncio.get_running_loop()
@@ -66,16 +68,12 @@ class FirehoseProcessor:
             return
         due = self._due()
         frames, octets = pipeline.allowance()
-        last = min(due, self._made + frames)
-        journal = pipeline.journal
-        ring, append = journal.ring, journal.append
         burst = 1 if pipeline.over_total else min(BURST_BYTES, octets)
-        full = ring.appended_bytes + burst
-        stream_id, total, made = pipeline.id, self._frames, self._made
-        while made < last and ring.appended_bytes < full:
-            append(result_event(stream_id, made, page, made + 1, total, made + 1))
-            made += 1
-        self._made = made
+        begin = self._made
+        made = self._made = min(due, begin + min(frames, math.ceil(burst / self._frame_bytes)))
+        append, stream_id, total = pipeline.journal.append, pipeline.id, self._frames
+        for index in range(begin, made):
+            append(result_event(stream_id, index, page, index + 1, total, index + 1))
         if made == total:
             self._close("completed")
             return

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from secrets import token_hex
 
+from fastmesh._core import BackpressureHandler
 from fastmesh.config import BufferSettings, Settings
 from fastmesh.errors import ConfigError, Conflict, Overloaded, RateLimited, ShuttingDown
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
-from fastmesh.streaming.backpressure import BackpressureHandler
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.dropping import DropPolicy

@@ -19,6 +19,7 @@ class Reader(Protocol):
     """Who can hold the place."""
 
     returning: bool  # came with a position: may take a place that was left
+    waited_for: bool  # what it reads makes room: it holds the place
 
 
 class Place(StrEnum):
@@ -75,5 +76,8 @@ class PacerPlace(Generic[R]):
         return True
 
     def _take(self, reader: R) -> None:
+        if self.holder is not None:
+            self.holder.waited_for = False
+        reader.waited_for = True
         self.place = Place.HELD
         self.holder = reader

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from fastmesh._core import Journal, wake
 from fastmesh.events import Event, error_event, metadata_event
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics, ProtocolCounts
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Subscriber
-from fastmesh.streaming.journal import Journal
 from fastmesh.streaming.lifecycle import Lifecycle, State, Step
 from fastmesh.streaming.pacer import PacerPlace, Place
-from fastmesh.wire.encoders import Encoder
 
 log = get_logger()
 
@@ -67,19 +66,6 @@ class JournalBounds:
     detached: int  # in all, when it waits for nobody
 
 
-class Framed:
-    """What was framed for one reader and serves all that stand at the same place."""
-
-    __slots__ = ("encoder", "last_seq", "made", "max_bytes", "seq")
-
-    def __init__(self, encoder: Encoder, seq: int, last_seq: int, max_bytes: int, made: tuple[int, int, bytes]) -> None:
-        self.encoder = encoder
-        self.seq = seq
-        self.last_seq = last_seq
-        self.max_bytes = max_bytes
-        self.made = made
-
-
 class StreamingPipeline:
     """A stream from its metadata frame to its summary.
 
@@ -98,19 +84,17 @@ class StreamingPipeline:
         on_closed: Callable[[StreamingPipeline], None],
     ) -> None:
         self.id = stream_id
-        self.id_bytes = stream_id.encode()
         self.opening = opening
         self.now = clock
         self.opened_at = clock()
         self.opened_wall = time.time()
         self.closed_at = 0.0
-        self.journal = Journal(buffers, clock)
+        self.journal = Journal(buffers.total, clock, stream_id.encode())
         self.lifecycle = Lifecycle(self._changed)
         self.pacer: PacerPlace[Subscriber] = PacerPlace(clock(), detached=opening.detached)
         self.subscribers: list[Subscriber] = []  # attached, the longest first
         self.protocol = "none"  # of its first subscriber
         self.status = ""  # the summary's, once there is one
-        self.complete = False  # whether the summary is appended
         self.stopped = False  # told to end early: the summary is under way
         self.waiting = False  # a detached stream that is full of what nobody has read
         self._bounds = bounds
@@ -121,11 +105,9 @@ class StreamingPipeline:
         self._detached = opening.detached
         self._on_slow = opening.on_slow
         self._types: dict[int, str] = {}  # of the frames that are no results, by seq
-        self.last_type = 0  # the last of these
         self._sent_before = 1  # the frames before it were sent to somebody
         self._sent_offset = 0
         self._counted_offset = 0  # what of the text was counted as unsent
-        self._framed: Framed | None = None
 
     # ── the stream's verbs ───────────────────────────────────────────────────────────────
 
@@ -165,7 +147,6 @@ class StreamingPipeline:
         self.lifecycle.step(Step.CLOSE)
         self._buffers.forget(self.room)
         self._append(summary)
-        self.complete = True
         self.journal.seal()
         self.wake()
         if not self.subscribers:
@@ -188,8 +169,8 @@ class StreamingPipeline:
         self._appended(event["type"])
 
     def _appended(self, kind: str) -> None:
-        self.last_type = self.journal.last_seq
-        self._types[self.last_type] = kind
+        self.journal.last_other = self.journal.last_seq
+        self._types[self.journal.last_other] = kind
         if self.pacer.place is Place.NOBODY:
             self._keep_detached()
 
@@ -229,8 +210,7 @@ class StreamingPipeline:
 
     def wake(self) -> None:
         """There is something to read."""
-        for subscriber in self.subscribers:
-            subscriber.sink.ready()
+        wake(self.subscribers)
 
     def _has_room(self, running: int) -> bool:
         holder = self.pacer.holder
@@ -239,7 +219,7 @@ class StreamingPipeline:
             if not self.subscribers or self._on_slow != "block":
                 return bool(self.subscribers)
             room = holder.has_room(running)
-            holder.buffer.held_back |= not room
+            holder.held_back |= not room
             return room
         if self.pacer.place is Place.UNCLAIMED:
             return False
@@ -333,6 +313,11 @@ class StreamingPipeline:
         return "waiting" if self.waiting and self.lifecycle.open else str(self.lifecycle.state)
 
     @property
+    def complete(self) -> bool:
+        """Whether the summary is appended."""
+        return self.journal.sealed
+
+    @property
     def read_to_end(self) -> bool:
         """Whether somebody was sent all frames of a detached stream."""
         return self._sent_before > self.journal.last_seq
@@ -340,6 +325,8 @@ class StreamingPipeline:
     def attach(self, subscriber: Subscriber) -> None:
         """*subscriber* reads from now on."""
         self.subscribers.append(subscriber)
+        self.journal.shared = len(self.subscribers) > 1
+        subscriber.waited_for = self._detached
         self.pacer.attached(subscriber)
         if self.protocol == "none":
             self.protocol = subscriber.encoder.protocol
@@ -359,7 +346,7 @@ class StreamingPipeline:
         protocol = subscriber.encoder.protocol
         subscriber.counts.active -= 1
         self._metrics.connection_duration.labels(protocol).observe(now - subscriber.attached_at)
-        self._framed = None
+        self.journal.shared = len(self.subscribers) > 1
         if self.subscribers:
             self.room()
         elif self.complete:
@@ -372,30 +359,6 @@ class StreamingPipeline:
         else:
             self.stop("cancelled")
 
-    def framed(self, encoder: Encoder, seq: int, max_bytes: int) -> tuple[int, int, bytes]:
-        """The frames from *seq* on, framed: (the first after them, their text's bytes, what to write).
-
-        Made once for all subscribers that stand at the same place.
-        """
-        framed = self._framed
-        if (
-            framed is not None
-            and framed.seq == seq
-            and framed.encoder is encoder
-            and framed.last_seq == self.journal.last_seq
-            and framed.max_bytes == max_bytes
-        ):
-            return framed.made
-        batch, text_bytes = self.journal.ring.read(seq, max_bytes)
-        made = seq + len(batch), text_bytes, encoder.frame(batch, self.id_bytes, seq)
-        if len(self.subscribers) > 1:
-            self._framed = Framed(encoder, seq, self.journal.last_seq, max_bytes, made)
-        return made
-
-    def waits_for(self, subscriber: Subscriber) -> bool:
-        """Whether what *subscriber* reads makes room."""
-        return self._detached or subscriber is self.pacer.holder
-
     def read(self, subscriber: Subscriber, seq: int, end: int) -> None:
         """*subscriber*, who is waited for, took the frames *seq* to *end* (excluded): let go of what is far behind."""
         if not self._detached:
@@ -405,7 +368,7 @@ class StreamingPipeline:
                 self._buffers.hold_unsent(self._sent_offset - subscriber.offset)
             self._sent_before, self._sent_offset = end, subscriber.offset
 
-    def count_types(self, counts: ProtocolCounts, seq: int, end: int) -> None:
+    def count_others(self, counts: ProtocolCounts, seq: int, end: int) -> None:
         """Of the frames *seq* to *end* (excluded), which were counted as results, some are none."""
         for at, kind in self._types.items():
             if seq <= at < end:

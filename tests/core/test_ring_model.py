@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fastmesh._core import RingBuffer
 
 TEXT = st.binary(max_size=300)
-FEWEST_SLOTS, KEPT_SLOTS, SLOT_BYTES = 8, 256, 16
+FEWEST_SLOTS, KEPT_SLOTS, SLOT_BYTES = 8, 64, 16
 
 
 def block(frame: bytes) -> int:
@@ -60,8 +60,33 @@ class RingModel(RuleBasedStateMachine):
         before = self.ring.allocated
         assert self.ring.evict(seq) == before - self.ring.allocated
         self.first = seq
-        if self.first == self.next and self.slots > KEPT_SLOTS:
-            self.slots = 0
+        self.shrink()
+
+    def shrink(self) -> None:
+        used = self.next - self.first
+        if self.slots > KEPT_SLOTS and used * 4 <= self.slots:
+            self.slots = KEPT_SLOTS
+            while self.slots < used * 2:
+                self.slots *= 2
+
+    @rule()
+    def clear(self) -> None:
+        assert self.ring.clear() == sum(block(text) for text, _ in self.frames[self.first - 1 :]) + (
+            self.slots * SLOT_BYTES
+        )
+        self.first, self.slots = self.next, 0
+
+    @rule(data=st.data(), offset=st.integers(0, 3000))
+    def trim(self, data: st.DataObject, offset: int) -> None:
+        seq = data.draw(st.integers(self.first, self.next))
+        before = self.ring.allocated
+        assert self.ring.trim(seq, offset) == before - self.ring.allocated
+        evicted = sum(len(text) for text, _ in self.frames[: self.first - 1])
+        while self.first < seq and evicted < offset:
+            evicted += len(self.frames[self.first - 1][0])
+            self.first += 1
+        assert self.ring.evicted_bytes == evicted
+        self.shrink()
 
     @rule(seq=st.integers(-5, 10_000))
     def ask_for_what_is_not_there(self, seq: int) -> None:
@@ -115,7 +140,7 @@ def test_allocated_is_what_the_interpreter_says() -> None:
             ring.append(texts[size], 0.0)
         traced, _ = tracemalloc.get_traced_memory()
         assert traced - 4096 <= ring.allocated <= traced + 16 * len(sizes)
-        ring.evict(ring.next)
+        ring.clear()
         traced, _ = tracemalloc.get_traced_memory()
         assert traced < 4096
         assert ring.allocated == 0
@@ -123,9 +148,10 @@ def test_allocated_is_what_the_interpreter_says() -> None:
         tracemalloc.stop()
 
 
-def test_small_slots_are_kept_when_it_runs_empty() -> None:
+@pytest.mark.parametrize("frames", [KEPT_SLOTS, KEPT_SLOTS * 100])
+def test_a_few_slots_are_kept_when_it_runs_empty(frames: int) -> None:
     ring = RingBuffer()
-    for _ in range(KEPT_SLOTS):
+    for _ in range(frames):
         ring.append(b"x", 0)
     ring.evict(ring.next)
     assert ring.allocated == KEPT_SLOTS * SLOT_BYTES
@@ -157,13 +183,24 @@ def test_holds_each_frame_once_and_lets_it_go(texts: list[bytes]) -> None:
     assert [before[at] - after[at] for at in own] == [1] * len(own)
 
 
-def test_an_empty_ring_holds_nothing_and_a_large_one_gives_its_slots_back() -> None:
+def test_slots_are_given_back_while_frames_are_held() -> None:
+    ring = RingBuffer()
+    for seq in range(1, 10_001):
+        ring.append(b"%d" % seq, seq)
+    ring.evict(9_901)
+    assert ring.allocated < 100 * 64 + 256 * SLOT_BYTES
+    assert ring.read(9_901, 1 << 30)[0] == [b"%d" % seq for seq in range(9_901, 10_001)]
+    assert ring.entered(9_950) == 9_950
+
+
+def test_a_ring_is_empty_before_its_first_frame_and_when_it_was_cleared() -> None:
     ring = RingBuffer()
     assert ring.allocated == 0
     for _ in range(10_000):
         ring.append(b"x" * 100, 0)
-    assert ring.evict(ring.next) > 10_000 * 100
+    assert ring.clear() > 10_000 * 100
     assert ring.allocated == 0
+    assert (ring.first, ring.next) == (10_001, 10_001)
     ring.append(b"y", 0)
     assert ring.read(10_001, 10) == ([b"y"], 1)
 

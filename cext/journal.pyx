@@ -1,0 +1,105 @@
+@cython.final
+cdef class Journal:
+    """A stream's frames in order: gives each its number, serialises it once, keeps it.
+
+    Readers are positions in the journal; what lies behind them is let go.  A
+    frame's bytes exist once however many read it, and what was framed for one
+    reader serves all that stand at the same place.  *clock* gives seconds; it stamps each
+    frame's entry.
+    """
+
+    cdef readonly RingBuffer ring
+    cdef readonly bytes stream_id
+    cdef readonly bytes metadata        # the first frame, which is never evicted
+    cdef readonly bint sealed           # no frame follows
+    cdef public long long last_other    # the last frame that is no result
+    cdef MemoryTotal total
+    cdef object clock
+    cdef bint is_shared
+    # What was framed last, and for whom it is right.
+    cdef bytes framed
+    cdef object framed_by
+    cdef long long framed_seq, framed_last, framed_end
+    cdef Py_ssize_t framed_max, framed_text
+
+    def __cinit__(self, MemoryTotal total not None, clock, bytes stream_id not None):
+        self.ring = RingBuffer(total)
+        self.total = total
+        self.clock = clock
+        self.stream_id = stream_id
+        self.metadata = b""
+        self.sealed = self.is_shared = False
+        self.last_other = 0
+        self.framed = None
+
+    @property
+    def last_seq(self):
+        """The number of the newest frame, 0 before the first."""
+        return self.ring.first + self.ring.used - 1
+
+    @property
+    def shared(self):
+        """Whether more than one reader is attached: then what is framed is kept for the next."""
+        return self.is_shared
+
+    @shared.setter
+    def shared(self, bint shared):
+        self.is_shared = shared
+        self.framed = None
+
+    cpdef append(self, dict event):
+        """Number *event*, encode it, keep it; return its seq.
+
+        The number is used up once the frame is there: an event that cannot be
+        encoded leaves no hole.  Raises TypeError for such a one.
+        """
+        event["seq"] = self.ring.first + self.ring.used
+        return self.ring.append(dumps(event), self.clock())
+
+    def begin(self, dict event not None):
+        """Append the metadata, which is never let go."""
+        self.append(event)
+        (self.metadata,), _ = self.ring.read(1, 0)
+
+    def seal(self):
+        """No frame follows: the newest is never evicted, so that every reader comes to an end."""
+        self.sealed = True
+
+    cpdef trim(self, long long seq, long long offset):
+        """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*."""
+        self.release(self.ring.trim(self.kept(seq), offset))
+
+    def evict(self, long long seq):
+        """Let go of every frame before *seq*."""
+        self.release(self.ring.evict(self.kept(seq)))
+
+    def close(self):
+        """Let go of all."""
+        self.release(self.ring.clear())
+
+    cdef long long kept(self, long long seq) noexcept:
+        cdef long long last = self.ring.first + self.ring.used - 1
+        return last if self.sealed and last < seq else seq
+
+    cdef int release(self, Py_ssize_t freed) except -1:
+        if freed:
+            self.total.add(-freed)
+        return 0
+
+    cdef bytes frames(self, object encoder, long long seq, Py_ssize_t max_bytes, long long* end, Py_ssize_t* text):
+        """The frames from *seq* on as *encoder* frames them; *end* is the first after them, *text* their own bytes."""
+        cdef long long last = self.ring.first + self.ring.used - 1
+        cdef bytes framed = self.framed
+        cdef list batch
+        if not (framed is not None and self.framed_seq == seq and self.framed_by is encoder
+                and self.framed_last == last and self.framed_max == max_bytes):
+            batch, text[0] = self.ring.read(seq, max_bytes)
+            end[0] = seq + len(batch)
+            framed = encoder.frame(batch, self.stream_id, seq)
+            if self.is_shared:
+                self.framed, self.framed_by = framed, encoder
+                self.framed_seq, self.framed_last, self.framed_max = seq, last, max_bytes
+                self.framed_end, self.framed_text = end[0], text[0]
+        else:
+            end[0], text[0] = self.framed_end, self.framed_text
+        return framed

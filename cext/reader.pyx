@@ -1,0 +1,150 @@
+cdef class Reader:
+    """One reader of a stream, as far as every delivery touches it: a position in the journal, and where its bytes go.
+
+    What one delivery needs lies in one object, since with thousands of readers it
+    is the memory that costs.  What happens seldom its subclass does: catching up
+    with what was evicted, and windows.
+    """
+
+    cdef readonly Journal journal
+    cdef readonly BackpressureHandler backpressure
+    cdef readonly SentCounts counts
+    cdef public object encoder
+    cdef public object pipeline         # the stream: told what was read
+    cdef public object dropping         # None: it is waited for, however slow it is
+    cdef object _sink
+    cdef Outlet outlet                  # the sink, where it is one
+    cdef public long long next_seq      # the frames before it were written here, or named by a gap
+    cdef public long long offset        # bytes of text before the position, ever
+    cdef public long long gap_from      # the frames from here to the position were left out, untold; else 0
+    cdef public long long sent_frames
+    cdef public long long sent_bytes    # framed
+    cdef public double last_sent_at     # seconds
+    cdef public bint waited_for         # what it reads makes room
+    cdef public bint held_back          # its window kept the stream from going on, since it last grew
+
+    def __init__(self, pipeline, Journal journal not None, encoder, BackpressureHandler backpressure not None,
+                 sink, SentCounts counts not None, dropping, long long next_seq):
+        self.pipeline = pipeline
+        self.journal = journal
+        self.encoder = encoder
+        self.backpressure = backpressure
+        self.counts = counts
+        self.dropping = dropping
+        self.sink = sink
+        self.next_seq = next_seq
+        self.offset = journal.ring.offset(max(next_seq, journal.ring.first))
+        self.gap_from = self.sent_frames = self.sent_bytes = 0
+        self.last_sent_at = journal.clock()
+        self.waited_for = self.held_back = False
+
+    @property
+    def sink(self):
+        """Where its bytes go."""
+        return self._sink
+
+    @sink.setter
+    def sink(self, sink):
+        self._sink = sink
+        self.outlet = sink if isinstance(sink, Outlet) else None
+
+    @property
+    def unread_frames(self):
+        """Frames in the journal that the sink has not taken."""
+        return self.journal.ring.first + self.journal.ring.used - self.next_seq
+
+    @property
+    def unread_bytes(self):
+        """Their text."""
+        return self.journal.ring.appended_bytes - self.offset
+
+    @property
+    def wants_service(self):
+        """Whether serving it would write something."""
+        return not self._sink.paused and self.next_seq < self.journal.ring.first + self.journal.ring.used
+
+    def serve(self, Py_ssize_t max_bytes, bytes head not None=b""):
+        """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written.
+
+        The sink is told when there is more.
+        """
+        return self.deliver(max_bytes, head)
+
+    cdef Py_ssize_t deliver(self, Py_ssize_t max_bytes, bytes head) except -1:
+        cdef Journal journal = self.journal
+        cdef RingBuffer ring = journal.ring
+        cdef SentCounts counts = self.counts
+        cdef long long seq, end, last
+        cdef Py_ssize_t text, written
+        cdef double now, waited
+        cdef bint complete
+        cdef bytes data
+        if self.next_seq < ring.first or self.gap_from:
+            head += self.catch_up()
+        seq = self.next_seq
+        last = ring.first + ring.used - 1
+        if seq > last:
+            return self.say(head)
+        data = journal.frames(self.encoder, seq, max_bytes, &end, &text)
+        self.next_seq = end
+        self.offset += text
+        now = self.last_sent_at = journal.clock()
+        waited = self.backpressure.took(ring, seq, end, now)
+        complete = end > last and journal.sealed
+        if complete:
+            data = head + data + self.encoder.end()
+        elif head:
+            data = head + data
+        written = PyBytes_GET_SIZE(data)
+        self.sent_bytes += written
+        self.sent_frames += end - seq
+        counts.bytes += written
+        counts.results += end - seq
+        counts.send_latency.observe(waited)
+        if self.dropping is not None:
+            self.dropping.sent(end - seq)
+        if seq <= journal.last_other:
+            self.pipeline.count_others(counts, seq, end)
+        if self.waited_for:
+            self.pipeline.read(self, seq, end)
+        self.write(data)
+        if complete:
+            self._sink.end()
+            return written
+        if self.waited_for:
+            if self.held_back and end > last and not self._sink.paused:
+                self.grow(now)
+            self.pipeline.room()
+        if self.next_seq < ring.first + ring.used:
+            self.wake()
+        return written
+
+    cdef Py_ssize_t say(self, bytes head) except -1:
+        """Nothing is unread: write the *head* alone."""
+        if head:
+            self.sent_bytes += len(head)
+            self.write(head)
+        if self.waited_for:
+            self.pipeline.room()
+        return len(head)
+
+    cdef int write(self, bytes data) except -1:
+        if self.outlet is not None:
+            self.outlet.put(data)
+        else:
+            self._sink.write(data)
+        return 0
+
+    cdef int wake(self) except -1:
+        if self.outlet is not None:
+            self.outlet.enqueue()
+        else:
+            self._sink.ready()
+        return 0
+
+
+def wake(list readers not None):
+    """There is something to read for all of *readers*."""
+    cdef Reader reader
+    for reader in readers:
+        reader.wake()
