@@ -1,7 +1,7 @@
 cdef enum:
     WINDOW_SIZE = 50    # operations that are judged
     FEWEST = 25         # fewer of them say nothing
-    FIRST_ROOM = 8      # entries: most readers are idle and have sent one or two frames
+    FIRST_ROOM = 4      # entries: most readers are idle and have sent one or two frames
 
 cdef double FORGET_S = 1.0  # entries older than this leave: a client that reads again is not held to its past
 
@@ -17,7 +17,7 @@ cdef class BackpressureHandler:
 
     cdef double* at                     # when, a ring of `room`
     cdef unsigned long long was_slow    # a bit for each place of the ring
-    cdef int room                       # 0, 8, 16, 32, 64
+    cdef int room                       # 0, 4, 8, 16, 32, 64
     cdef int head                       # the oldest entry
     cdef int used
     cdef readonly int slow              # slow ones among the entries

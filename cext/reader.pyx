@@ -19,12 +19,16 @@ cdef class Reader:
     cdef public long long gap_from      # the frames from here to the position were left out, untold; else 0
     cdef public long long sent_frames
     cdef public long long sent_bytes    # framed
-    cdef public double last_sent_at     # seconds
+    cdef public long long missed_frames # that a gap named
+    cdef readonly double attached_at    # seconds
+    cdef public double last_sent_at
+    cdef readonly bint returning        # it came with a position
     cdef public bint waited_for         # what it reads makes room
     cdef public bint held_back          # its window kept the stream from going on, since it last grew
 
+    # *after* is the last frame that the reader has from before; None for one that is new.
     def __init__(self, pipeline, Journal journal not None, encoder, BackpressureHandler backpressure not None,
-                 sink, SentCounts counts not None, dropping, long long next_seq):
+                 sink, SentCounts counts not None, dropping, after):
         self.pipeline = pipeline
         self.journal = journal
         self.encoder = encoder
@@ -32,10 +36,11 @@ cdef class Reader:
         self.counts = counts
         self.dropping = dropping
         self.sink = sink
-        self.next_seq = next_seq
-        self.offset = journal.ring.offset(max(next_seq, journal.ring.first))
-        self.gap_from = self.sent_frames = self.sent_bytes = 0
-        self.last_sent_at = journal.clock()
+        self.returning = after is not None
+        self.next_seq = (after or 0) + 1
+        self.offset = journal.ring.offset(max(self.next_seq, journal.ring.first))
+        self.gap_from = self.sent_frames = self.sent_bytes = self.missed_frames = 0
+        self.attached_at = self.last_sent_at = journal.clock()
         self.waited_for = self.held_back = False
 
     @property

@@ -106,6 +106,7 @@ class Reader:
     gap_from: int
     sent_frames: int
     sent_bytes: int
+    missed_frames: int
     last_sent_at: float
     waited_for: bool
     held_back: bool
@@ -118,7 +119,7 @@ class Reader:
         sink: object,
         counts: SentCounts,
         dropping: object,
-        next_seq: int,
+        after: int | None,
     ) -> None: ...
     @property
     def journal(self) -> Journal: ...
@@ -126,6 +127,10 @@ class Reader:
     def backpressure(self) -> BackpressureHandler: ...
     @property
     def counts(self) -> SentCounts: ...
+    @property
+    def attached_at(self) -> float: ...
+    @property
+    def returning(self) -> bool: ...
     @property
     def unread_frames(self) -> int: ...
     @property

@@ -32,12 +32,13 @@ CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
 
 
 class Exchange:
-    """One request under way: whose it is, and since when."""
+    """What is known of the request under way as long as its answer is written: of streams there are many."""
 
-    __slots__ = ("began", "request", "request_id", "route")
+    __slots__ = ("began", "keep_alive", "method", "request_id", "route")
 
     def __init__(self, request: Request, began: float) -> None:
-        self.request = request
+        self.method = request.method
+        self.keep_alive = request.keep_alive
         self.request_id = request_id(request)
         self.began = began
         self.route = UNROUTED
@@ -186,7 +187,7 @@ class Connection(Peer):
     def _judge_early(self, parser: HttpParser, request: Request) -> None:
         """A head is here and its body is not: who would be refused anyway need not send it (RFC 9110, 10.1.1)."""
         try:
-            self._shared.router.find(self._call(Exchange(request, self._request_began)))
+            self._shared.router.find(self._call(request, request_id(request)))
         except ApiError as error:
             self._refuse(request, error)
             return
@@ -220,7 +221,7 @@ class Connection(Peer):
     def _answer(self, request: Request) -> None:
         exchange = Exchange(request, self._request_began)
         self._exchange = exchange
-        call = self._call(exchange)
+        call = self._call(request, exchange.request_id)
         try:
             route, value = self._shared.router.find(call)
             exchange.route = route.name
@@ -260,8 +261,8 @@ class Connection(Peer):
         self._exchange = Exchange(request, self._request_began or self._shared.clock())
         self._reply(request, refusal(error, self._exchange.request_id))
 
-    def _call(self, exchange: Exchange) -> Call:
-        return Call(exchange.request, exchange.request_id, self._client, self._local_address)
+    def _call(self, request: Request, request_id: str) -> Call:
+        return Call(request, request_id, self._client, self._local_address)
 
     def _answered(self, status: int) -> None:
         exchange, self._exchange = self._exchange, None
@@ -269,14 +270,14 @@ class Connection(Peer):
             return
         shared = self._shared
         took_s = shared.clock() - exchange.began
-        method = exchange.request.method if exchange.route != UNROUTED else UNROUTED
+        method = exchange.method if exchange.route != UNROUTED else UNROUTED
         shared.metrics.requests[exchange.route, method, status] += 1
         shared.metrics.request_seconds.labels(exchange.route).observe(took_s)
         log.debug(
             "request.answered",
             request_id=exchange.request_id,
             route=exchange.route,
-            method=exchange.request.method,
+            method=exchange.method,
             status=status,
             took_ms=round(took_s * 1000, 2),
         )
@@ -288,18 +289,18 @@ class Connection(Peer):
         exchange, shared = self._exchange, self._shared
         assert exchange is not None
         chunked = request.minor == 1
-        request.keep_alive = request.keep_alive and chunked and not shared.draining
+        exchange.keep_alive = request.keep_alive and chunked and not shared.draining
         fields = [("Content-Type", CONTENT_TYPES[reply.encoding]), *shared.router.cors_fields(request)]
         if request.method == "HEAD":
-            self.send(stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=request.keep_alive))
+            self.send(stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=exchange.keep_alive))
             self._answered(200)
-            if not request.keep_alive:
+            if not exchange.keep_alive:
                 self._close()
             return
         encoder = shared.encoders[reply.encoding, chunked]
         subscriber = reply.attach(encoder, self)
         fields.append(("X-Stream-ID", subscriber.pipeline.id))
-        head = stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=request.keep_alive)
+        head = stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=exchange.keep_alive)
         self.reader = subscriber
         self._set_due(NEVER)
         self._resume_reading()
@@ -327,7 +328,7 @@ class Connection(Peer):
         assert subscriber is not None
         assert exchange is not None
         subscriber.pipeline.detach(subscriber)
-        keep_alive = exchange.request.keep_alive
+        keep_alive = exchange.keep_alive
         self._answered(200)
         if self.life != OPEN:
             return

@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from sys import intern
 from typing import cast
 
 from fastmesh._core import Outlet, Pump
@@ -216,4 +217,5 @@ def addresses(transport: asyncio.Transport) -> tuple[str | None, str]:
     if not isinstance(peer, tuple) or not isinstance(own, tuple):  # a Unix socket
         return None, ""
     client = str(peer[0]).partition("%")[0]
-    return None if ip_address(client).is_loopback else client, str(own[0])
+    # The same few strings for thousands of connections.
+    return None if ip_address(client).is_loopback else client, intern(str(own[0]))

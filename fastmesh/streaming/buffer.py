@@ -81,7 +81,14 @@ class BufferManager:
             "sse": settings.initial_frames_sse,
             "websocket": settings.initial_frames_websocket,
         }
-        self._settings = settings
+        # A window that begins below the least is its own least.
+        self._bounds = {
+            protocol: WindowBounds(
+                min(settings.min_frames, frames), settings.max_frames, settings.initial_bytes, settings.max_bytes
+            )
+            for protocol, frames in self._initial_frames.items()
+        }
+        self._initial_bytes = settings.initial_bytes
         self.total_bytes = settings.total_bytes
         self.total = MemoryTotal(self.total_bytes, self._let_go, self._tell)  # counted in C, once a frame
         self.unsent_bytes = 0  # of text that detached streams hold for whoever comes
@@ -90,12 +97,7 @@ class BufferManager:
 
     def lend(self, protocol: str) -> DynamicBuffer:
         """A fresh window for a subscriber of *protocol*."""
-        settings, frames = self._settings, self._initial_frames[protocol]
-        # A window that begins below the least is its own least.
-        bounds = WindowBounds(
-            min(settings.min_frames, frames), settings.max_frames, settings.initial_bytes, settings.max_bytes
-        )
-        return DynamicBuffer(frames, settings.initial_bytes, bounds)
+        return DynamicBuffer(self._initial_frames[protocol], self._initial_bytes, self._bounds[protocol])
 
     @property
     def held_bytes(self) -> int:

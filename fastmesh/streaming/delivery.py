@@ -54,7 +54,7 @@ class Sink(Protocol):
 class Subscriber(Reader):
     """A position in a stream's journal, with a window on it.  What every delivery does is in C: Reader.serve()."""
 
-    __slots__ = ("attached_at", "buffer", "missed_frames", "returning")
+    __slots__ = ("buffer",)
 
     pipeline: StreamingPipeline
     encoder: Encoder
@@ -77,12 +77,8 @@ class Subscriber(Reader):
 
         Without *dropping* it is waited for, however slow it is.
         """
-        next_seq = (after or 0) + 1
-        super().__init__(pipeline, pipeline.journal, encoder, backpressure, sink, counts, dropping, next_seq)
+        super().__init__(pipeline, pipeline.journal, encoder, backpressure, sink, counts, dropping, after)
         self.buffer = buffer
-        self.returning = after is not None
-        self.missed_frames = 0
-        self.attached_at = self.last_sent_at
 
     def has_room(self, running: int) -> bool:
         """Whether the stream may start one more URL while *running* are under way."""

@@ -18,8 +18,12 @@ from typing import Generic, Protocol, TypeVar
 class Reader(Protocol):
     """Who can hold the place."""
 
-    returning: bool  # came with a position: may take a place that was left
     waited_for: bool  # what it reads makes room: it holds the place
+
+    @property
+    def returning(self) -> bool:
+        """Whether it came with a position: then it may take a place that was left."""
+        ...
 
 
 class Place(StrEnum):
