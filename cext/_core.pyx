@@ -5,11 +5,15 @@ One extension out of several files: they see each other's C members without a
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from libc.string cimport memchr, memcmp, memcpy
 from orjson import dumps
 
 cdef class Outlet   # each knows the other
 cdef class Pump
 
+include "batch.pyx"
 include "ring.pyx"
 include "counts.pyx"
 include "backpressure.pyx"

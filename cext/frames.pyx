@@ -1,5 +1,3 @@
-from libc.string cimport memchr, memcpy
-
 cdef enum:
     MOST_HEX = 16       # digits of a chunk's size
     MOST_DIGITS = 20    # of a sequence number
@@ -61,59 +59,58 @@ cdef bytes room_for(Py_ssize_t body, bint chunked, char** at):
     return out
 
 
-def frame_lines(list batch not None, bint chunked):
+def frame_lines(Batch batch not None, bint chunked):
     """The frames of *batch*, one a line; as one chunk of HTTP/1.1 when *chunked*."""
-    cdef Py_ssize_t body = len(batch)
-    cdef bytes frame, out
     cdef char* at
-    for frame in batch:
-        body += PyBytes_GET_SIZE(frame)
-    out = room_for(body, chunked, &at)
-    for frame in batch:
-        at = put(at, PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
+    cdef bytes out = room_for(batch.text_bytes + batch.count, chunked, &at)
+    cdef Text* text
+    for place in range(batch.count):
+        text = &batch.texts[place]
+        at = put(at, text.at, text.length)
         at[0] = b"\n"
         at += 1
     return out
 
 
-cdef Py_ssize_t type_length(bytes frame) except -1:
-    """How long the name of *frame*'s type is, which stands behind TYPE_FIRST."""
+cdef Py_ssize_t type_length(Text* text) except -1:
+    """How long the name of a frame's type is, which stands behind TYPE_FIRST."""
     cdef Py_ssize_t first = PyBytes_GET_SIZE(TYPE_FIRST)
-    cdef const char* text = PyBytes_AS_STRING(frame)
     cdef const char* end = NULL
-    if frame.startswith(TYPE_FIRST):
-        end = <const char*>memchr(text + first, b'"', PyBytes_GET_SIZE(frame) - first)
+    if text.length > first and memcmp(text.at, PyBytes_AS_STRING(TYPE_FIRST), first) == 0:
+        end = <const char*>memchr(text.at + first, b'"', text.length - first)
     if end == NULL:
-        raise ValueError(f"a frame that does not begin with its type: {frame[:32]!r}")
-    return end - text - first
+        raise ValueError(f"a frame that does not begin with its type: {text.at[:min(text.length, 32)]!r}")
+    return end - text.at - first
 
 
-def frame_events(list batch not None, bytes stream_id not None, long long seq, bint chunked):
+def frame_events(Batch batch not None, bytes stream_id not None, long long seq, bint chunked):
     """The frames of *batch* as events of text/event-stream; as one chunk of HTTP/1.1 when *chunked*.
 
     The first has the number *seq*, and each the id `stream_id:seq`; with *seq* 0
     they have none.  A frame is one line of JSON, in which no line end is left.
     Raises ValueError when a frame does not begin with its type.
     """
-    cdef Py_ssize_t body = 0
+    cdef Py_ssize_t body = batch.text_bytes
     cdef Py_ssize_t first = PyBytes_GET_SIZE(TYPE_FIRST)
     cdef Py_ssize_t id_length = PyBytes_GET_SIZE(stream_id)
     cdef Py_ssize_t kind
     cdef long long number = seq
-    cdef bytes frame, out
+    cdef Text* text
+    cdef bytes out
     cdef char* at
-    for frame in batch:
+    for place in range(batch.count):
         # "event: " type "\n" "id: " stream ":" seq "\n" "data: " frame "\n\n"
-        body += 7 + type_length(frame) + 1 + 6 + PyBytes_GET_SIZE(frame) + 2
+        body += 7 + type_length(&batch.texts[place]) + 1 + 6 + 2
         if seq:
             body += 4 + id_length + 1 + decimal_length(number) + 1
             number += 1
     out = room_for(body, chunked, &at)
     number = seq
-    for frame in batch:
-        kind = type_length(frame)
+    for place in range(batch.count):
+        text = &batch.texts[place]
+        kind = type_length(text)
         at = put(at, b"event: ", 7)
-        at = put(at, PyBytes_AS_STRING(frame) + first, kind)
+        at = put(at, text.at + first, kind)
         if seq:
             at = put(at, b"\nid: ", 5)
             at = put(at, PyBytes_AS_STRING(stream_id), id_length)
@@ -121,24 +118,24 @@ def frame_events(list batch not None, bytes stream_id not None, long long seq, b
             at = put_decimal(at + 1, number)
             number += 1
         at = put(at, b"\ndata: ", 7)
-        at = put(at, PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
+        at = put(at, text.at, text.length)
         at = put(at, b"\n\n", 2)
     return out
 
 
-def frame_messages(list batch not None):
+def frame_messages(Batch batch not None):
     """The frames of *batch* as unmasked, unfragmented text messages of WebSocket (RFC 6455, section 5.2)."""
-    cdef Py_ssize_t body = 0
+    cdef Py_ssize_t body = batch.text_bytes
     cdef Py_ssize_t length
     cdef int shift
-    cdef bytes frame, out
+    cdef bytes out
     cdef char* at
-    for frame in batch:
-        length = PyBytes_GET_SIZE(frame)
-        body += length + (2 if length < 126 else 4 if length < 65536 else 10)
+    for place in range(batch.count):
+        length = batch.texts[place].length
+        body += 2 if length < 126 else 4 if length < 65536 else 10
     out = room_for(body, False, &at)
-    for frame in batch:
-        length = PyBytes_GET_SIZE(frame)
+    for place in range(batch.count):
+        length = batch.texts[place].length
         at[0] = <char>0x81
         if length < 126:
             at[1] = <char>length
@@ -153,5 +150,5 @@ def frame_messages(list batch not None):
             for shift in range(8):
                 at[2 + shift] = <char>((<unsigned long long>length >> (56 - 8 * shift)) & 255)
             at += 10
-        at = put(at, PyBytes_AS_STRING(frame), length)
+        at = put(at, batch.texts[place].at, length)
     return out

@@ -90,12 +90,13 @@ cdef class Journal:
         """The frames from *seq* on as *encoder* frames them; *end* is the first after them, *text* their own bytes."""
         cdef long long last = self.ring.first + self.ring.used - 1
         cdef bytes framed = self.framed
-        cdef list batch
+        cdef Batch batch
         if not (framed is not None and self.framed_seq == seq and self.framed_by is encoder
                 and self.framed_last == last and self.framed_max == max_bytes):
-            batch, text[0] = self.ring.read(seq, max_bytes)
-            end[0] = seq + len(batch)
+            batch = self.ring.batch(seq, max_bytes)
+            end[0], text[0] = seq + batch.count, batch.text_bytes
             framed = encoder.frame(batch, self.stream_id, seq)
+            batch.forget()
             if self.is_shared:
                 self.framed, self.framed_by = framed, encoder
                 self.framed_seq, self.framed_last, self.framed_max = seq, last, max_bytes

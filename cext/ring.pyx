@@ -1,21 +1,26 @@
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
-
-# The block of a bytes object: 33 bytes beside its text, rounded up to the allocator's 16.
-cdef inline Py_ssize_t block_size(Py_ssize_t length) noexcept:
-    return (length + 48) & ~<Py_ssize_t>15
-
-
 cdef enum:
     FEWEST_SLOTS = 8
-    KEPT_SLOTS = 64     # 1 KiB: a ring that runs empty every turn of the loop does not allocate anew each time
+    KEPT_SLOTS = 64     # 2 KiB: a ring that runs empty every turn of the loop does not allocate anew each time
+    LEAST_BLOCK = 496   # bytes of text; the next is twice as large, up to
+    MOST_BLOCK = 16368  # with its head 16 KiB
+    OWN_BLOCK = 4096    # a frame of so many bytes gets one of its own: a shared one would stay half empty
+
+
+cdef struct Block:
+    Py_ssize_t size     # of its text, which follows
+    Py_ssize_t filled
+    Py_ssize_t frames   # that are held
 
 
 cdef struct Slot:
-    PyObject* frame     # owned: a bytes object of exactly its text's size
+    const char* text
+    Py_ssize_t length
+    Block* block
     double entered      # seconds, the loop's clock
+
+
+cdef inline char* text_of(Block* block) noexcept:
+    return <char*>block + sizeof(Block)
 
 
 @cython.final
@@ -52,17 +57,20 @@ cdef class MemoryTotal:
 cdef class RingBuffer:
     """The frames of a stream by sequence number: from `first` up to `next`, `next` excluded.
 
-    Each frame is one bytes object that every reader shares.  Slots are
-    allocated with the first frame, doubled when they are full and, beyond a few,
-    fewer when three in four are empty; how many frames it holds is the window's
-    affair, not the ring's.  As it grows it counts itself into *total*; what is freed its owner
-    takes off again.
+    Each frame's text lies once in a block of memory that it shares with those
+    before and after it, so that a hundred journals neither call the allocator for each
+    frame nor leave holes behind.  Slots are allocated with the first frame,
+    doubled when they are full and, beyond a few, fewer when three in four are empty; how many
+    frames it holds is the window's affair, not the ring's.  As it grows it counts
+    itself into *total*; what is freed its owner takes off again.
     """
 
     cdef Slot* slots
     cdef Py_ssize_t capacity            # a power of two, or 0
     cdef Py_ssize_t used
     cdef Py_ssize_t head                # the slot of `first`
+    cdef Block* open_block              # where the next frame goes, if it fits; NULL at first
+    cdef Py_ssize_t next_block          # the size of the next
     cdef readonly long long first       # sequence number of the oldest frame held
     cdef readonly long long appended_bytes   # of text, ever
     cdef readonly long long evicted_bytes    # of text, ever
@@ -72,14 +80,15 @@ cdef class RingBuffer:
     def __cinit__(self, MemoryTotal total=None):
         self.total = total
         self.slots = NULL
+        self.open_block = NULL
+        self.next_block = LEAST_BLOCK
         self.capacity = self.used = self.head = 0
         self.first = 1
         self.appended_bytes = self.evicted_bytes = 0
         self.allocated = 0
 
     def __dealloc__(self):
-        self.drop(self.used)
-        PyMem_Free(self.slots)
+        self.let_go()
 
     def __len__(self):
         return self.used
@@ -96,46 +105,48 @@ cdef class RingBuffer:
         short its text is.
         """
         cdef Py_ssize_t length, before = self.allocated
-        cdef long long seq
-        cdef bytes frame
+        cdef Block* block
         cdef Slot* slot
         if text is None:
             raise TypeError("a frame is bytes, not None")
         length = PyBytes_GET_SIZE(text)
         if self.used == self.capacity:
             self.grow()
-        frame = PyBytes_FromStringAndSize(PyBytes_AS_STRING(text), length)
+        block = self.block_for(length)
         slot = self.slot(self.used)
-        Py_INCREF(frame)
-        slot.frame = <PyObject*>frame
+        slot.text = text_of(block) + block.filled
+        slot.length = length
+        slot.block = block
         slot.entered = entered
+        memcpy(text_of(block) + block.filled, PyBytes_AS_STRING(text), length)
+        block.filled += length
+        block.frames += 1
         self.used += 1
         self.appended_bytes += length
-        self.allocated += block_size(length)
-        seq = self.first + self.used - 1
-        if self.total is not None:
+        if self.total is not None and self.allocated != before:
             self.total.add(self.allocated - before)  # last: who is told may evict
-        return seq
+        return self.first + self.used - 1
 
-    cpdef read(self, long long seq, Py_ssize_t max_bytes):
+    def read(self, long long seq, Py_ssize_t max_bytes):
         """Return ([frame, …], bytes of text) from *seq* on: as many as fit into *max_bytes*, but at least one if there is one.
 
         Raises IndexError when *seq* is not between `first` and `next`.
         """
+        cdef Batch batch = self.batch(seq, max_bytes)
+        return list(batch), batch.text_bytes
+
+    cdef Batch batch(self, long long seq, Py_ssize_t max_bytes):
+        """The same, in place."""
         cdef Py_ssize_t at = self.place(seq)
-        cdef Py_ssize_t taken = 0
-        cdef Py_ssize_t length
-        cdef bytes frame
-        cdef list frames = []
+        cdef Batch batch = Batch([])
+        cdef Slot* slot
         while at < self.used:
-            frame = <bytes>self.slot(at).frame
-            length = PyBytes_GET_SIZE(frame)
-            if taken and taken + length > max_bytes:
+            slot = self.slot(at)
+            if batch.text_bytes and batch.text_bytes + slot.length > max_bytes:
                 break
-            frames.append(frame)
-            taken += length
+            batch.put(slot.text, slot.length)
             at += 1
-        return frames, taken
+        return batch
 
     def entered(self, long long seq):
         """When the frame *seq* entered, in seconds.  Raises IndexError when it is not held."""
@@ -149,7 +160,7 @@ cdef class RingBuffer:
         cdef Py_ssize_t count = self.place(seq)
         cdef long long offset = self.evicted_bytes
         for at in range(count):
-            offset += PyBytes_GET_SIZE(<bytes>self.slot(at).frame)
+            offset += self.slot(at).length
         return offset
 
     cpdef evict(self, long long seq):
@@ -168,10 +179,22 @@ cdef class RingBuffer:
         most = self.place(seq)
         count = 0
         while count < most and evicted < offset:
-            evicted += PyBytes_GET_SIZE(<bytes>self.slot(count).frame)
+            evicted += self.slot(count).length
             count += 1
         self.drop(count)
         return before - self.allocated
+
+    def clear(self):
+        """Let go of everything, the slots included; return how many bytes that freed."""
+        cdef Py_ssize_t before = self.allocated
+        self.let_go()
+        return before
+
+    cdef void let_go(self) noexcept:
+        self.drop(self.used)
+        if self.open_block != NULL:
+            self.free(self.open_block)
+        self.resize(0)
 
     cdef inline Slot* slot(self, Py_ssize_t place) noexcept:
         """The slot of the frame before which *place* others lie."""
@@ -183,23 +206,21 @@ cdef class RingBuffer:
             raise IndexError(f"frame {seq} is not held: there are {self.first} to {self.first + self.used - 1}")
         return <Py_ssize_t>(seq - self.first)
 
-    def clear(self):
-        """Let go of everything, the slots included; return how many bytes that freed."""
-        cdef Py_ssize_t before = self.allocated
-        self.drop(self.used)
-        self.resize(0)
-        return before
-
     cdef void drop(self, Py_ssize_t count) noexcept:
         """Let go of the oldest *count*, and of slots that are far too many."""
-        cdef PyObject* frame
-        cdef Py_ssize_t length, capacity
+        cdef Slot* slot
+        cdef Block* block
+        cdef Py_ssize_t capacity
         for _ in range(count):
-            frame = self.slots[self.head].frame
-            length = PyBytes_GET_SIZE(<bytes>frame)
-            self.allocated -= block_size(length)
-            self.evicted_bytes += length
-            Py_DECREF(<bytes>frame)
+            slot = &self.slots[self.head]
+            self.evicted_bytes += slot.length
+            block = slot.block
+            block.frames -= 1
+            if block.frames == 0:
+                if block == self.open_block and block.size <= LEAST_BLOCK:
+                    block.filled = 0
+                else:
+                    self.free(block)
             self.head = (self.head + 1) & (self.capacity - 1)
         self.used -= count
         self.first += count
@@ -208,6 +229,37 @@ cdef class RingBuffer:
             while capacity < self.used * 2:
                 capacity *= 2
             self.resize(capacity)  # without memory for that the slots stay as they are
+
+    # ── memory ───────────────────────────────────────────────────────────────────────────
+
+    cdef Block* block_for(self, Py_ssize_t length) except NULL:
+        """Where a frame of *length* bytes goes."""
+        cdef Block* block = self.open_block
+        if block != NULL and block.size - block.filled >= length:
+            return block
+        if length >= OWN_BLOCK:
+            return self.new_block(length)
+        block = self.new_block(max(self.next_block, length))
+        if self.open_block != NULL and self.open_block.frames == 0:
+            self.free(self.open_block)
+        self.open_block = block
+        self.next_block = min(self.next_block * 2, MOST_BLOCK)
+        return block
+
+    cdef Block* new_block(self, Py_ssize_t size) except NULL:
+        cdef Block* block = <Block*>PyMem_Malloc(sizeof(Block) + size)
+        if block == NULL:
+            raise MemoryError(f"no room for a block of {size} bytes")
+        block.size = size
+        block.filled = block.frames = 0
+        self.allocated += <Py_ssize_t>sizeof(Block) + size
+        return block
+
+    cdef void free(self, Block* block) noexcept:
+        if block == self.open_block:
+            self.open_block = NULL
+        self.allocated -= <Py_ssize_t>sizeof(Block) + block.size
+        PyMem_Free(block)
 
     cdef int grow(self) except -1:
         cdef Py_ssize_t capacity = self.capacity * 2 if self.capacity else FEWEST_SLOTS

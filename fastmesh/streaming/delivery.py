@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
-from fastmesh._core import BackpressureHandler, Reader
+from fastmesh._core import BackpressureHandler, Batch, Reader
 from fastmesh.events import gap_event, heartbeat_event
 from fastmesh.metrics import ProtocolCounts
 from fastmesh.streaming.buffer import DynamicBuffer
@@ -138,7 +138,7 @@ class Subscriber(Reader):
         first = max(ring.first, self.next_seq)
         said = b""
         if missed == 1:  # the metadata is never evicted
-            said = self.encoder.frame([pipeline.journal.metadata], pipeline.journal.stream_id, 1)
+            said = self.encoder.frame(Batch([pipeline.journal.metadata]), pipeline.journal.stream_id, 1)
             self.sent_frames += 1
             pipeline.told(self, "metadata", len(said))
             missed = 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from fastmesh._core import frame_events, frame_lines, frame_messages
+from fastmesh._core import Batch, frame_events, frame_lines, frame_messages
 
 
 class Encoder(Protocol):
@@ -21,7 +21,7 @@ class Encoder(Protocol):
         """What precedes the first frame."""
         ...
 
-    def frame(self, batch: list[bytes], stream_id: bytes, seq: int) -> bytes:
+    def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """The durable frames *seq*, *seq* + 1, … of *batch*, as one write."""
         ...
 
@@ -50,13 +50,13 @@ class NdjsonEncoder:
         """Nothing."""
         return b""
 
-    def frame(self, batch: list[bytes], stream_id: bytes, seq: int) -> bytes:
+    def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """The *batch* as lines."""
         return frame_lines(batch, self._chunked)
 
     def note(self, frame: bytes) -> bytes:
         """The *frame* as a line."""
-        return frame_lines([frame], self._chunked)
+        return frame_lines(Batch([frame]), self._chunked)
 
     heartbeat = note
 
@@ -79,13 +79,13 @@ class SseEncoder:
         """How long a browser waits before it comes again."""
         return self._begin
 
-    def frame(self, batch: list[bytes], stream_id: bytes, seq: int) -> bytes:
+    def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """The *batch* as events with an id each."""
         return frame_events(batch, stream_id, seq, self._chunked)
 
     def note(self, frame: bytes) -> bytes:
         """The *frame* as an event without an id: a client's last id stays that of a durable frame."""
-        return frame_events([frame], b"", 0, self._chunked)
+        return frame_events(Batch([frame]), b"", 0, self._chunked)
 
     def heartbeat(self, frame: bytes) -> bytes:
         """A comment."""
@@ -104,20 +104,20 @@ class WebSocketEncoder:
 
     protocol = "websocket"
 
-    def __init__(self, text: Callable[[list[bytes]], bytes] = frame_messages) -> None:
+    def __init__(self, text: Callable[[Batch], bytes] = frame_messages) -> None:
         self._text = text
 
     def begin(self) -> bytes:
         """Nothing."""
         return b""
 
-    def frame(self, batch: list[bytes], stream_id: bytes, seq: int) -> bytes:
+    def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """The *batch* as messages."""
         return self._text(batch)
 
     def note(self, frame: bytes) -> bytes:
         """The *frame* as a message."""
-        return self._text([frame])
+        return self._text(Batch([frame]))
 
     def heartbeat(self, frame: bytes) -> bytes:
         """Nothing: the connection is kept alive by pings."""

@@ -20,7 +20,7 @@ from wsproto.events import Pong as PongEvent
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
-from fastmesh._core import frame_messages
+from fastmesh._core import Batch, frame_messages
 
 POLICY, TOO_LARGE, NO_STATUS = 1008, 1009, 1005
 
@@ -250,7 +250,7 @@ class WebSocketMachine:
 
     # ── out ──────────────────────────────────────────────────────────────────────────────
 
-    def text(self, frames: list[bytes]) -> bytes:
+    def text(self, frames: Batch) -> bytes:
         """Each of *frames*, which are UTF-8, as a message."""
         if self._closed:
             return b""

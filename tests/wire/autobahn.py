@@ -21,6 +21,7 @@ from typing import Any
 import kosoku
 import uvloop
 
+from fastmesh._core import Batch
 from fastmesh.errors import ApiError
 from fastmesh.wire.handshake import upgrade
 from fastmesh.wire.http1 import HttpParser
@@ -113,7 +114,7 @@ class Echo(asyncio.Protocol):
         for event in machine.events(time.monotonic()):
             match event:
                 case Text(data):
-                    self._transport.write(machine.text([data]))
+                    self._transport.write(machine.text(Batch([data])))
                 case Binary(data):
                     self._transport.write(machine.binary(data))
                 case Ping(payload):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fastmesh._core import Batch
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 FRAMES = [b'{"type":"metadata","seq":1}', b'{"type":"result","seq":2}']
@@ -14,7 +15,7 @@ def told(encoder: Encoder) -> list[bytes]:
     """All that an encoder ever says."""
     return [
         encoder.begin(),
-        encoder.frame(FRAMES, b"s", 1),
+        encoder.frame(Batch(FRAMES), b"s", 1),
         encoder.note(GAP),
         encoder.heartbeat(b'{"type":"heartbeat"}'),
         encoder.end(),
@@ -65,5 +66,5 @@ def test_messages_need_no_end_and_no_heartbeat() -> None:
 
 def test_compressed_messages_are_made_by_who_compresses() -> None:
     encoder = WebSocketEncoder(lambda frames: b"+".join(frames))
-    assert encoder.frame(FRAMES, b"s", 1) == b"+".join(FRAMES)
+    assert encoder.frame(Batch(FRAMES), b"s", 1) == b"+".join(FRAMES)
     assert encoder.note(GAP) == GAP

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, closing, deflated, frame, masked
 
+from fastmesh._core import Batch
 from fastmesh.wire.websocket import (
     PINGS_A_CALL,
     Binary,
@@ -539,9 +540,9 @@ def test_an_idle_machine_is_small_also_after_work(deflate: bool) -> None:
 def test_messages_are_framed_unmasked_and_whole(size: int) -> None:
     data = b"x" * size
     server = machine()
-    assert server.text([data]) == frame(TEXT, data, mask=None)
-    assert server.text([data, b"y"]) == frame(TEXT, data, mask=None) + frame(TEXT, b"y", mask=None)
-    assert server.text([]) == b""
+    assert server.text(Batch([data])) == frame(TEXT, data, mask=None)
+    assert server.text(Batch([data, b"y"])) == frame(TEXT, data, mask=None) + frame(TEXT, b"y", mask=None)
+    assert server.text(Batch([])) == b""
     assert server.binary(data) == frame(BINARY, data, mask=None)
     assert server.ping(data[:125]) == frame(PING, data[:125], mask=None)
     assert server.pong(data[:125]) == frame(PONG, data[:125], mask=None)
@@ -552,7 +553,7 @@ def test_messages_are_framed_unmasked_and_whole(size: int) -> None:
 def test_compressed_messages_inflate_without_any_context(bits: int, size: int) -> None:
     server = WebSocketMachine(Limits(), BoundedDeflate(1 << 20, window_bits=bits))
     text = os.urandom(size).hex().encode() * 3
-    for made, opcode in ((server.text([text, text]), TEXT), (server.binary(text) * 2, BINARY)):
+    for made, opcode in ((server.text(Batch([text, text])), TEXT), (server.binary(text) * 2, BINARY)):
         payload = zlib.compressobj(wbits=-bits)
         squeezed = (payload.compress(text) + payload.flush(zlib.Z_SYNC_FLUSH))[:-4]
         assert made == frame(opcode, squeezed, rsv=RSV1, mask=None) * 2
@@ -562,7 +563,7 @@ def test_compressed_messages_inflate_without_any_context(bits: int, size: int) -
 
 @given(st.lists(st.text(max_size=50).map(str.encode), max_size=3), st.booleans())
 def test_what_one_machine_says_another_understands(texts: list[bytes], deflate: bool) -> None:
-    said = machine(deflate=deflate).text(texts)
+    said = machine(deflate=deflate).text(Batch(texts))
     # The same frames, masked: a client's.
     data, at = b"", 0
     while at < len(said):
@@ -638,7 +639,13 @@ def test_nothing_is_said_after_our_close() -> None:
     for deflate in (False, True):
         server = machine(deflate=deflate)
         server.close(1000, "")
-        said = [server.text([b"x"]), server.binary(b"x"), server.ping(b"x"), server.pong(b"x"), server.close(1000, "")]
+        said = [
+            server.text(Batch([b"x"])),
+            server.binary(b"x"),
+            server.ping(b"x"),
+            server.pong(b"x"),
+            server.close(1000, ""),
+        ]
         assert said == [b""] * 5
 
 
@@ -650,7 +657,13 @@ def test_nothing_is_said_or_heard_after_the_end(data: bytes) -> None:
     server.receive(data)
     last = drained(server)[-1]
     assert isinstance(last, Ended)
-    said = [server.text([b"x"]), server.binary(b"x"), server.ping(b"x"), server.pong(b"x"), server.close(1000, "")]
+    said = [
+        server.text(Batch([b"x"])),
+        server.binary(b"x"),
+        server.ping(b"x"),
+        server.pong(b"x"),
+        server.close(1000, ""),
+    ]
     assert said == [b""] * 5
     for more in (frame(TEXT, b"late"), frame(CLOSE), bytes(100_000)):
         server.receive(more)
@@ -664,7 +677,7 @@ def test_what_came_before_the_end_can_be_answered(end: bytes) -> None:
     server = machine()
     server.receive(frame(TEXT, b"a") + frame(PING, b"p") + end)
     assert server.events(0.0) == [Text(b"a"), Ping(b"p")]
-    assert server.text([b"answer"]) == frame(TEXT, b"answer", mask=None)
+    assert server.text(Batch([b"answer"])) == frame(TEXT, b"answer", mask=None)
     assert server.pong(b"p") == frame(PONG, b"p", mask=None)
     assert server.pending
     (last,) = server.events(0.0)
