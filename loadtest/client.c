@@ -1,15 +1,21 @@
-/* The load tests' client: one thread, epoll, N connections with one GET each.
+/* The load tests' client: one thread, epoll, N connections with one request each.
  *
  *     client -m MODE -h ADDRESS -p PORT -g PATH -c CONNECTIONS [-t ndjson|sse|ws] [-s SECONDS] [-w WARMUP_SECONDS]
+ *            [-d BODY] [-r RATE] [-z PAUSE_MS] [-b RECEIVE_BYTES]
  *
  *     speed   counts what arrives in SECONDS after WARMUP_SECONDS
  *     first   until every connection has its first body byte, or SECONDS have passed
  *     verify  until every stream has ended, or SECONDS have passed; checks every frame's seq
  *     idle    reads one response, one event or a WebSocket's welcome on each connection, then holds them all until
  *             stdin closes
+ *     stall   sees that each connection is answered well and reads no byte of it; holds them all until stdin closes
  *
- * It prints one line of JSON; idle prints one when all are answered and one at
- * the end.  In C because a client in Python reads slower than the servers send,
+ * With a BODY the requests are POSTs of it, as JSON.  With a RATE so many
+ * connections are opened a second, whether or not earlier ones have their answer.
+ * With PAUSE_MS it reads for so long, then for so long not, and so on.
+ *
+ * It prints one line of JSON; idle and stall print one when all are answered and
+ * one at the end.  In C because a client in Python reads slower than the servers send,
  * and would then be what is measured.
  */
 #define _GNU_SOURCE
@@ -26,14 +32,16 @@ enum { READ_BYTES = 256 * 1024 };
  * overflowing one costs a second for each repeated SYN. */
 enum { OPENING_AT_ONCE = 64 };
 
-enum mode { SPEED, FIRST, VERIFY, IDLE };
-static const char *const MODES[] = {"speed", "first", "verify", "idle"};
+enum { REQUEST_BYTES = 128 * 1024 };
+
+enum mode { SPEED, FIRST, VERIFY, IDLE, STALL };
+static const char *const MODES[] = {"speed", "first", "verify", "idle", "stall"};
 static const char *const PROTOCOLS[] = {"ndjson", "sse", "ws"}; /* in the order of enum protocol */
 
 struct connection {
     int fd;
     int asked, settled;
-    double asked_at, first_byte_at, first_body_at; /* 0 until then */
+    double due_at, asked_at, first_byte_at, first_body_at; /* 0 until then */
     struct sequence sequence;
     struct response response;
 };
@@ -47,13 +55,13 @@ static struct {
     enum mode mode;
     enum protocol protocol;
     struct sockaddr_in server;
-    const char *path;
-    int connections;
-    double seconds, warmup;
+    const char *path, *body;
+    int connections, receive_bytes;
+    double seconds, warmup, rate, pause_s;
 } want = {.server.sin_family = AF_INET, .path = "/", .connections = 1, .seconds = 5};
 
 static struct connection *all;
-static char request[1024];
+static char request[REQUEST_BYTES];
 static size_t request_bytes;
 static int epoll;
 static int opened, settled; /* connections that were opened; that have what the mode waits for, or never will */
@@ -87,7 +95,7 @@ static void watch(int operation, struct connection *c, uint32_t events)
 static void open_next(void)
 {
     struct connection *c = &all[opened++];
-    c->fd = connecting(&want.server);
+    c->fd = connecting(&want.server, want.receive_bytes);
     watch(EPOLL_CTL_ADD, c, EPOLLOUT);
 }
 
@@ -152,6 +160,25 @@ static void ended(struct connection *c)
     }
 }
 
+/* A good answer has begun: it is looked at without being taken, and from then on only the end is waited for. */
+static void glance(struct connection *c)
+{
+    static const char *const GOOD[] = {"HTTP/1.1 200 ", "HTTP/1.1 200 ", "HTTP/1.1 101 "};
+    const char *good = GOOD[want.protocol];
+    ssize_t n = c->settled ? 0 : recv(c->fd, buffer, strlen(good), MSG_PEEK);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (c->settled) {
+        closed_idle++;
+        drop(c);
+    } else if (n < (ssize_t)strlen(good) || strncmp(buffer, good, strlen(good))) {
+        fail(c);
+    } else {
+        settle(c);
+        watch(EPOLL_CTL_MOD, c, EPOLLRDHUP);
+    }
+}
+
 static void read_some(struct connection *c)
 {
     ssize_t n = recv(c->fd, buffer, sizeof buffer, 0);
@@ -201,6 +228,8 @@ static int turn(double deadline)
                 return 1;
         } else if (!c->asked) {
             ask(c);
+        } else if (want.mode == STALL) {
+            glance(c);
         } else {
             read_some(c);
         }
@@ -208,10 +237,36 @@ static int turn(double deadline)
     return 0;
 }
 
+static void pause_for(double seconds)
+{
+    struct timespec left = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
+}
+
 static void run_until(double deadline)
 {
-    while (settled < want.connections && now() < deadline)
-        turn(deadline);
+    double pause_at = now() + want.pause_s;
+    while (settled < want.connections && now() < deadline) {
+        turn(want.pause_s > 0 && pause_at < deadline ? pause_at : deadline);
+        if (want.pause_s > 0 && now() >= pause_at) {
+            pause_for(want.pause_s);
+            pause_at = now() + want.pause_s;
+        }
+    }
+}
+
+/* Open one connection after the other at the wanted rate, or all at once. */
+static void open_all(void)
+{
+    double start = now();
+    while (opened < want.connections) {
+        double due = want.rate > 0 ? start + opened / want.rate : start;
+        while (now() < due)
+            turn(due);
+        open_next();
+        all[opened - 1].due_at = due;
+    }
 }
 
 /* ── what is printed ── */
@@ -241,6 +296,11 @@ static double first_body_ms(const struct connection *c)
     return since_ms(c->first_body_at, c->asked_at);
 }
 
+static double late_ms(const struct connection *c)
+{
+    return since_ms(c->asked_at, c->due_at);
+}
+
 static double frames(const struct connection *c)
 {
     return (double)c->response.frames;
@@ -254,6 +314,8 @@ static void print_window(struct totals from, struct totals to)
            (unsigned long long)(to.bytes - from.bytes), to.cpu_s - from.cpu_s, (unsigned long long)to.frames, failed);
     print_list("first_byte_ms", first_byte_ms);
     print_list("first_body_ms", first_body_ms);
+    if (want.rate > 0)
+        print_list("late_ms", late_ms);
     print_list("connection_frames", frames);
 }
 
@@ -275,9 +337,8 @@ static void print_verdict(void)
 
 static void measure(void)
 {
-    while (opened < want.connections)
-        open_next();
     struct totals from = {.at = now()}, start = from;
+    open_all();
     if (want.mode == SPEED) {
         run_until(start.at + want.warmup);
         from = totals();
@@ -318,10 +379,10 @@ static int index_of(const char *name, const char *const *names, int count)
 static void read_arguments(int argc, char **argv)
 {
     int option, mode = -1, protocol = NDJSON, is_address = 0;
-    while ((option = getopt(argc, argv, "m:t:h:p:g:c:s:w:")) != -1) {
+    while ((option = getopt(argc, argv, "m:t:h:p:g:c:s:w:d:r:z:b:")) != -1) {
         switch (option) {
         case 'm':
-            mode = index_of(optarg, MODES, IDLE + 1);
+            mode = index_of(optarg, MODES, STALL + 1);
             break;
         case 't':
             protocol = index_of(optarg, PROTOCOLS, WEBSOCKET + 1);
@@ -344,12 +405,24 @@ static void read_arguments(int argc, char **argv)
         case 'w':
             want.warmup = atof(optarg);
             break;
+        case 'd':
+            want.body = optarg;
+            break;
+        case 'r':
+            want.rate = atof(optarg);
+            break;
+        case 'z':
+            want.pause_s = atof(optarg) / 1000;
+            break;
+        case 'b':
+            want.receive_bytes = atoi(optarg);
+            break;
         default:
             exit(2);
         }
     }
     if (mode < 0 || protocol < 0 || !is_address || !want.server.sin_port || want.connections < 1) {
-        fputs("client: want -m speed|first|verify|idle, -h an IPv4 address, -p a port, -c 1 or more,"
+        fputs("client: want -m speed|first|verify|idle|stall, -h an IPv4 address, -p a port, -c 1 or more,"
               " and for -t ndjson, sse or ws\n",
               stderr);
         exit(2);
@@ -362,14 +435,14 @@ int main(int argc, char **argv)
 {
     read_arguments(argc, argv);
     raise_file_limit();
-    request_bytes = write_request(request, sizeof request, want.path, want.protocol, &want.server);
+    request_bytes = write_request(request, sizeof request, want.path, want.body, want.protocol, &want.server);
     all = calloc((size_t)want.connections, sizeof *all);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (!all || epoll < 0)
         die("setup");
     for (int i = 0; want.mode == VERIFY && i < want.connections; i++)
         all[i].response.sequence = &all[i].sequence;
-    if (want.mode == IDLE)
+    if (want.mode == IDLE || want.mode == STALL)
         hold();
     else
         measure();

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from loadtest.compiled import program
@@ -12,6 +13,7 @@ from loadtest.servers import Server
 
 FOREVER = 1_000_000_000
 FIREHOSES = {"ndjson": "/firehose/stream", "sse": "/firehose/sse", "ws": "/firehose/ws"}
+OPEN_S = 60  # within which a holder must have all its answers
 
 
 def command(mode: str, server: Server, path: str, connections: int, core: int | None, *more: object) -> list[str]:
@@ -35,13 +37,32 @@ def command(mode: str, server: Server, path: str, connections: int, core: int | 
 
 def measure(mode: str, server: Server, path: str, connections: int, core: int | None, *more: object) -> dict[str, Any]:
     """What the client says of one run."""
-    done = subprocess.run(
-        command(mode, server, path, connections, core, *more), capture_output=True, text=True, check=True
-    )
+    return answered(command(mode, server, path, connections, core, *more), connections)
+
+
+def answered(command: Sequence[str], connections: int) -> dict[str, Any]:
+    """What the client says that *command* starts; one of whose connections failed has measured nothing."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     if result["failed"]:
         raise RuntimeError(f"{result['failed']} of {connections} connections failed")
     return result
+
+
+@contextmanager
+def held(mode: str, server: Server, path: str, connections: int, core: int | None, *more: object) -> Iterator[None]:
+    """Connections that are all answered, and stay, in the client's mode idle or stall; none may be lost meanwhile."""
+    holder = command(mode, server, path, connections, core, *more, "-s", OPEN_S)
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answered = process.stdout.readline()
+        if f'"answered": {connections},' not in answered:
+            raise RuntimeError(f"{server.url}{path}: {answered}")
+        yield
+        process.stdin.close()
+        if (closed := json.loads(process.stdout.readline())["closed"]) != 0:
+            raise RuntimeError(f"{server.url}{path}: the server closed {closed} of {connections} connections")
 
 
 def firehose(frames: int = FOREVER, frame_bytes: int = 700, protocol: str = "ndjson") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import time
 import urllib.request
@@ -15,13 +14,13 @@ from typing import Any
 from rich.progress import track
 
 from loadtest import report
+from loadtest.cores import busy_s
+from loadtest.metrics import buckets, metrics, minus, quantile
 from loadtest.nginx import nginx
 from loadtest.servers import Server, commands, running
 
 PAGES, CONCURRENCY = 500, 64
 WORKERS = (1, 2)
-
-Buckets = dict[float, float]
 
 
 def crawl(asked: argparse.Namespace) -> report.Table:
@@ -44,19 +43,19 @@ def _runs(body: dict[str, Any], workers: int, runs: int) -> dict[str, float]:
     settings = {"FETCH__ALLOW_NETWORKS": "127.0.0.0/8", "WORKERS__EXTRACT": str(workers)}
     with running(commands(1)["fastmesh"], None, **settings) as server:
         for _ in track(range(runs + 1), f"crawl, {workers} workers", console=report.STDERR):
-            lag, spent, busy, begun = _buckets(server, "loop_lag_seconds"), _sums(server), _busy_s(), time.monotonic()
+            lag, spent, busy, begun = buckets(server, "loop_lag_seconds"), _sums(server), busy_s(), time.monotonic()
             lines = _frames(server, body)
             took_s = time.monotonic() - begun
-            cores = (_busy_s() - busy) / took_s
-            delta = _minus(_buckets(server, "loop_lag_seconds"), lag)
+            cores = (busy_s() - busy) / took_s
+            delta = minus(buckets(server, "loop_lag_seconds"), lag)
             _check(lines)
             figures.append(
                 {
                     "pages a second": PAGES / took_s,
                     "cores busy, all processes": cores,
-                    "loop lag, median, ms at most": _quantile(delta, 0.5) * 1000,
-                    "loop lag, 99th percentile, ms at most": _quantile(delta, 0.99) * 1000,
-                    "loop lag, the worst, ms at most": _quantile(delta, 1.0) * 1000,
+                    "loop lag, median, ms at most": quantile(delta, 0.5) * 1000,
+                    "loop lag, 99th percentile, ms at most": quantile(delta, 0.99) * 1000,
+                    "loop lag, the worst, ms at most": quantile(delta, 1.0) * 1000,
                     **{
                         f"{stage}, ms a page": (s - spent.get(stage, 0)) / PAGES * 1000
                         for stage, s in _sums(server).items()
@@ -82,34 +81,6 @@ def _check(lines: list[bytes]) -> None:
         raise RuntimeError(f"not every page was crawled: {frames[-1]}")
 
 
-def _metrics(server: Server) -> str:
-    with urllib.request.urlopen(f"{server.url}/metrics") as response:
-        text: str = response.read().decode()
-        return text
-
-
-def _buckets(server: Server, name: str) -> Buckets:
-    found = re.findall(rf'fastmesh_{name}_bucket{{le="([^"]+)"}} (\S+)', _metrics(server))
-    return {float(bound): float(count) for bound, count in found}
-
-
 def _sums(server: Server) -> dict[str, float]:
-    found = re.findall(r'fastmesh_pipeline_stage_seconds_sum{stage="(\w+)"} (\S+)', _metrics(server))
+    found = re.findall(r'fastmesh_pipeline_stage_seconds_sum{stage="(\w+)"} (\S+)', metrics(server))
     return {stage: float(seconds) for stage, seconds in found}
-
-
-def _minus(after: Buckets, before: Buckets) -> Buckets:
-    return {bound: count - before.get(bound, 0.0) for bound, count in after.items()}
-
-
-def _quantile(buckets: Buckets, share: float) -> float:
-    """The upper bound of the bucket in which *share* of all lies, in seconds: never less than the truth."""
-    total = max(buckets.values())
-    return min(bound for bound, count in buckets.items() if count >= share * total)
-
-
-def _busy_s() -> float:
-    """Seconds that all cores together were not idle, ever."""
-    fields = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
-    idle = fields[3] + fields[4]
-    return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")

@@ -102,7 +102,7 @@ static void open_next(void)
     struct reader *r = &all[opened++];
     r->response.events.told = told;
     r->response.events.owner = r;
-    r->fd = connecting(&want.server);
+    r->fd = connecting(&want.server, 0);
     watch(EPOLL_CTL_ADD, r->fd, r, EPOLLOUT);
 }
 
@@ -133,7 +133,7 @@ static void read_some(struct reader *r)
 
 static void publisher_start(void)
 {
-    publisher.fd = connecting(&want.server);
+    publisher.fd = connecting(&want.server, 0);
     watch(EPOLL_CTL_ADD, publisher.fd, &publisher.fd, EPOLLOUT);
     publisher.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (publisher.timer < 0)
@@ -223,7 +223,7 @@ static void open_stream(double deadline)
     static char path[1024];
     char id[128] = "";
     const char *mark = strstr(want.path, "{id}");
-    opening_bytes = write_request(opening, sizeof opening, want.opening, SSE, &want.server);
+    opening_bytes = write_request(opening, sizeof opening, want.opening, NULL, SSE, &want.server);
     open_next();
     while (!fed && now() < deadline)
         turn(deadline);
@@ -239,7 +239,7 @@ static void attach_all(void)
     double deadline = now() + PATIENCE_S;
     if (want.opening)
         open_stream(deadline);
-    request_bytes = write_request(request, sizeof request, want.path, SSE, &want.server);
+    request_bytes = write_request(request, sizeof request, want.path, NULL, SSE, &want.server);
     while (fed < want.readers && now() < deadline) {
         /* One that has its head is through the listener; an event it may get only when all are there. */
         while (opened < want.readers && opened - answered < OPENING_AT_ONCE)

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from loadtest import client, report
 from loadtest.compiled import program
+from loadtest.metrics import noted_lag
 from loadtest.nginx import nginx
 from loadtest.peers.frames import messages
 from loadtest.servers import CLIENT_CORE, FASTMESH, SERVER_CORE, Server, pinned, running
@@ -34,14 +35,12 @@ Fan = tuple[Server, list[str]]
 
 def fanout(asked: argparse.Namespace) -> report.Table:
     """Frames delivered for a second of the server's CPU time, and how late the 99th of 100 is."""
-    frame = next(messages(1, FRAME_BYTES)).decode("ascii")
-    fans: dict[str, Callable[[str], AbstractContextManager[Fan]]] = {
-        "fastmesh": _fastmesh, FLOOR: _floor, "nchan": _nchan}  # fmt: skip
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    lags: list[float] = []
     for _ in track(range(asked.runs), "fan-out", console=report.STDERR):
-        for name, fan in fans.items():
-            with fan(frame) as (server, options):
-                found[name].append(_run(server, options, asked.seconds))
+        for name, fan in FANS.items():
+            with fan() as (server, options), noted_lag(server, lags if name == "fastmesh" else None):
+                found[name].append(run(server, options, asked.seconds))
     per_cpu_s = {name: [run["frames"] / run["server_cpu_s"] for run in runs] for name, runs in found.items()}
     rows = []
     for name, runs in found.items():
@@ -57,6 +56,7 @@ def fanout(asked: argparse.Namespace) -> report.Table:
                 f"{median(run['publisher_late_ms'] for run in runs):.1f}" if name == "nchan" else "",
                 f"{median(run['server_cpu_s'] / run['seconds'] for run in runs):.0%}",
                 f"{median(run['cpu_s'] / run['seconds'] for run in runs):.0%}",
+                f"{median(lags):g}" if name == "fastmesh" else "",
             ]
         )
     columns = [
@@ -71,11 +71,12 @@ def fanout(asked: argparse.Namespace) -> report.Table:
         "publisher late, worst",
         "server's CPU",
         "client's CPU",
+        "loop lag p99, ms at most",
     ]
     return report.Table(f"{READERS:,} SSE readers of one stream, {RATE} frames a second", columns, rows)
 
 
-def _run(server: Server, options: list[str], seconds: float) -> dict[str, Any]:
+def run(server: Server, options: list[str], seconds: float) -> dict[str, Any]:
     """What the program says; a run in which a reader missed a frame is none."""
     arguments = ["-h", server.host, "-p", server.port, "-c", READERS, "-r", RATE, "-i", server.pid, "-s", seconds]
     command = pinned([program("fanout.c"), *map(str, arguments), *options], {CLIENT_CORE})
@@ -89,22 +90,29 @@ def _run(server: Server, options: list[str], seconds: float) -> dict[str, Any]:
 
 
 @contextmanager
-def _fastmesh(frame: str) -> Iterator[Fan]:
+def _fastmesh() -> Iterator[Fan]:
     path = f"{client.firehose(frame_bytes=FRAME_BYTES, protocol='sse')}&rate={RATE}"
     with running(FASTMESH, {SERVER_CORE}, FIREHOSE__ENABLED="true") as server:
         yield server, ["-o", path, "-g", "/streams/{id}/events"]
 
 
 @contextmanager
-def _floor(frame: str) -> Iterator[Fan]:
-    with running([program("peers/fanout_floor.c"), str(READERS), str(RATE), frame], {SERVER_CORE}) as server:
+def _floor() -> Iterator[Fan]:
+    with running([program("peers/fanout_floor.c"), str(READERS), str(RATE), _frame()], {SERVER_CORE}) as server:
         yield server, ["-g", "/"]
 
 
 @contextmanager
-def _nchan(frame: str) -> Iterator[Fan]:
+def _nchan() -> Iterator[Fan]:
     module = next((path for path in NCHAN_MODULES if Path(path).exists()), None)
     if module is None:
         raise RuntimeError(f"nginx has no nchan: none of {', '.join(NCHAN_MODULES)} exists")
     with nginx(NCHAN, {SERVER_CORE}, f"load_module {module};") as server:
-        yield server, ["-g", "/subscribe", "-b", "/publish", "-f", frame]
+        yield server, ["-g", "/subscribe", "-b", "/publish", "-f", _frame()]
+
+
+def _frame() -> str:
+    return next(messages(1, FRAME_BYTES)).decode("ascii")
+
+
+FANS: dict[str, Callable[[], AbstractContextManager[Fan]]] = {"fastmesh": _fastmesh, FLOOR: _floor, "nchan": _nchan}

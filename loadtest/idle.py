@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -65,12 +64,7 @@ def _table(title: str, servers: Mapping[str, list[str]], protocol: str, path_of:
 def _held(server: Server, path: str, protocol: str, connections: int) -> int:
     """How many bytes resident memory grows while *connections* are held."""
     before = resident_bytes(server.pid)
-    holder = client.command("idle", server, path, connections, CLIENT_CORE, "-t", protocol, "-s", 60)
-    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        answered = process.stdout.readline()
-        if f'"answered": {connections},' not in answered:
-            raise RuntimeError(f"{server.url}{path}: {answered}")
+    with client.held("idle", server, path, connections, CLIENT_CORE, "-t", protocol):
         return resident_bytes(server.pid) - before
 
 

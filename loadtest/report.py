@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from rich.table import Table as RichTable
 
 from loadtest.compiled import RESULTS
 
+PIPED_WIDTH = 200  # a pipe has no width: lines as long as a table may be
 STDERR = Console(stderr=True)
 
 
@@ -51,7 +53,7 @@ def machine() -> dict[str, str]:
 
 def publish(name: str, tables: list[Table]) -> None:
     """Print *tables*; write them to results/NAME.md and .json."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     for table in tables:
         shown = RichTable(title=table.title)
         for column in table.columns:

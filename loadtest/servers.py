@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 STOP_S = 10
+CALM_STEP_S, CALM_SHARE, CALM_WITHIN_S = 0.5, 0.1, 60.0
 SERVER_CORE, CLIENT_CORE = 0, 1
 FASTMESH = [sys.executable, "-m", "fastmesh.cli", "serve", "--port", "0", "--log-level", "warning"]
 
@@ -90,6 +92,24 @@ def resident_bytes(pid: int) -> int:
         with open(f"/proc/{each}/statm") as statm:
             total += int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return total
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process, in steps of 10 ms."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until_calm(pid: int) -> None:
+    """Return when the process has all but stopped working: it uses less than a tenth of a core for half a second."""
+    until = time.monotonic() + CALM_WITHIN_S
+    while time.monotonic() < until:
+        used, begun = cpu_s(pid), time.monotonic()
+        time.sleep(CALM_STEP_S)
+        if cpu_s(pid) - used < CALM_SHARE * (time.monotonic() - begun):
+            return
+    raise RuntimeError(f"process {pid} is busy still after {CALM_WITHIN_S:g} s")
 
 
 def children(pid: int) -> list[int]:
