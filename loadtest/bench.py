@@ -18,7 +18,7 @@ from statistics import median
 
 from rich.progress import track
 
-from loadtest import arrivals, client, crawl, efficiency, fairness, fanout, idle, protocols, report, stalled
+from loadtest import arrivals, client, crawl, efficiency, fairness, fanout, idle, protocols, report, rivals, stalled
 from loadtest.metrics import noted_lag
 from loadtest.servers import CLIENT_CORE, SERVER_CORE, commands, running
 
@@ -79,6 +79,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], report.Table]] = {
     "first-byte": first_byte,
     "idle": idle.idle,
     "protocols": protocols.protocols,
+    "peers": rivals.peers,
     "fanout": fanout.fanout,
     "idle-ws": idle.idle_ws,
     "idle-sse": idle.idle_sse,

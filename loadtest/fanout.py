@@ -31,6 +31,7 @@ FLOOR = "write(2) in C, the floor"
 
 # A server that runs, and what the program fanout is told of it.
 Fan = tuple[Server, list[str]]
+Running = AbstractContextManager[Fan]
 
 
 def fanout(asked: argparse.Namespace) -> report.Table:
@@ -115,4 +116,4 @@ def _frame() -> str:
     return next(messages(1, FRAME_BYTES)).decode("ascii")
 
 
-FANS: dict[str, Callable[[], AbstractContextManager[Fan]]] = {"fastmesh": _fastmesh, FLOOR: _floor, "nchan": _nchan}
+FANS: dict[str, Callable[[], Running]] = {"fastmesh": _fastmesh, FLOOR: _floor, "nchan": _nchan}

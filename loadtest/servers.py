@@ -39,6 +39,7 @@ def commands(connections: int) -> dict[str, list[str]]:
         "bare loop": _peer("bare_loop", str(connections)),
         "uvicorn, raw ASGI": _peer("uvicorn_app"),
         "granian, RSGI": _peer("granian_app"),
+        "aiohttp": _peer("aiohttp_app"),
     }
 
 
