@@ -18,7 +18,20 @@ from statistics import median
 
 from rich.progress import track
 
-from loadtest import arrivals, client, crawl, efficiency, fairness, fanout, idle, protocols, report, rivals, stalled
+from loadtest import (
+    arrivals,
+    client,
+    crawl,
+    efficiency,
+    fairness,
+    fanout,
+    idle,
+    protocols,
+    report,
+    rivals,
+    sizing,
+    stalled,
+)
 from loadtest.metrics import noted_lag
 from loadtest.servers import CLIENT_CORE, SERVER_CORE, commands, running
 
@@ -89,6 +102,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], report.Table]] = {
     "fairness": fairness.fairness,
     "efficiency": efficiency.efficiency,
     "ttfb": arrivals.arrivals,
+    "sizing": sizing.sizing,
 }
 
 
