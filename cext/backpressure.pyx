@@ -79,6 +79,9 @@ cdef class BackpressureHandler:
 
         Raises IndexError when *ring* does not hold *seq*.
         """
+        self.wait(ring, seq, now)
+
+    cdef int wait(self, RingBuffer ring, long long seq, double now) except -1:
         cdef Py_ssize_t place
         ring.place(seq)
         place = ring.place(max(seq, self.entered))
@@ -86,6 +89,7 @@ cdef class BackpressureHandler:
             self.record(now, True)
             place += 1
         self.entered = ring.first + place
+        return 0
 
     def under_backpressure(self, double now):
         """Whether more than half of at least 25 recent sends were slow."""

@@ -118,7 +118,7 @@ cdef class Reader:
             return written
         if self.waited_for:
             if self.held_back and end > last and not self._sink.paused:
-                self.grow(now)
+                self.grow()
             self.pipeline.room()
         if self.next_seq < ring.first + ring.used:
             self.wake()
@@ -153,3 +153,26 @@ def wake(list readers not None):
     cdef Reader reader
     for reader in readers:
         reader.wake()
+
+
+def overdue(list readers not None, double now):
+    """What waits for any of *readers* longer than it should counts as slow at *now*, in seconds."""
+    cdef Reader reader
+    cdef RingBuffer ring
+    cdef long long seq
+    for reader in readers:
+        ring = reader.journal.ring
+        seq = max(reader.next_seq, ring.first)
+        if seq < ring.first + ring.used:
+            reader.backpressure.wait(ring, seq, now)
+
+
+def silent(list readers not None, double since):
+    """Those of *readers* that have all there is, and heard nothing since *since*, in seconds."""
+    cdef Reader reader
+    cdef list found = []
+    for reader in readers:
+        if (reader.last_sent_at <= since and not reader.journal.sealed
+                and reader.next_seq == reader.journal.ring.first + reader.journal.ring.used):
+            found.append(reader)
+    return found

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, Self, final
+from typing import Any, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -147,7 +147,11 @@ class Reader:
     def wants_service(self) -> bool: ...
     def serve(self, max_bytes: int, head: bytes = b"") -> int: ...
 
+_R = TypeVar("_R", bound=Reader)
+
 def wake(readers: list[Any]) -> None: ...
+def overdue(readers: list[Any], now: float) -> None: ...
+def silent(readers: list[_R], since: float) -> list[_R]: ...
 
 @disjoint_base
 class Outlet:

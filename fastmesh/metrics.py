@@ -90,10 +90,8 @@ class Metrics:
         self.connection_duration = self._histogram(
             "streaming_connection_duration_seconds", "A subscriber's connection", LONG_SECONDS, "protocol"
         )
-        self.capacity = self._histogram(
-            "streaming_buffer_capacity_frames", "Windows of subscribers, sampled once a second", FRAMES
-        )
-        self.utilization = self._histogram("streaming_buffer_utilization_ratio", "Unread frames to capacity", RATIOS)
+        self.capacity = Buckets(FRAMES)  # of windows, sampled once a second
+        self.utilization = Buckets(RATIOS)
         self.request_seconds = self._histogram(
             "http_request_duration_seconds", "A request, answered whole", SECONDS, "route"
         )
@@ -149,9 +147,14 @@ class _PlainCounts(Collector):
         yield GaugeMetricFamily("fastmesh_streaming_active_streams", "Streams not closed", metrics.active_streams())
         yield GaugeMetricFamily("fastmesh_streaming_memory_usage_bytes", "Held by all journals", metrics.memory_bytes())
         yield GaugeMetricFamily("fastmesh_pipeline_inflight", "URLs started and not finished", metrics.inflight)
-        lag = HistogramMetricFamily("fastmesh_loop_lag_seconds", "How late the loop runs a timer", labels=[])
-        lag.add_metric([], cumulative(metrics.loop_lag), metrics.loop_lag.total)
-        yield lag
+        for name, about, buckets in (
+            ("loop_lag_seconds", "How late the loop runs a timer", metrics.loop_lag),
+            ("streaming_buffer_capacity_frames", "Windows of subscribers, sampled once a second", metrics.capacity),
+            ("streaming_buffer_utilization_ratio", "Unread frames to capacity", metrics.utilization),
+        ):
+            family = HistogramMetricFamily(f"fastmesh_{name}", about, labels=[])
+            family.add_metric([], cumulative(buckets), buckets.total)
+            yield family
         requests = CounterMetricFamily(
             "fastmesh_http_requests", "Requests answered", labels=["route", "method", "status"]
         )

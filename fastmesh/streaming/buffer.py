@@ -15,6 +15,8 @@ from fastmesh._core import MemoryTotal
 from fastmesh.config import BufferSettings
 
 GROWTH, SHRINKAGE = 1.5, 0.75
+UNLIMITED = 1 << 62
+LEAST_BEHIND = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class BufferManager:
         }
         self._initial_bytes = settings.initial_bytes
         self.total_bytes = settings.total_bytes
-        self.total = MemoryTotal(self.total_bytes, self._let_go, self._tell)  # counted in C, once a frame
+        self.total = MemoryTotal(self.total_bytes, self.make_room, self._tell)  # counted in C, once a frame
+        self.behind_limit = UNLIMITED  # of text that a stream keeps behind its reader, while memory is short
         self.unsent_bytes = 0  # of text that detached streams hold for whoever comes
         self.reclaim: Callable[[int], None] = lambda wanted: None  # lets go of so many bytes, if it can
         self._waiting: set[Callable[[], None]] = set()
@@ -129,6 +132,11 @@ class BufferManager:
         """*wake* no longer waits."""
         self._waiting.discard(wake)
 
+    def relax(self) -> None:
+        """Told now and then: with a quarter of the total free again, streams may keep more behind their readers."""
+        if self.behind_limit < UNLIMITED and self.held_bytes * 4 < self.total_bytes * 3:
+            self.behind_limit = min(UNLIMITED, max(self.behind_limit, LEAST_BEHIND) * 2)
+
     def _tell(self) -> None:
         """There is room again, of the one kind or the other: whoever waits looks for himself."""
         self.total.awaited = False
@@ -136,8 +144,7 @@ class BufferManager:
         for wake in waiting:
             wake()
 
-    def _let_go(self) -> None:
-        """Ask for a sixteenth at a time: looking through all streams for each frame would be too dear."""
-        step = self.total_bytes // 16
-        self.reclaim(self.held_bytes - self.total_bytes + step)
-        self.total.alarm = max(self.total_bytes, self.held_bytes + step)
+    def make_room(self) -> None:
+        """Ask for an eighth to be free: looking through all streams for each frame would be too dear."""
+        self.reclaim(self.held_bytes - self.total_bytes + self.total_bytes // 8)
+        self.total.alarm = max(self.total_bytes, self.held_bytes + self.total_bytes // 64)

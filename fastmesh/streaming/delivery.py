@@ -94,10 +94,14 @@ class Subscriber(Reader):
             self.sink.beat(data)
         return bool(data)
 
-    def grow(self, now: float) -> None:
-        """All was read and the window is what held the stream back: it grows, unless the reader was slow just now."""
+    def grow(self) -> None:
+        """All was read and the window is what held the stream back: it grows.
+
+        Also when the reader was slow just now: who pauses for a while and then reads
+        all is held back by its window more than any other (docs/decisions.md).
+        """
         self.held_back = False
-        if not self.backpressure.under_backpressure(now) and self.buffer.grow():
+        if self.buffer.grow():
             self.counts.grows += 1
 
     def shrink(self) -> None:

@@ -12,9 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 from secrets import token_hex
 
-from fastmesh._core import BackpressureHandler
+from fastmesh._core import BackpressureHandler, overdue, silent
 from fastmesh.config import BufferSettings, Settings
 from fastmesh.errors import ConfigError, Conflict, Overloaded, RateLimited, ShuttingDown
 from fastmesh.log import get_logger
@@ -30,6 +32,8 @@ log = get_logger()
 
 TICK_S = 0.1  # how often slow readers are looked for
 LAG_PROBE_S = 0.05
+# Text is let go of, and memory comes back by whole blocks: what is still missing the next round asks for.
+RECLAIM_ROUNDS = 4
 TICKS_A_SAMPLE = 10  # utilization is sampled once a second
 
 DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE = 0.05, 0.10
@@ -251,10 +255,15 @@ class StreamingModule:
             if self._buffers.held_bytes <= target:
                 return
             self._forget(pipeline)
-        for pipeline in sorted(self._pipelines.values(), key=lambda p: p.behind_bytes, reverse=True):
-            if self._buffers.held_bytes <= target or not pipeline.behind_bytes:
+        for _ in range(RECLAIM_ROUNDS):
+            excess = self._buffers.held_bytes - target
+            behind = {pipeline: size for pipeline in self._pipelines.values() if (size := pipeline.behind_bytes)}
+            if excess <= 0 or not behind:
                 return
-            pipeline.let_go_behind()
+            level = self._buffers.behind_limit = water_level(list(behind.values()), excess)
+            for pipeline, size in behind.items():
+                if size > level:
+                    pipeline.let_go_behind(level)
 
     # ── health ───────────────────────────────────────────────────────────────────────────
 
@@ -291,12 +300,19 @@ class StreamingModule:
             self.tick(self._clock(), sample=ticks % TICKS_A_SAMPLE == 0)
 
     def tick(self, now: float, *, sample: bool) -> None:
-        """Look after readers, places that were left and closed streams."""
-        for reader in self._readers():
-            self._look_after(reader, now)
-            if sample:
+        """Look after readers, places that were left and closed streams; once a second *sample* the windows too."""
+        readers = self._readers()
+        overdue(readers, now)
+        for reader in silent(readers, now - self._settings.stream.heartbeat_s):
+            if not reader.sink.paused:
+                reader.heartbeat()
+        if sample:
+            for reader in readers:
                 self._metrics.utilization.observe(reader.unread_frames / reader.buffer.capacity_frames)
                 self._metrics.capacity.observe(reader.buffer.capacity_frames)
+                if reader.backpressure.under_backpressure(now):
+                    reader.shrink()
+            self._buffers.relax()
         self._count_drops(now)
         window_s = self._settings.stream.resume_window_s
         for pipeline in list(self._pipelines.values()):
@@ -314,19 +330,6 @@ class StreamingModule:
             bad = dropped - before_dropped
             self._drops.count(now, bad, bad + max(0, sent - before_sent))
             self._counted = dropped, sent
-
-    def _look_after(self, reader: Subscriber, now: float) -> None:
-        ring = reader.pipeline.journal.ring
-        if reader.unread_frames:
-            reader.backpressure.waits(ring, max(reader.next_seq, ring.first), now)
-            if reader.backpressure.under_backpressure(now):
-                reader.shrink()
-        elif (
-            now - reader.last_sent_at >= self._settings.stream.heartbeat_s
-            and not reader.sink.paused
-            and not reader.pipeline.complete
-        ):
-            reader.heartbeat()
 
     def _kept_until(self, pipeline: StreamingPipeline) -> float:
         until = pipeline.closed_at + self._settings.stream.resume_window_s
@@ -346,6 +349,17 @@ class StreamingModule:
             worst[place] = lag
             place = (place + 1) % len(worst)
             self._recent_lag_s = max(worst)
+
+
+def water_level(sizes: list[int], wanted: int) -> int:
+    """How much each may keep at most, so that all together give back *wanted*: the largest give first."""
+    given, descending = 0, sorted(sizes, reverse=True)
+    for count, (size, lower) in enumerate(pairwise([*descending, 0]), 1):
+        more = count * (size - lower)
+        if given + more >= wanted:
+            return size - ceil((wanted - given) / count)
+        given += more
+    return 0
 
 
 def _judged(error_rate: float, drop_ratio: float) -> str:

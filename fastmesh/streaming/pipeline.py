@@ -251,11 +251,11 @@ class StreamingPipeline:
             return self.journal.ring.appended_bytes - self.journal.ring.evicted_bytes
         return max(0, self._kept_from[1] - self.journal.ring.evicted_bytes)
 
-    def let_go_behind(self) -> None:
-        """Keep nothing behind who is waited for."""
-        seq, _ = self._kept_from
+    def let_go_behind(self, keep_bytes: int) -> None:
+        """Keep *keep_bytes* of text behind who is waited for."""
+        seq, offset = self._kept_from
         if seq > self.journal.ring.first:
-            self.journal.evict(seq)
+            self.journal.trim(seq, offset - keep_bytes)
 
     def forget(self) -> None:
         """Let go of all that a closed stream kept."""
@@ -362,7 +362,7 @@ class StreamingPipeline:
     def read(self, subscriber: Subscriber, seq: int, end: int) -> None:
         """*subscriber*, who is waited for, took the frames *seq* to *end* (excluded): let go of what is far behind."""
         if not self._detached:
-            self.journal.trim(end, subscriber.offset - self._bounds.behind)
+            self.journal.trim(end, subscriber.offset - min(self._bounds.behind, self._buffers.behind_limit))
         elif seq <= self._sent_before < end:
             if not self.lifecycle.closed:
                 self._buffers.hold_unsent(self._sent_offset - subscriber.offset)

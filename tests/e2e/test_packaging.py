@@ -63,7 +63,7 @@ def python(version: str) -> str:
 def test_the_sdist_holds_the_sources_of_the_extension(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"cext/_core.pyx", "cext/ring.pyx", "cext/window.pyx", "fastmesh/_core.pyi", "fastmesh/py.typed"} <= names
+    assert {"cext/_core.pyx", "cext/ring.pyx", "cext/reader.pyx", "fastmesh/_core.pyi", "fastmesh/py.typed"} <= names
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 

@@ -61,6 +61,7 @@ class Slow:
         self.sink: RecordingSink = house.crawl(self.pages, [str(at) for at in range(pages)], concurrency=256)
         assert self.sink.subscriber is not None
         self.reader = self.sink.subscriber
+        self.ticks = 0
 
     @property
     def window(self) -> int:
@@ -75,10 +76,21 @@ class Slow:
             await settle()
 
     def wait(self, seconds: float) -> None:
-        """Turn the clock, with the module's looks at its readers every 0.1 s."""
+        """Turn the clock, with the module's looks at its readers every 0.1 s and at their windows every second."""
         for _ in range(round(seconds * 10)):
+            self.ticks += 1
             self.house.now += 0.1
-            self.house.module.tick(self.house.now, sample=False)
+            self.house.module.tick(self.house.now, sample=self.ticks % 10 == 0)
+
+    async def trickle(self, seconds: int) -> None:
+        """Read some frames a second and never all, as a client does that is slow for good."""
+        for _ in range(seconds):
+            self.sink.paused = True
+            self.wait(1.0)
+            self.sink.paused = False
+            for _ in range(min(40, self.reader.unread_frames - 1)):
+                self.sink.read(1)
+            await self.fill()
 
 
 @in_loop
@@ -115,30 +127,53 @@ async def test_who_has_read_only_a_part_gets_no_larger_window() -> None:
 
 
 @in_loop
-async def test_a_slow_reader_gets_a_smaller_window_when_its_100_ms_are_over_not_when_it_reads() -> None:
+async def test_what_waits_is_slow_when_its_100_ms_are_over_not_when_it_is_read() -> None:
     house = House(**ALL)
     crawl = Slow(house)
     crawl.sink.read()
     await crawl.fill()
     crawl.sink.paused = True
     crawl.wait(0.1)
-    assert crawl.window == 100
+    assert not crawl.reader.backpressure.under_backpressure(house.now)
     crawl.wait(0.1)
+    assert crawl.reader.backpressure.under_backpressure(house.now)
+    crawl.wait(0.8)
     assert crawl.window == 75
-    crawl.wait(1.0)
-    assert crawl.window == 20
-    assert house.metrics.protocols["ndjson"].shrinks > 5
+
+
+@in_loop
+async def test_a_reader_that_is_slow_for_good_gets_a_smaller_window_each_second() -> None:
+    house = House(**ALL)
+    crawl = Slow(house)
+    await crawl.fill()
+    await crawl.trickle(1)
+    assert crawl.window == 75
+    await crawl.trickle(30)
+    assert crawl.window < 25  # so few frames say nothing any more
+    assert house.metrics.protocols["ndjson"].shrinks >= 5
+
+
+@in_loop
+async def test_one_pause_does_not_undo_what_a_reader_had() -> None:
+    """Who pauses and then reads all is held back by its window more than any other."""
+    crawl = Slow(House(**ALL))
+    crawl.sink.read()
+    await crawl.fill()
+    before = crawl.window
+    crawl.sink.paused = True
+    crawl.wait(0.7)
+    crawl.sink.paused = False
+    crawl.sink.read()
+    assert crawl.window > before
 
 
 @in_loop
 async def test_a_client_that_reads_again_is_served_as_before_within_a_second() -> None:
     house = House(**ALL)
     crawl = Slow(house)
-    crawl.sink.read()
     await crawl.fill()
-    crawl.sink.paused = True
-    crawl.wait(30.0)
-    assert crawl.window == 20
+    await crawl.trickle(31)
+    assert crawl.window < 25  # so few frames say nothing any more
     crawl.sink.paused = False
     began = house.now
     while crawl.window < 100:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.buffer import BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.streaming.buffer import UNLIMITED, BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.streaming.module import water_level
 
 TOTAL = 100
 PINNED = WindowBounds(4, 4, 1000, 1000)
@@ -110,3 +112,39 @@ def test_giving_back_down_to_the_total_is_no_room_yet() -> None:
     assert told == []
     buffers.total.add(-1)
     assert told == ["room"]
+
+
+@given(st.lists(st.integers(0, 1000), max_size=30), st.integers(1, 30_000))
+def test_a_water_level_takes_from_the_largest_and_no_more_than_it_must(sizes: list[int], wanted: int) -> None:
+    level = water_level(sizes, wanted)
+    given_back = sum(max(0, size - level) for size in sizes)
+    if level:
+        assert given_back >= wanted
+        assert sum(max(0, size - level - 1) for size in sizes) < wanted
+    else:
+        assert given_back == sum(sizes)
+
+
+def test_what_may_be_kept_behind_comes_back_when_memory_does() -> None:
+    buffers = BufferManager(BufferSettings(total_bytes=TOTAL))
+    assert buffers.behind_limit == UNLIMITED
+    buffers.behind_limit = 0
+    buffers.total.add(TOTAL * 3 // 4)
+    buffers.relax()
+    assert buffers.behind_limit == 0
+    buffers.total.add(-1)
+    limits = [buffers.behind_limit]
+    while limits[-1] < UNLIMITED:
+        buffers.relax()
+        limits.append(buffers.behind_limit)
+    assert limits == sorted(set(limits))
+    assert len(limits) < 60
+
+
+def test_memory_is_asked_back_an_eighth_at_a_time_and_in_vain_only_now_and_then() -> None:
+    buffers = BufferManager(BufferSettings(total_bytes=6400))
+    asked: list[int] = []
+    buffers.reclaim = asked.append
+    for _ in range(6650):
+        buffers.total.add(1)
+    assert asked == [800, 900, 1000]
