@@ -150,10 +150,14 @@ class FetchSettings(Section):
 
     concurrency: int = _setting(256, "fetches", "over all streams", ge=1)
     per_host_concurrency: int = _setting(8, "fetches", "to one host, over all streams", ge=1)
-    timeout_ms: float = _setting(15_000, "ms", "a URL, redirects included; waiting for a slot does not count", gt=0)
+    per_host_rps: float = _setting(0, "1/s", "fetches begun at one host, over all streams; 0 is off", ge=0)
+    timeout_ms: float = _setting(
+        15_000, "ms", "a URL, with redirects and retries; waiting for its turn does not count", gt=0
+    )
     connect_timeout_ms: float = _setting(3_000, "ms", "one connection", gt=0)
     max_body_bytes: int = _setting(20_971_520, "bytes", "a body, after decompression", ge=0)
     max_redirects: int = _setting(10, "redirects", "more fail the URL", ge=0)
+    retries: int = _setting(2, "retries", "of a URL, where its error says that this may help", ge=0, le=20)
     user_agent: str = _setting(
         f"fastmesh/{__version__} (+https://pypi.org/project/fastmesh/)", "", "", pattern=r"^[\x20-\x7e]+$"
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import math
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastmesh.errors import FetchTimeout
 from fastmesh.events import PageResult
 from fastmesh.streaming.delivery import Subscriber
+
+Execute = Callable[[str], Coroutine[Any, Any, PageResult]]
 
 
 @dataclass
@@ -69,6 +72,47 @@ class RecordingSink:
     def frames(self) -> list[dict[str, Any]]:
         """All frames so far."""
         return [json.loads(line) for line in b"".join(self.written).splitlines()]
+
+
+class InOrder:
+    """A backlog whose URLs may be started at any time, in the input's order."""
+
+    def __init__(self, execute: Execute, urls: Sequence[str]) -> None:
+        self._execute = execute
+        self._urls = urls
+        self._next = 0
+        self.left = len(urls)
+
+    def ready(self) -> bool:
+        """Whether one is left."""
+        return self.left > 0
+
+    def take(self) -> InOrderJob:
+        """The next one."""
+        job = InOrderJob(self._next, functools.partial(self._execute, self._urls[self._next]))
+        self._next += 1
+        self.left -= 1
+        return job
+
+    def close(self) -> None:
+        """None is left."""
+        self.left = 0
+
+
+@dataclass
+class InOrderJob:
+    """One URL of these."""
+
+    index: int
+    run: Callable[[], Coroutine[Any, Any, PageResult]]
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def in_order(execute: Execute) -> Callable[[Sequence[str], Callable[[], None]], InOrder]:
+    """What a StreamProcessor makes its backlog with, to have *execute* called for every URL."""
+    return lambda urls, wake: InOrder(execute, urls)
 
 
 class Pages:

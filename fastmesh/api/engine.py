@@ -9,7 +9,7 @@ from fastmesh.crawl.fetch import Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.search import make_search
-from fastmesh.crawl.slots import FetchSlots
+from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.workers import ExtractPool
 from fastmesh.metrics import Metrics
 from fastmesh.streaming.module import StreamingModule
@@ -23,10 +23,11 @@ class Engine:
         self.metrics = Metrics()
         self.module = StreamingModule(settings, self.metrics)
         self.guard = AddressGuard(settings.fetch)
-        self.slots = FetchSlots(settings.fetch.concurrency, settings.fetch.per_host_concurrency)
+        fetch = settings.fetch
+        self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps)
         self.pool = ExtractPool(settings.workers.extract)
         self._fetcher = Fetcher(settings.fetch, self.guard)
-        orchestrator = PipelineOrchestrator(self.guard, self.slots, self._fetcher, self.pool, self.metrics)
+        orchestrator = PipelineOrchestrator(self.guard, self.turns, self._fetcher, self.pool, self.metrics)
         self.search = make_search(settings)
         self.plans = Plans(settings, orchestrator, self.search)
         self.streams = Streams(self.module, self.plans)
@@ -40,6 +41,7 @@ class Engine:
     async def close(self) -> None:
         """End what is left of the streams, then the rest; also after a start that failed."""
         await self.module.close()
+        self.turns.close()
         await self._fetcher.close()
         if self.search is not None:
             await self.search.close()

@@ -76,8 +76,8 @@ class Health:
         return figures
 
     def _pipeline(self) -> dict[str, object]:
-        slots = self._engine.slots
-        return {"status": "healthy", "in_flight": slots.in_flight, "waiting": slots.waiting, "hosts": slots.hosts}
+        turns = self._engine.turns
+        return {"status": "healthy", "in_flight": turns.in_flight, "waiting": turns.waiting, "hosts": turns.hosts}
 
     def _extract_workers(self) -> dict[str, object]:
         pool = self._engine.pool

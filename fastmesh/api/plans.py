@@ -53,8 +53,8 @@ class Plans:
         )
 
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
-            execute = partial(self._orchestrator.execute, options=options)
-            return StreamProcessor(pipeline, execute, body.options.concurrency, urls=body.urls)
+            backlog = partial(self._orchestrator.backlog, options=options)
+            return StreamProcessor(pipeline, backlog, body.options.concurrency, urls=body.urls)
 
         return Plan(opening, fill, _digest(body))
 
@@ -92,8 +92,8 @@ class Plans:
             return [hit.url for hit in hits] if body.include_content else []
 
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
-            execute = partial(self._orchestrator.execute, options=options)
-            return StreamProcessor(pipeline, execute, body.options.concurrency, prepare=partial(search, pipeline))
+            backlog = partial(self._orchestrator.backlog, options=options)
+            return StreamProcessor(pipeline, backlog, body.options.concurrency, prepare=partial(search, pipeline))
 
         return Plan(opening, fill, _digest(body))
 
@@ -120,6 +120,7 @@ class Plans:
             max_body_bytes=int(_lowered("options.max_body_bytes", asked.max_body_bytes, limits.fetch.max_body_bytes)),
             user_agent=asked.user_agent or limits.fetch.user_agent,
             max_frame_bytes=limits.stream.max_frame_bytes,
+            retries=int(_lowered("options.retries", asked.retries, limits.fetch.retries)),
             include=asked.include,
             headers=asked.headers,
         )

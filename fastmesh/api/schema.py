@@ -37,6 +37,7 @@ class Options(Strict):
     user_agent: str | None = Field(None, min_length=1, max_length=512, pattern=r"^[\x20-\x7e]+$")
     headers: dict[str, str] = Field(default_factory=dict, max_length=32)
     max_body_bytes: int | None = Field(None, ge=0)
+    retries: int | None = Field(None, ge=0)
 
     @pydantic.field_validator("headers")
     @classmethod

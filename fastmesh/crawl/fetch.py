@@ -12,6 +12,7 @@ import asyncio
 import math
 import re
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -47,6 +48,8 @@ NO_CONTENT: Final = frozenset({204, 205})
 MAX_HEADER_FIELD_BYTES: Final = 16_384  # policies in headers of large sites pass 8 KiB
 MAX_CONTENT_TYPE_CHARS: Final = 256
 
+Enter = Callable[[ParsedUrl], Awaitable[None]]
+
 _UNDECODED: Final = re.compile(r"[\udc80-\udcff]")
 
 
@@ -57,7 +60,7 @@ class Fetched:
     *final_url*, *status* and *content_type* are those of the last answer,
     whatever it was.  *body* is decoded and there only on success;
     *received_bytes* is its length on the wire.  *dns_s* is the time spent
-    waiting for names, *fetch_s* all the time from start to end.
+    waiting for names, *fetch_s* all the time from start to end, but without that of *enter*.
     """
 
     url: str
@@ -92,38 +95,27 @@ class Fetcher:
             trace_configs=[_lookup_trace()],
         )
 
-    async def fetch(self, page: Fetched, options: CrawlOptions) -> None:
+    async def fetch(
+        self, page: Fetched, options: CrawlOptions, enter: Enter | None = None, *, left_s: float | None = None
+    ) -> None:
         """Fetch ``page.url`` and fill *page*.
 
+        *enter* is awaited before anything is asked for, redirects included; it may raise UrlError.
         Raises the UrlError that says what went wrong.  A lookup that takes too
         long is DnsFailed; a connection that takes longer than the connect timeout
         (lookup and TLS included), or a page longer than ``options.timeout_ms``
-        (redirects included), is FetchTimeout.
+        (redirects included), is FetchTimeout.  *left_s* is what earlier attempts left of that.
         """
-        lookup = Lookup()
-        started_s = time.monotonic()
-        limit_s = options.timeout_ms / 1000
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._follow(page, options, lookup)
-        except TimeoutError:
-            if lookup.pending:
-                raise DnsFailed(f"the host was not resolved within {limit_s:g} s") from None
-            raise FetchTimeout(f"the page was not whole within {limit_s:g} s") from None
-        finally:
-            page.dns_s = lookup.took_s
-            page.fetch_s = time.monotonic() - started_s
-
-    async def close(self) -> None:
-        """Close all connections; fetches that still run fail."""
-        await self._session.close()
-        await self._resolver.close()
-
-    async def _follow(self, page: Fetched, options: CrawlOptions, lookup: Lookup) -> None:
         url = self._guard.parse(page.url)
         first, headers = url.origin, checked(options.headers)
+        limit_s = options.timeout_ms / 1000 if left_s is None else left_s
         seen = {url.resource}
-        while (found := await self._ask(url, headers, page, options, lookup)) is not None:
+        while True:
+            if enter is not None:
+                await enter(url)
+            found = await self._ask_in_time(url, headers, page, options, limit_s)
+            if found is None:
+                return
             if found.resource in seen:
                 raise TooManyRedirects(f"the redirects of {url.host} lead in a circle")
             if len(seen) > self._max_redirects:
@@ -133,6 +125,29 @@ class Fetcher:
                 # For good: a foreign origin that leads back may have chosen what is asked there.
                 headers = {}
             url = found
+
+    async def close(self) -> None:
+        """Close all connections; fetches that still run fail."""
+        await self._session.close()
+        await self._resolver.close()
+
+    async def _ask_in_time(
+        self, url: ParsedUrl, headers: dict[str, str], page: Fetched, options: CrawlOptions, limit_s: float
+    ) -> ParsedUrl | None:
+        """Ask for *url* in what *page* has left of *limit_s*."""
+        lookup = Lookup()
+        started_s = time.monotonic()
+        try:
+            async with asyncio.timeout(limit_s - page.fetch_s):
+                return await self._ask(url, headers, page, options, lookup)
+        except TimeoutError:
+            said_s = options.timeout_ms / 1000
+            if lookup.pending:
+                raise DnsFailed(f"the host was not resolved within {said_s:g} s") from None
+            raise FetchTimeout(f"the page was not whole within {said_s:g} s") from None
+        finally:
+            page.dns_s += lookup.took_s
+            page.fetch_s += time.monotonic() - started_s
 
     async def _ask(
         self, url: ParsedUrl, headers: dict[str, str], page: Fetched, options: CrawlOptions, lookup: Lookup

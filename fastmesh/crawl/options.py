@@ -14,13 +14,14 @@ DEFAULT_PARTS: frozenset[Part] = frozenset({"text", "markdown", "links", "metada
 class CrawlOptions:
     """One request's choices, already held within the settings' limits.
 
-    *timeout_ms* and *max_body_bytes* bound each URL; *include* says which parts
-    of a document are wanted.
+    *timeout_ms* and *max_body_bytes* bound each URL, *retries* how often it is tried again;
+    *include* says which parts of a document are wanted.
     """
 
     timeout_ms: float
     max_body_bytes: int
     user_agent: str
     max_frame_bytes: int
+    retries: int = 0
     include: frozenset[Part] = DEFAULT_PARTS
     headers: Mapping[str, str] = field(default_factory=dict)

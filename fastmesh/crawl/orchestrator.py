@@ -1,21 +1,29 @@
 """PipelineOrchestrator: what happens to one URL, from its text to its result.
 
-guard → a slot of its host and of the total → fetch → extraction.  The slot is
-given back before the extraction, so that parsing never keeps the network idle.
+guard → its host's turn → a slot of the total → fetch, tried again where that helps → extraction.
+Turn and slot are given back before the extraction, so that parsing never keeps the network idle,
+and while a retry waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
 import orjson
 
+from fastmesh.crawl.backlog import Backlog, Job
+from fastmesh.crawl.errand import Errand
 from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.slots import FetchSlots
+from fastmesh.crawl.retries import retry_wait_s
+from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.workers import ExtractPool
-from fastmesh.errors import UrlError, UrlInternal
+from fastmesh.errors import HttpStatus, UrlError, UrlInternal
 from fastmesh.events import PageResult, rfc3339
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
@@ -23,61 +31,93 @@ from fastmesh.metrics import Metrics
 log = get_logger()
 
 FRAME_BYTES = 1024  # a result's frame without its document, its URLs and its content type
+TOO_MANY_REQUESTS: Final = 429
+SERVICE_UNAVAILABLE: Final = 503
 
 
 class PipelineOrchestrator:
     """Executes URLs within the limits that all streams share."""
 
     def __init__(
-        self, guard: AddressGuard, slots: FetchSlots, fetcher: Fetcher, pool: ExtractPool, metrics: Metrics
+        self, guard: AddressGuard, turns: Turns, fetcher: Fetcher, pool: ExtractPool, metrics: Metrics
     ) -> None:
         self._guard = guard
-        self._slots = slots
+        self._turns = turns
         self._fetcher = fetcher
         self._pool = pool
         self._metrics = metrics
         self._stages = {stage: metrics.stage.labels(stage) for stage in ("queue", "dns", "fetch", "extract")}
 
-    async def execute(self, url: str, *, options: CrawlOptions) -> PageResult:
-        """Fetch and extract *url*.
+    def backlog(self, urls: Sequence[str], wake: Callable[[], None], *, options: CrawlOptions) -> Backlog:
+        """A stream's URLs, to be started one by one."""
+        run = partial(self.execute, options=options)
+        return Backlog(urls, wake, turns=self._turns, locate=self._host_key, run=run)
+
+    async def execute(self, job: Job, *, options: CrawlOptions) -> PageResult:
+        """Fetch and extract *job*'s URL.
 
         Never raises but CancelledError: whatever goes wrong is the result's error.
-        ``processing_time_ms`` is without the wait for a slot.
+        ``processing_time_ms`` is without the waits for turn and slot.
         """
         metrics = self._metrics
         metrics.inflight += 1
-        page, fetched, started = PageResult(url), Fetched(url), time.perf_counter()
+        page, errand, started = PageResult(job.url), Errand(self._turns, job.backlog, job.turn), time.perf_counter()
         try:
-            started = await self._fetch(page, fetched, options)
+            fetched = await self._fetch(page, errand, job, options)
             await self._extract(page, fetched, options)
         except UrlError as error:
             page.error = error
         except Exception as error:  # a bug at one URL costs that URL
-            log.error("url.bug", url=url, exc_info=error)
+            log.error("url.bug", url=job.url, exc_info=error)
             page.error = UrlInternal("this page failed by a fault of the server")
         finally:
             metrics.inflight -= 1
-            page.processing_time_ms = round((time.perf_counter() - started) * 1000, 3)
-        page.final_url, page.status, page.content_type = fetched.final_url, fetched.status, fetched.content_type
-        page.body_bytes = len(fetched.body)
+            page.processing_time_ms = round((time.perf_counter() - started - errand.waited_s) * 1000, 3)
         metrics.urls["success" if page.error is None else page.error.type] += 1
         return page
 
-    async def _fetch(self, page: PageResult, fetched: Fetched, options: CrawlOptions) -> float:
-        """Fetch into *fetched*; return when the slot was there, in seconds of the performance counter."""
-        host_key = self._guard.parse(fetched.url).host_key
-        queued = time.perf_counter()
-        async with self._slots.take(host_key):
-            started = time.perf_counter()
-            page.attempts = 1
-            page.fetched_at = rfc3339()
-            try:
-                await self._fetcher.fetch(fetched, options)
-            finally:
-                self._stages["queue"].observe(started - queued)
+    async def _fetch(self, page: PageResult, errand: Errand, job: Job, options: CrawlOptions) -> Fetched:
+        """Fetch, and again while that may help and the URL's time, its stream's budget and the options allow it."""
+        left_s = options.timeout_ms / 1000
+        try:
+            while True:
+                fetched = Fetched(job.url)
+                try:
+                    await self._attempt(page, errand, fetched, options, left_s)
+                    return fetched
+                except UrlError as error:
+                    left_s -= fetched.fetch_s
+                    wait_s = (
+                        retry_wait_s(error, page.attempts - 1, left_s) if page.attempts <= options.retries else None
+                    )
+                    if wait_s is None or not job.budget.take():
+                        raise
+                    left_s -= wait_s
+                    await asyncio.sleep(wait_s)
+        finally:
+            self._stages["queue"].observe(job.queued_s + errand.waited_s)
+
+    async def _attempt(
+        self, page: PageResult, errand: Errand, fetched: Fetched, options: CrawlOptions, left_s: float
+    ) -> None:
+        """One try: turn and slot are held for its time only."""
+        try:
+            await self._fetcher.fetch(fetched, options, errand.enter, left_s=left_s)
+            errand.told(too_much=False)
+        except HttpStatus as error:
+            status, wait_s = fetched.status, error.retry_after_s
+            too_much = status == TOO_MANY_REQUESTS or (status == SERVICE_UNAVAILABLE and wait_s is not None)
+            errand.told(too_much=too_much, retry_after_s=wait_s)
+            raise
+        finally:
+            errand.leave()
+            if fetched.fetch_s:  # else nothing was asked for
+                page.attempts += 1
+                page.fetched_at = rfc3339()
                 self._stages["dns"].observe(fetched.dns_s)
                 self._stages["fetch"].observe(fetched.fetch_s - fetched.dns_s)
-        return started
+            page.final_url, page.status, page.content_type = fetched.final_url, fetched.status, fetched.content_type
+            page.body_bytes = len(fetched.body)
 
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions) -> None:
         started = time.perf_counter()
@@ -91,6 +131,13 @@ class PipelineOrchestrator:
             )
         finally:
             self._stages["extract"].observe(time.perf_counter() - started)
+
+    def _host_key(self, origin: str) -> str | None:
+        """Whose turn URLs that begin with *origin* need; None when none is fetched."""
+        try:
+            return self._guard.parse(origin).host_key
+        except UrlError:
+            return None
 
 
 def _frame_without_document(url: str, fetched: Fetched) -> int:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from doubles import Pages, RecordingSink, TurnedLoop, turned
+from doubles import Pages, RecordingSink, TurnedLoop, in_order, turned
 
 from fastmesh import config
 from fastmesh.metrics import Metrics
@@ -75,7 +75,9 @@ class House:
 
     def crawl(self, pages: Pages, urls: list[str], concurrency: int = 4, **more: Any) -> RecordingSink:
         return self.open(
-            lambda pipeline: StreamProcessor(pipeline, pages.execute, concurrency, urls=urls), len(urls), **more
+            lambda pipeline: StreamProcessor(pipeline, in_order(pages.execute), concurrency, urls=urls),
+            len(urls),
+            **more,
         )
 
     def firehose(self, frames: int, size: int = 700, rate: float | None = None, **more: Any) -> RecordingSink:

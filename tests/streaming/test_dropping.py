@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from doubles import Pages, RecordingSink, settle
+from doubles import Pages, RecordingSink, in_order, settle
 from house import House, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +73,7 @@ class Crawl:
         self.pipeline = self.house.begin(self._fill, 200, kept=True, on_slow=on_slow, **opening)
 
     def _fill(self, pipeline: StreamingPipeline) -> StreamProcessor:
-        return StreamProcessor(pipeline, self.pages.execute, 4, urls=[str(at) for at in range(200)])
+        return StreamProcessor(pipeline, in_order(self.pages.execute), 4, urls=[str(at) for at in range(200)])
 
     async def run(self) -> None:
         await settle()

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from doubles import Pages, RecordingSink, TurnedLoop, settle
+from doubles import Pages, RecordingSink, TurnedLoop, in_order, settle
 from house import House
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -91,7 +91,9 @@ class PositionsModel(RuleBasedStateMachine):
         self.runner.run(go())
 
     def _fill(self, pipeline: StreamingPipeline) -> StreamProcessor:
-        return StreamProcessor(pipeline, self.pages.execute, CONCURRENCY, urls=[str(at) for at in range(PAGES)])
+        return StreamProcessor(
+            pipeline, in_order(self.pages.execute), CONCURRENCY, urls=[str(at) for at in range(PAGES)]
+        )
 
     @property
     def here(self) -> list[Reader]:

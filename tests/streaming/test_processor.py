@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from doubles import Pages, RecordingSink, settle, turned
+from doubles import Pages, RecordingSink, in_order, settle, turned
 from house import House, check, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ Execute = Callable[[str], Awaitable[PageResult]]
 
 
 def crawl(house: House, urls: list[str], execute: Execute, concurrency: int) -> RecordingSink:
-    return house.open(lambda pipeline: StreamProcessor(pipeline, execute, concurrency, urls=urls), len(urls))
+    return house.open(lambda pipeline: StreamProcessor(pipeline, in_order(execute), concurrency, urls=urls), len(urls))
 
 
 async def at_once(url: str) -> PageResult:
@@ -218,4 +218,4 @@ async def test_joining_a_stream_that_has_ended_or_never_began_returns() -> None:
     await settle()
     assert sink.subscriber is not None
     await sink.subscriber.pipeline.join()
-    await StreamProcessor(sink.subscriber.pipeline, at_once, 1).join()
+    await StreamProcessor(sink.subscriber.pipeline, in_order(at_once), 1).join()

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from doubles import Pages, RecordingSink, settle, turned
+from doubles import Pages, RecordingSink, in_order, settle, turned
 from house import House, check, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +71,7 @@ def test_a_stream_never_runs_further_ahead_than_its_window(
             started.append((sink.subscriber.unread_frames, sink.subscriber.unread_bytes, len(pages.running)))
             return await pages.execute(url)
 
-        sink = house.open(lambda p: StreamProcessor(p, execute, concurrency, urls=urls), total)
+        sink = house.open(lambda p: StreamProcessor(p, in_order(execute), concurrency, urls=urls), total)
         while not sink.ended:
             before = len(started)
             await settle()

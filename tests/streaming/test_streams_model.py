@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from doubles import Pages, TurnedLoop, settle
+from doubles import Pages, TurnedLoop, in_order, settle
 from house import House, check
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -42,7 +42,9 @@ class Watched:
         self._may_start = pipeline.may_start
         pipeline.may_start = self._watch  # type: ignore[method-assign]
         self._pipeline = pipeline
-        return StreamProcessor(pipeline, self._execute, self.concurrency, urls=[str(at) for at in range(self.urls)])
+        return StreamProcessor(
+            pipeline, in_order(self._execute), self.concurrency, urls=[str(at) for at in range(self.urls)]
+        )
 
     async def _execute(self, url: str) -> Any:
         page = await self.pages.execute(url)

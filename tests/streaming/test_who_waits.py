@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from doubles import Pages, RecordingSink, settle
+from doubles import Pages, RecordingSink, in_order, settle
 from house import House, in_loop
 
 from fastmesh.streaming.pacer import Place
@@ -25,7 +25,7 @@ class Crawl:
         self.pipeline = house.begin(self._fill, len(URLS), kept=True, **opening)
 
     def _fill(self, pipeline: StreamingPipeline) -> StreamProcessor:
-        return StreamProcessor(pipeline, self.pages.execute, 4, urls=URLS)
+        return StreamProcessor(pipeline, in_order(self.pages.execute), 4, urls=URLS)
 
     def attach(self, after: int | None = None) -> RecordingSink:
         return self.house.attach(self.pipeline, after)

@@ -1,0 +1,174 @@
+"""A stream's URLs that are not started yet, and which of them may be.
+
+They stand in one queue for each host.  A queue whose host has no turn waits in
+that host's line and holds nothing; the others go on.  Among those that could
+start, the host with the fewest of this stream's URLs under way is first, so that
+one that answers slowly never takes all of the stream's places; among equals the
+input's order decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Any, Final
+
+from fastmesh.crawl.retries import RetryBudget
+from fastmesh.crawl.turns import Turn, Turns
+from fastmesh.events import PageResult
+
+# Scheme and authority: what decides the host, however it is spelled.  Read once for all URLs that share it.
+_ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+
+Run = Callable[["Job"], Coroutine[Any, Any, PageResult]]
+Locate = Callable[[str], str | None]
+
+
+class Job:
+    """One URL that was started: its turn at its host, if it has one, and what its retries are counted in."""
+
+    __slots__ = ("_queue", "_run", "backlog", "budget", "index", "queued_s", "turn", "url")
+
+    def __init__(self, backlog: Backlog, queue: _Queue, index: int, url: str, turn: Turn | None, run: Run) -> None:
+        self.backlog = backlog
+        self.budget = queue.budget
+        self.index = index
+        self.url = url
+        self.turn = turn
+        self.queued_s, queue.waited_s = queue.waited_s, 0.0
+        self._queue: _Queue | None = queue
+        self._run = run
+
+    def run(self) -> Coroutine[Any, Any, PageResult]:
+        """Fetch and extract it."""
+        return self._run(self)
+
+    def close(self) -> None:
+        """It has ended, however: nothing of it is held any more; again is nothing."""
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            if self.turn is not None:
+                self.turn.release()
+            self.backlog._ended(queue)
+
+
+class _Queue:
+    """The URLs of one host."""
+
+    __slots__ = ("backlog", "budget", "indexes", "key", "located", "open", "origin", "running", "since", "waited_s")
+
+    def __init__(self, backlog: Backlog, origin: str) -> None:
+        self.backlog = backlog
+        self.origin = origin
+        self.budget = RetryBudget()
+        self.indexes: deque[int] = deque()
+        self.key: str | None = None  # None: no host, so they need no turn
+        self.located = False
+        self.open = True  # not in its host's line
+        self.running = 0
+        self.since = 0.0
+        self.waited_s = 0.0
+
+    def called(self) -> None:
+        """It is this queue's turn at its host."""
+        self.backlog._called(self)
+
+
+class Backlog:
+    """One stream's.
+
+    *locate* tells the host of a scheme and an authority, None when it is none; *wake* is
+    called when ``ready`` may say yes again.
+    """
+
+    def __init__(
+        self, urls: Sequence[str], wake: Callable[[], None], *, turns: Turns, locate: Locate, run: Run
+    ) -> None:
+        self.left = len(urls)
+        self._urls = urls
+        self._wake = wake
+        self._turns = turns
+        self._locate = locate
+        self._run = run
+        self._by_host: dict[str | None, _Queue] = {}
+        self._closed = False
+        by_origin: dict[str, _Queue] = {}
+        for index, url in enumerate(urls):
+            found = _ORIGIN.match(url)
+            origin = found[0] if found else ""
+            queue = by_origin.get(origin)
+            if queue is None:
+                queue = by_origin[origin] = _Queue(self, origin)
+            queue.indexes.append(index)
+        # (under way, first index, queue); an entry that is not true any more is passed over.
+        self._heap = [(0, queue.indexes[0], queue) for queue in by_origin.values()]
+        heapify(self._heap)
+
+    def ready(self) -> bool:
+        """Whether a URL may be started now."""
+        while self._heap:
+            running, first, queue = self._heap[0]
+            if not queue.open or queue.running != running or not queue.indexes or queue.indexes[0] != first:
+                heappop(self._heap)
+            elif not queue.located:
+                self._find_host(queue)
+            elif queue.key is None or self._turns.ready(queue.key, queue.called):
+                return True
+            else:
+                heappop(self._heap)
+                queue.open = False
+                queue.since = self._turns.now()
+                self._turns.wait(queue.key, self, queue.called)
+        return False
+
+    def take(self) -> Job:
+        """Start the URL that ``ready`` said may be."""
+        queue = heappop(self._heap)[2]
+        index = queue.indexes.popleft()
+        self.left -= 1
+        queue.running += 1
+        self._offer(queue)
+        turn = None if queue.key is None else self._turns.take(queue.key)
+        return Job(self, queue, index, self._urls[index], turn, self._run)
+
+    def close(self) -> None:
+        """No further URL is started."""
+        self._closed = True
+        self._heap.clear()
+        for key, queue in self._by_host.items():
+            if key is not None and not queue.open:
+                queue.open = True
+                self._turns.withdraw(key, self, queue.called)
+
+    def _find_host(self, queue: _Queue) -> None:
+        """Ask for the host of a queue that is first for the first time; two spellings of one share a queue."""
+        key = self._locate(queue.origin)
+        same = self._by_host.setdefault(key, queue)
+        if same is queue:
+            queue.key = key
+            queue.located = True
+            queue.budget.urls = len(queue.indexes)
+            return
+        heappop(self._heap)
+        same.budget.urls += len(queue.indexes)
+        same.indexes = deque(sorted([*same.indexes, *queue.indexes]))
+        queue.indexes.clear()
+        if same.open:
+            self._offer(same)
+
+    def _called(self, queue: _Queue) -> None:
+        queue.open = True
+        queue.waited_s = self._turns.now() - queue.since
+        self._offer(queue)
+        self._wake()
+
+    def _ended(self, queue: _Queue) -> None:
+        queue.running -= 1
+        if queue.open:
+            self._offer(queue)
+
+    def _offer(self, queue: _Queue) -> None:
+        if queue.indexes and not self._closed:
+            heappush(self._heap, (queue.running, queue.indexes[0], queue))

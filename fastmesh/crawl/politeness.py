@@ -1,0 +1,244 @@
+"""Whose turn it is at a host: how many at once, how soon after another, and in which order.
+
+Politeness is a machine: it is told who asks, who begins, who ends and what the
+host answered, each with the time, and says who is next.  It owns no socket,
+timer or task, so a test plays a day with a slow host in a millisecond.
+
+A host serves the owners that wait in turn (an owner is a stream), so one of a
+thousand URLs does not starve one of three.  Until its robots.txt is known it gets one URL
+at a time.  One that answers "too many" gets half as many starts a second, and a
+little more with each answer that is better.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from typing import Final, Generic, TypeVar
+
+# A host that asked for less: so many starts a second at first and at least, and so many more with each good answer
+# until it is as if nothing had been.  Back from the first slow-down takes about 10 s, from the slowest 35 s.
+FIRST_STARTS_PER_S: Final = 2.0
+FEWEST_STARTS_PER_S: Final = 0.1
+MORE_STARTS_PER_S: Final = 0.2
+ENOUGH_STARTS_PER_S: Final = 16.0
+# Longer than this no host holds its URLs on its word alone: then one is tried, and told anew.
+MAX_PAUSE_S: Final = 30.0
+MAX_CRAWL_DELAY_S: Final = 60.0
+# Hosts with nothing under way that are remembered, because they were slowed down or must be left alone for a while.
+MAX_RESTING: Final = 10_000
+
+Owner = object
+Waiter = Callable[[], None]
+W = TypeVar("W")
+
+
+class Line(Generic[W]):
+    """Who waits: owners in turn, and each owner's waiters in the order they came."""
+
+    __slots__ = ("_owners", "waiting")
+
+    def __init__(self) -> None:
+        # Ordered dicts: taking the first of a plain one is slow where many were taken before.
+        self._owners: OrderedDict[Owner, OrderedDict[W, None]] = OrderedDict()
+        self.waiting = 0
+
+    def join(self, owner: Owner, waiter: W) -> None:
+        """*waiter* waits, for *owner*."""
+        waiters = self._owners.setdefault(owner, OrderedDict())
+        self.waiting += waiter not in waiters
+        waiters[waiter] = None
+
+    def leave(self, owner: Owner, waiter: W) -> bool:
+        """*waiter* waits no more; whether it did."""
+        waiters = self._owners.get(owner)
+        if waiters is None or waiter not in waiters:
+            return False
+        del waiters[waiter]
+        if not waiters:
+            del self._owners[owner]
+        self.waiting -= 1
+        return True
+
+    def next(self) -> W | None:
+        """Who is next, out of the line; its owner's other waiters have to wait for all other owners."""
+        if not self._owners:
+            return None
+        owner, waiters = self._owners.popitem(last=False)
+        waiter, _ = waiters.popitem(last=False)
+        if waiters:
+            self._owners[owner] = waiters
+        self.waiting -= 1
+        return waiter
+
+
+class Host:
+    """What is known of one host."""
+
+    __slots__ = ("alarmed", "called", "crawl_delay_s", "known", "line", "rate", "ready_at", "running", "slowed_at")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.known = False  # whether its robots.txt is
+        self.ready_at = float("-inf")  # nothing starts before
+        self.crawl_delay_s = 0.0
+        self.rate: float | None = None  # starts a second; None: it never asked for less
+        self.slowed_at = float("-inf")
+        self.line: Line[Waiter] = Line()
+        self.called: Waiter | None = None  # whose turn it is, before all in the line
+        self.alarmed = False
+
+    @property
+    def idle(self) -> bool:
+        """Nothing under way, and nobody waits."""
+        return not self.running and not self.line.waiting
+
+
+class Politeness:
+    """Hosts, by ``ParsedUrl.host_key``.  Times are seconds of whatever clock the caller has."""
+
+    def __init__(self, per_host: int, starts_per_s: float) -> None:
+        self._per_host = per_host
+        self._interval_s = 1 / starts_per_s if starts_per_s else 0.0
+        self._hosts: dict[str, Host] = {}
+        self._resting: OrderedDict[str, Host] = OrderedDict()
+        self._alarms: list[tuple[float, str]] = []
+        self.waiting = 0
+
+    @property
+    def hosts(self) -> int:
+        """Hosts that have something under way or waiting."""
+        return len(self._hosts)
+
+    @property
+    def resting(self) -> int:
+        """Hosts that are remembered although they have not."""
+        return len(self._resting)
+
+    # ── turns ────────────────────────────────────────────────────────────────────────────
+
+    def may_start(self, key: str, now: float, waiter: Waiter | None = None) -> bool:
+        """Whether *waiter* may start a fetch: the host has a turn, and nobody waited before it."""
+        host = self._find(key)
+        if host is None:
+            return True
+        return self._free(host, now) and (not host.line.waiting or (waiter is not None and host.called == waiter))
+
+    def start(self, key: str, now: float) -> None:
+        """A fetch begins."""
+        host = self._active(key)
+        host.running += 1
+        if interval_s := self._spacing_s(host):
+            host.ready_at = max(host.ready_at, now + interval_s)
+
+    def end(self, key: str, now: float) -> None:
+        """A fetch that began has ended."""
+        host = self._hosts[key]
+        host.running -= 1
+        self._rest(key, host, now)
+
+    def wait(self, key: str, owner: Owner, waiter: Waiter, now: float) -> None:
+        """*waiter* wants a turn: ``next`` will name it."""
+        host = self._active(key)
+        self.waiting -= host.line.waiting
+        host.line.join(owner, waiter)
+        self.waiting += host.line.waiting
+        self._alarm(key, host, now)
+
+    def withdraw(self, key: str, owner: Owner, waiter: Waiter, now: float) -> None:
+        """*waiter* wants none any more."""
+        host = self._hosts.get(key)
+        if host is not None and host.line.leave(owner, waiter):
+            self.waiting -= 1
+            self._rest(key, host, now)
+
+    def next(self, key: str, now: float) -> Waiter | None:
+        """Whose turn it is; it need not take it.  None: the host has no turn, or nobody waits."""
+        host = self._hosts.get(key)
+        if host is None:
+            return None
+        host.called = host.line.next() if self._free(host, now) else None
+        if host.called is None:
+            self._alarm(key, host, now)
+            self._rest(key, host, now)
+        else:
+            self.waiting -= 1
+        return host.called
+
+    # ── what the host says ───────────────────────────────────────────────────────────────
+
+    def meet(self, key: str, crawl_delay_s: float | None, now: float) -> None:
+        """Its robots.txt is known, or nobody asks for it (None); whoever met it is about to ask."""
+        host = self._active(key)
+        host.known = True
+        delay_s = host.crawl_delay_s if crawl_delay_s is None else min(crawl_delay_s, MAX_CRAWL_DELAY_S)
+        if delay_s != host.crawl_delay_s:
+            host.crawl_delay_s = delay_s
+            host.ready_at = max(host.ready_at, now + delay_s)
+
+    def refused(self, key: str, asked_at: float, retry_after_s: float | None, now: float) -> None:
+        """It was asked at *asked_at* and answered that this is too much."""
+        host = self._active(key)
+        # Those that were under way when it was slowed down say nothing new.
+        if asked_at >= host.slowed_at:
+            rate = FIRST_STARTS_PER_S if host.rate is None else host.rate / 2
+            host.rate = max(rate, FEWEST_STARTS_PER_S)
+            host.slowed_at = now
+        pause_s = max(self._spacing_s(host), min(retry_after_s or 0.0, MAX_PAUSE_S))
+        host.ready_at = max(host.ready_at, now + pause_s)
+
+    def served(self, key: str) -> None:
+        """It answered, and not that it is too much."""
+        host = self._find(key)
+        if host is not None and host.rate is not None:
+            rate = host.rate + MORE_STARTS_PER_S
+            host.rate = rate if rate < ENOUGH_STARTS_PER_S else None
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def alarm_at(self) -> float | None:
+        """When ``due`` is to be asked; None: never, so far."""
+        return self._alarms[0][0] if self._alarms else None
+
+    def due(self, now: float) -> Iterator[str]:
+        """The hosts that may have a turn by now only because time passed."""
+        while self._alarms and self._alarms[0][0] <= now:
+            _, key = heappop(self._alarms)
+            if key in self._hosts:
+                self._hosts[key].alarmed = False
+                yield key
+
+    # ── records ──────────────────────────────────────────────────────────────────────────
+
+    def _free(self, host: Host, now: float) -> bool:
+        return host.running < (self._per_host if host.known else 1) and host.ready_at <= now
+
+    def _spacing_s(self, host: Host) -> float:
+        return max(self._interval_s, host.crawl_delay_s, 1 / host.rate if host.rate else 0.0)
+
+    def _alarm(self, key: str, host: Host, now: float) -> None:
+        """Only time keeps those in its line waiting: ask again when it is over."""
+        if host.line.waiting and not host.alarmed and host.ready_at > now:
+            host.alarmed = True
+            heappush(self._alarms, (host.ready_at, key))
+
+    def _find(self, key: str) -> Host | None:
+        return self._hosts.get(key) or self._resting.get(key)
+
+    def _active(self, key: str) -> Host:
+        host = self._hosts.get(key)
+        if host is None:
+            host = self._hosts[key] = self._resting.pop(key) if key in self._resting else Host()
+        return host
+
+    def _rest(self, key: str, host: Host, now: float) -> None:
+        """Forget a host that nothing is to be remembered of."""
+        if not host.idle:
+            return
+        del self._hosts[key]
+        if host.rate is not None or host.ready_at > now:
+            self._resting[key] = host
+            if len(self._resting) > MAX_RESTING:
+                self._resting.popitem(last=False)
