@@ -1,0 +1,282 @@
+"""A stream's URLs and the turns of their hosts, on a loop whose clock is turned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from doubles import TurnedLoop, settle, turned
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastmesh.crawl.backlog import Backlog, Job
+from fastmesh.crawl.turns import Slot, Turn, Turns
+from fastmesh.events import PageResult
+
+
+def make_turns(total: int = 256, per_host: int = 8, starts_per_s: float = 0.0) -> Turns:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, TurnedLoop)
+    return Turns(total, per_host, starts_per_s, loop.time)
+
+
+def host_of(origin: str) -> str | None:
+    """``http://a``, ``http://A`` and ``https://a`` are one host; what has no host has none."""
+    return origin.rpartition("/")[2].lower() or None
+
+
+async def nothing(job: Job) -> PageResult:
+    return PageResult(job.url)
+
+
+class Stream:
+    """Starts what its backlog lets it start, up to *places*, and ends it when the test says so."""
+
+    def __init__(self, turns: Turns, urls: list[str], places: int) -> None:
+        self._turns = turns
+        self._places = places
+        self.urls = urls
+        self.running: list[Job] = []
+        self.started: list[int] = []
+        self.backlog = Backlog(urls, self.fill, turns=turns, locate=host_of, run=nothing)
+
+    def fill(self) -> None:
+        while len(self.running) < self._places and self.backlog.ready():
+            job = self.backlog.take()
+            if job.turn is not None:
+                self._turns.meet(job.turn.key, None)
+            self.running.append(job)
+            self.started.append(job.index)
+
+    def finish(self, index: int) -> None:
+        job = next(job for job in self.running if job.index == index)
+        self.running.remove(job)
+        job.close()
+        self.fill()
+
+    def hosts(self) -> Counter[str | None]:
+        return Counter(host_of(job.url.rpartition("/")[0]) for job in self.running)
+
+
+def test_urls_start_in_the_order_of_the_input() -> None:
+    async def run() -> None:
+        stream = Stream(make_turns(), [f"http://h{at}/x" for at in range(20)], places=3)
+        stream.fill()
+        for index in range(20):
+            stream.finish(index)
+        assert stream.started == list(range(20))
+
+    turned(run())
+
+
+def test_a_host_that_is_slow_does_not_take_the_places_of_one_that_is_quick() -> None:
+    async def run() -> None:
+        urls = [f"http://slow/{at}" for at in range(200)] + [f"http://quick/{at}" for at in range(200)]
+        for places in (4, 8, 16, 256):
+            stream = Stream(make_turns(), urls, places)
+            stream.fill()
+            share = min(8, places // 2)
+            while stream.hosts()["quick"]:
+                assert stream.hosts() == {"slow": share, "quick": share} or stream.started.count(399)
+                stream.finish(next(job.index for job in stream.running if job.index >= 200))
+            assert sorted(index for index in stream.started if index >= 200) == list(range(200, 400))
+            stream.backlog.close()
+
+    turned(run())
+
+
+def test_spellings_of_one_host_share_its_turns_and_what_has_no_host_needs_none() -> None:
+    async def run() -> None:
+        turns = make_turns(per_host=2)
+        urls = ["http://a/1", "nonsense", "HTTP://A/2", "https://a/3", "http:///", "http://A/4"]
+        stream = Stream(turns, urls, places=10)
+        stream.fill()
+        assert sorted(stream.started) == [0, 1, 2, 4]
+        stream.finish(2)
+        stream.finish(0)
+        assert stream.started[4:] == [3, 5]
+        assert {job.budget.urls for job in stream.running if job.turn} == {4}
+
+    turned(run())
+
+
+def test_a_queue_waits_in_its_hosts_line_and_says_how_long() -> None:
+    async def run() -> None:
+        turns = make_turns(per_host=1)
+        first = Stream(turns, ["http://a/1"], 1)
+        second = Stream(turns, ["http://a/2", "http://a/3"], 2)
+        first.fill()
+        second.fill()
+        assert (second.started, turns.waiting) == ([], 1)
+        await asyncio.sleep(7)
+        first.finish(0)
+        assert second.started == [0]
+        assert (second.running[0].queued_s, turns.waiting) == (7, 1)
+        second.finish(0)
+        second.finish(1)
+        assert (turns.waiting, turns.hosts) == (0, 0)
+
+    turned(run())
+
+
+def test_streams_that_have_no_room_leave_their_turn_to_the_next() -> None:
+    async def run() -> None:
+        turns = make_turns(per_host=1)
+        streams = [Stream(turns, [f"http://a/{at}" for at in range(3)], 1) for _ in range(3)]
+        for stream in streams:
+            stream.fill()
+        streams[1]._places = 0
+        streams[0].finish(0)
+        assert [stream.started for stream in streams] == [[0], [], [0]]
+        streams[2].finish(0)
+        assert [stream.started for stream in streams] == [[0, 1], [], [0]]
+        streams[1]._places = 1
+        streams[1].fill()  # it waits again, behind who waited all the time
+        streams[0].finish(1)
+        streams[2].finish(1)
+        assert [stream.started for stream in streams] == [[0, 1], [0], [0, 1]]
+
+    turned(run())
+
+
+def test_a_rate_is_kept_by_the_clock() -> None:
+    async def run() -> None:
+        turns = make_turns(starts_per_s=0.5)
+        stream = Stream(turns, [f"http://a/{at}" for at in range(4)], 4)
+        stream.fill()
+        loop = asyncio.get_running_loop()
+        for at in (0, 2, 4, 6):
+            await asyncio.sleep(at + 0.001 - loop.time())
+            assert len(stream.started) == at / 2 + 1
+            await asyncio.sleep(1.998)
+            assert len(stream.started) == at / 2 + 1
+        turns.close()
+
+    turned(run())
+
+
+def test_a_closed_backlog_starts_nothing_and_waits_for_nothing() -> None:
+    async def run() -> None:
+        turns = make_turns(per_host=1)
+        first, second = (Stream(turns, [f"http://a/{at}" for at in range(3)], 3) for _ in range(2))
+        first.fill()
+        second.fill()
+        second.backlog.close()
+        first.backlog.close()
+        assert not second.backlog.ready()
+        first.finish(0)
+        assert (first.started, second.started, turns.waiting, turns.hosts) == ([0], [], 0, 0)
+
+    turned(run())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=1, max_size=60),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.randoms(use_true_random=False),
+)
+def test_every_url_is_started_once_and_no_host_has_more_than_its_turns(
+    given_urls: list[tuple[str, int]], places: int, per_host: int, random: Any
+) -> None:
+    async def run() -> None:
+        turns = make_turns(per_host=per_host)
+        streams = [
+            Stream(turns, [f"http://{host}/x" for host, whose in given_urls if whose == at], places) for at in range(4)
+        ]
+        for stream in streams:
+            stream.fill()
+        while busy := [stream for stream in streams if stream.running]:
+            assert max(sum((stream.hosts() for stream in streams), Counter()).values()) <= per_host
+            # Nobody waits for a host that has a turn to give while they have a place.
+            for stream in streams:
+                if stream.backlog.left and len(stream.running) < places:
+                    left = {
+                        host_of(url.rpartition("/")[0])
+                        for at, url in enumerate(stream.urls)
+                        if at not in stream.started
+                    }
+                    assert all(sum(s.hosts()[host] for s in streams) == per_host for host in left)
+            stream = random.choice(busy)
+            stream.finish(random.choice(stream.running).index)
+        for stream in streams:
+            assert sorted(stream.started) == list(range(len(stream.urls)))
+        assert (turns.waiting, turns.hosts) == (0, 0)
+
+    turned(run())
+
+
+# ── slots of the total, and turns that are awaited ───────────────────────────────────────
+
+actions = st.lists(st.tuples(st.sampled_from(["take", "finish", "cancel"]), st.integers(0, 9)), max_size=60)
+
+
+@given(actions, st.integers(1, 4), st.integers(1, 3))
+def test_whatever_happens_no_slot_and_no_turn_is_lost(script: list[tuple[str, int]], total: int, per_host: int) -> None:
+    async def run() -> None:
+        turns = make_turns(total, per_host)
+        held: Counter[str] = Counter()
+
+        async def hold(host: str, owner: int, done: asyncio.Event) -> None:
+            turn: Turn | None = None
+            slot: Slot | None = None
+            try:
+                turn = await turns.turn(host, owner)
+                turns.meet(host, None)
+                slot = await turns.slot(owner)
+                held[host] += 1
+                assert held[host] <= per_host
+                assert held.total() <= total
+                try:
+                    await done.wait()
+                finally:
+                    held[host] -= 1
+            finally:
+                for one in (slot, turn):
+                    if one is not None:
+                        one.release()
+                        one.release()  # twice is once
+
+        tasks: list[tuple[asyncio.Task[None], asyncio.Event]] = []
+        for action, number in script:
+            if action == "take":
+                done = asyncio.Event()
+                tasks.append((asyncio.create_task(hold(f"host {number % 3}", number, done)), done))
+            elif tasks:
+                task, done = tasks[number % len(tasks)]
+                if action == "cancel":
+                    task.cancel()
+                else:
+                    done.set()
+            # Sometimes right after a grant, sometimes before anybody saw it.
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+            assert turns.in_flight <= total
+        await settle()
+        assert turns.in_flight == held.total()
+        for _, done in tasks:
+            done.set()
+        await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
+        assert (turns.in_flight, turns.waiting, turns.hosts) == (0, 0, 0)
+
+    turned(run())
+
+
+def test_slots_of_the_total_are_given_to_streams_in_turn() -> None:
+    async def run() -> None:
+        turns, order = make_turns(total=1), []
+
+        async def hold(owner: str) -> None:
+            slot = await turns.slot(owner)
+            order.append(owner)
+            slot.release()
+
+        first = await turns.slot("first")
+        tasks = [asyncio.create_task(hold(owner)) for owner in ["large"] * 6 + ["small"] * 2]
+        await settle()
+        first.release()
+        await asyncio.gather(*tasks)
+        assert order == ["large", "small", "large", "small", "large", "large", "large", "large"]
+
+    turned(run())
