@@ -87,10 +87,8 @@ class PipelineOrchestrator:
                     return fetched
                 except UrlError as error:
                     left_s -= fetched.fetch_s
-                    wait_s = (
-                        retry_wait_s(error, page.attempts - 1, left_s) if page.attempts <= options.retries else None
-                    )
-                    if wait_s is None or not job.budget.take():
+                    wait_s = retry_wait_s(error, page.attempts, left_s)
+                    if wait_s is None or page.attempts > options.retries or not job.budget.take():
                         raise
                     left_s -= wait_s
                     await asyncio.sleep(wait_s)
