@@ -136,6 +136,8 @@ def _request(asked: argparse.Namespace) -> dict[str, Any]:
         "include": asked.include and asked.include.split(","),
         "user_agent": asked.user_agent,
         "max_body_bytes": asked.max_body_bytes,
+        "retries": asked.retries,
+        "respect_robots": False if asked.no_robots else None,
         "headers": dict(map(_header, asked.header)) or None,
     }
     return {
@@ -193,6 +195,8 @@ def _parser() -> argparse.ArgumentParser:
     crawl.add_argument("--concurrency", type=int, metavar="N", help="URLs under way at once, 1 to 256 (16)")
     crawl.add_argument("--timeout-ms", type=float, metavar="MS", help="for one URL")
     crawl.add_argument("--max-body-bytes", type=int, metavar="N", help="of one page, decompressed")
+    crawl.add_argument("--retries", type=int, metavar="N", help="of one URL, where trying again may help (2)")
+    crawl.add_argument("--no-robots", action="store_true", help="fetch what robots.txt disallows, too")
     crawl.add_argument("--deadline-s", type=float, metavar="S", help="for all of them")
     crawl.add_argument("--include", metavar="PARTS", help="of text,markdown,links,metadata,html (all but html)")
     crawl.add_argument("--user-agent", metavar="TEXT")

@@ -161,6 +161,7 @@ class FetchSettings(Section):
     user_agent: str = _setting(
         f"fastmesh/{__version__} (+https://pypi.org/project/fastmesh/)", "", "", pattern=r"^[\x20-\x7e]+$"
     )
+    respect_robots: bool = _setting(True, "", "pages that robots.txt disallows are not fetched; a request may differ")
     allow_networks: Networks = _setting((), "networks", "may be fetched although private, loopback or special")
     allow_ports: Ports = _setting(((80, 80), (443, 443), (1024, 65535)), "ports", "may be fetched")
 

@@ -207,6 +207,12 @@ class BlockedAddress(UrlError):
     type = "blocked_address"
 
 
+class RobotsDisallowed(UrlError):
+    """The origin's robots.txt says no, or cannot say anything."""
+
+    type = "robots"
+
+
 class DnsFailed(UrlError):
     """The name was not resolved."""
 

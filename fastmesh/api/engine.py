@@ -8,6 +8,7 @@ from fastmesh.config import Settings
 from fastmesh.crawl.fetch import Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
+from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.search import make_search
 from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.workers import ExtractPool
@@ -27,7 +28,10 @@ class Engine:
         self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps)
         self.pool = ExtractPool(settings.workers.extract)
         self._fetcher = Fetcher(settings.fetch, self.guard)
-        orchestrator = PipelineOrchestrator(self.guard, self.turns, self._fetcher, self.pool, self.metrics)
+        self._robots = Robots(self._fetcher, self.turns, fetch)
+        orchestrator = PipelineOrchestrator(
+            self.guard, self.turns, self._fetcher, self._robots, self.pool, self.metrics
+        )
         self.search = make_search(settings)
         self.plans = Plans(settings, orchestrator, self.search)
         self.streams = Streams(self.module, self.plans)
@@ -41,6 +45,7 @@ class Engine:
     async def close(self) -> None:
         """End what is left of the streams, then the rest; also after a start that failed."""
         await self.module.close()
+        await self._robots.close()
         self.turns.close()
         await self._fetcher.close()
         if self.search is not None:

@@ -121,6 +121,7 @@ class Plans:
             user_agent=asked.user_agent or limits.fetch.user_agent,
             max_frame_bytes=limits.stream.max_frame_bytes,
             retries=int(_lowered("options.retries", asked.retries, limits.fetch.retries)),
+            respect_robots=limits.fetch.respect_robots if asked.respect_robots is None else asked.respect_robots,
             include=asked.include,
             headers=asked.headers,
         )

@@ -38,6 +38,7 @@ class Options(Strict):
     headers: dict[str, str] = Field(default_factory=dict, max_length=32)
     max_body_bytes: int | None = Field(None, ge=0)
     retries: int | None = Field(None, ge=0)
+    respect_robots: bool | None = None
 
     @pydantic.field_validator("headers")
     @classmethod

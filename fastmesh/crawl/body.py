@@ -14,14 +14,14 @@ from fastmesh.errors import DecodeFailed, TooLarge
 READ_BYTES: Final = 65_536
 
 
-async def read_body(response: ClientResponse, limit: int) -> tuple[bytes, int]:
+async def read_body(response: ClientResponse, limit: int, *, cut: bool = False) -> tuple[bytes, int]:
     """The decoded body, and the bytes that were received for it.
 
     At most *limit* bytes either way.  After every read and every decoded piece
-    the loop runs, and no more than *limit* and one piece is ever held.  Raises
-    TooLarge, DecodeFailed, and what aiohttp raises for a broken connection.
+    the loop runs, and no more than *limit* and one piece is ever held.  With *cut* what is
+    over it is left out.  Raises TooLarge, DecodeFailed, and what aiohttp raises for a broken connection.
     """
-    if (response.content_length or 0) > limit:
+    if not cut and (response.content_length or 0) > limit:
         raise TooLarge(f"the body has {response.content_length} bytes, over the limit of {limit}")
     decoder = decoder_for(response.headers.getall("Content-Encoding", ()))
     # Its value is handed out without a copy: 20 MB are not held twice, and the loop is not held for copying.
@@ -31,8 +31,11 @@ async def read_body(response: ClientResponse, limit: int) -> tuple[bytes, int]:
         while data := await response.content.read(READ_BYTES):
             received += len(data)
             # Bytes that decode to nothing (empty gzip members, endless blocks) count as well.
-            _hold(received, limit)
+            _hold(received, limit + READ_BYTES if cut else limit)
             for piece in (data,) if decoder is None else decoder.feed(data):
+                if cut and body.tell() + len(piece) > limit:
+                    body.write(piece[: limit - body.tell()])
+                    return body.getvalue(), received
                 _hold(body.tell() + len(piece), limit)
                 body.write(piece)
                 await asyncio.sleep(0)

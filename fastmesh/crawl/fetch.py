@@ -55,12 +55,13 @@ _UNDECODED: Final = re.compile(r"[\udc80-\udcff]")
 
 @dataclass(slots=True)
 class Fetched:
-    """One page, filled in as far as its fetch got; also when fetch() raises.
+    """One page, filled in as far as its fetch got; also when fetch() raises, and then it may be fetched again.
 
     *final_url*, *status* and *content_type* are those of the last answer,
     whatever it was.  *body* is decoded and there only on success;
     *received_bytes* is its length on the wire.  *dns_s* is the time spent
-    waiting for names, *fetch_s* all the time from start to end, but without that of *enter*.
+    waiting for names, *fetch_s* all the time from start to end, but without that of *enter*;
+    *tries* is how often it was begun, *spent_s* what of its time is used: fetches and the waits between them.
     """
 
     url: str
@@ -71,6 +72,8 @@ class Fetched:
     received_bytes: int = 0
     dns_s: float = 0.0
     fetch_s: float = 0.0
+    tries: int = 0
+    spent_s: float = 0.0
 
 
 class Fetcher:
@@ -95,31 +98,33 @@ class Fetcher:
             trace_configs=[_lookup_trace()],
         )
 
-    async def fetch(
-        self, page: Fetched, options: CrawlOptions, enter: Enter | None = None, *, left_s: float | None = None
-    ) -> None:
+    async def fetch(self, page: Fetched, options: CrawlOptions, enter: Enter | None = None) -> None:
         """Fetch ``page.url`` and fill *page*.
 
         *enter* is awaited before anything is asked for, redirects included; it may raise UrlError.
         Raises the UrlError that says what went wrong.  A lookup that takes too
         long is DnsFailed; a connection that takes longer than the connect timeout
         (lookup and TLS included), or a page longer than ``options.timeout_ms``
-        (redirects included), is FetchTimeout.  *left_s* is what earlier attempts left of that.
+        (redirects and earlier tries included), is FetchTimeout.
         """
+        page.final_url, page.status, page.content_type = None, 0, None
         url = self._guard.parse(page.url)
         first, headers = url.origin, checked(options.headers)
-        limit_s = options.timeout_ms / 1000 if left_s is None else left_s
+        max_redirects = self._max_redirects if options.max_redirects is None else options.max_redirects
         seen = {url.resource}
+        hops = 0
         while True:
             if enter is not None:
                 await enter(url)
-            found = await self._ask_in_time(url, headers, page, options, limit_s)
+            page.tries += hops == 0
+            hops += 1
+            found = await self._ask_in_time(url, headers, page, options)
             if found is None:
                 return
             if found.resource in seen:
                 raise TooManyRedirects(f"the redirects of {url.host} lead in a circle")
-            if len(seen) > self._max_redirects:
-                raise TooManyRedirects(f"there are more than {self._max_redirects} redirects")
+            if hops > max_redirects:
+                raise TooManyRedirects(f"there are more than {max_redirects} redirects")
             seen.add(found.resource)
             if found.origin != first:
                 # For good: a foreign origin that leads back may have chosen what is asked there.
@@ -132,22 +137,24 @@ class Fetcher:
         await self._resolver.close()
 
     async def _ask_in_time(
-        self, url: ParsedUrl, headers: dict[str, str], page: Fetched, options: CrawlOptions, limit_s: float
+        self, url: ParsedUrl, headers: dict[str, str], page: Fetched, options: CrawlOptions
     ) -> ParsedUrl | None:
-        """Ask for *url* in what *page* has left of *limit_s*."""
+        """Ask for *url* in what *page* has left of its time."""
         lookup = Lookup()
+        limit_s = options.timeout_ms / 1000
         started_s = time.monotonic()
         try:
-            async with asyncio.timeout(limit_s - page.fetch_s):
+            async with asyncio.timeout(limit_s - page.spent_s):
                 return await self._ask(url, headers, page, options, lookup)
         except TimeoutError:
-            said_s = options.timeout_ms / 1000
             if lookup.pending:
-                raise DnsFailed(f"the host was not resolved within {said_s:g} s") from None
-            raise FetchTimeout(f"the page was not whole within {said_s:g} s") from None
+                raise DnsFailed(f"the host was not resolved within {limit_s:g} s") from None
+            raise FetchTimeout(f"the page was not whole within {limit_s:g} s") from None
         finally:
+            took_s = time.monotonic() - started_s
             page.dns_s += lookup.took_s
-            page.fetch_s += time.monotonic() - started_s
+            page.fetch_s += took_s
+            page.spent_s += took_s
 
     async def _ask(
         self, url: ParsedUrl, headers: dict[str, str], page: Fetched, options: CrawlOptions, lookup: Lookup
@@ -161,13 +168,15 @@ class Fetcher:
                 _as_yarl(url), headers=sent, allow_redirects=False, trace_request_ctx=lookup
             )
             try:
-                return await self._take(response, url, page, options.max_body_bytes)
+                return await self._take(response, url, page, options)
             finally:
                 # Keeps the connection when the body was read to its end, else closes it: the body of
                 # a redirect or an error is never read.
                 response.release()
 
-    async def _take(self, response: ClientResponse, url: ParsedUrl, page: Fetched, limit: int) -> ParsedUrl | None:
+    async def _take(
+        self, response: ClientResponse, url: ParsedUrl, page: Fetched, options: CrawlOptions
+    ) -> ParsedUrl | None:
         page.final_url, page.status = url.href, response.status
         page.content_type = _content_type(response)
         location = response.headers.get("Location")
@@ -177,7 +186,7 @@ class Fetcher:
             wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
             raise HttpStatus(response.status, retry_after_s=wait_s)
         if response.status not in NO_CONTENT:
-            page.body, page.received_bytes = await read_body(response, limit)
+            page.body, page.received_bytes = await read_body(response, options.max_body_bytes, cut=options.cut_body)
         return None
 
 

@@ -15,7 +15,8 @@ class CrawlOptions:
     """One request's choices, already held within the settings' limits.
 
     *timeout_ms* and *max_body_bytes* bound each URL, *retries* how often it is tried again;
-    *include* says which parts of a document are wanted.
+    *include* says which parts of a document are wanted.  A larger body is an error unless it may be
+    cut; *max_redirects* stands for the setting.
     """
 
     timeout_ms: float
@@ -23,5 +24,13 @@ class CrawlOptions:
     user_agent: str
     max_frame_bytes: int
     retries: int = 0
+    respect_robots: bool = False
+    cut_body: bool = False
+    max_redirects: int | None = None
     include: frozenset[Part] = DEFAULT_PARTS
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sent_user_agent(self) -> str:
+        """What origins read: a header of the request's own wins."""
+        return next((value for name, value in self.headers.items() if name.lower() == "user-agent"), self.user_agent)

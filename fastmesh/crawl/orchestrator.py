@@ -1,13 +1,12 @@
 """PipelineOrchestrator: what happens to one URL, from its text to its result.
 
-guard → its host's turn → a slot of the total → fetch, tried again where that helps → extraction.
+guard → its host's turn → its robots.txt → a slot of the total → fetch, tried again where that helps → extraction.
 Turn and slot are given back before the extraction, so that parsing never keeps the network idle,
 and while a retry waits.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +19,8 @@ from fastmesh.crawl.errand import Errand
 from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.retries import retry_wait_s
+from fastmesh.crawl.retries import with_retries
+from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.workers import ExtractPool
 from fastmesh.errors import HttpStatus, UrlError, UrlInternal
@@ -39,11 +39,18 @@ class PipelineOrchestrator:
     """Executes URLs within the limits that all streams share."""
 
     def __init__(
-        self, guard: AddressGuard, turns: Turns, fetcher: Fetcher, pool: ExtractPool, metrics: Metrics
+        self,
+        guard: AddressGuard,
+        turns: Turns,
+        fetcher: Fetcher,
+        robots: Robots,
+        pool: ExtractPool,
+        metrics: Metrics,
     ) -> None:
         self._guard = guard
         self._turns = turns
         self._fetcher = fetcher
+        self._robots = robots
         self._pool = pool
         self._metrics = metrics
         self._stages = {stage: metrics.stage.labels(stage) for stage in ("queue", "dns", "fetch", "extract")}
@@ -57,13 +64,16 @@ class PipelineOrchestrator:
         """Fetch and extract *job*'s URL.
 
         Never raises but CancelledError: whatever goes wrong is the result's error.
-        ``processing_time_ms`` is without the waits for turn and slot.
+        ``processing_time_ms`` is without the waits for turn, robots.txt and slot.
         """
         metrics = self._metrics
         metrics.inflight += 1
-        page, errand, started = PageResult(job.url), Errand(self._turns, job.backlog, job.turn), time.perf_counter()
+        page, started = PageResult(job.url), time.perf_counter()
+        robots = self._robots if options.respect_robots else None
+        errand = Errand(self._turns, job.backlog, job.turn, robots, options.sent_user_agent)
+        fetched = Fetched(job.url)
         try:
-            fetched = await self._fetch(page, errand, job, options)
+            await with_retries(lambda: self._fetch(page, fetched, errand, options), fetched, options, job.budget)
             await self._extract(page, fetched, options)
         except UrlError as error:
             page.error = error
@@ -73,34 +83,18 @@ class PipelineOrchestrator:
         finally:
             metrics.inflight -= 1
             page.processing_time_ms = round((time.perf_counter() - started - errand.waited_s) * 1000, 3)
+        self._stages["queue"].observe(job.queued_s + errand.waited_s)
+        page.final_url, page.status, page.content_type = fetched.final_url, fetched.status, fetched.content_type
+        page.body_bytes = len(fetched.body)
+        page.attempts = fetched.tries or errand.robots_tries
         metrics.urls["success" if page.error is None else page.error.type] += 1
         return page
 
-    async def _fetch(self, page: PageResult, errand: Errand, job: Job, options: CrawlOptions) -> Fetched:
-        """Fetch, and again while that may help and the URL's time, its stream's budget and the options allow it."""
-        left_s = options.timeout_ms / 1000
-        try:
-            while True:
-                fetched = Fetched(job.url)
-                try:
-                    await self._attempt(page, errand, fetched, options, left_s)
-                    return fetched
-                except UrlError as error:
-                    left_s -= fetched.fetch_s
-                    wait_s = retry_wait_s(error, page.attempts, left_s)
-                    if wait_s is None or page.attempts > options.retries or not job.budget.take():
-                        raise
-                    left_s -= wait_s
-                    await asyncio.sleep(wait_s)
-        finally:
-            self._stages["queue"].observe(job.queued_s + errand.waited_s)
-
-    async def _attempt(
-        self, page: PageResult, errand: Errand, fetched: Fetched, options: CrawlOptions, left_s: float
-    ) -> None:
+    async def _fetch(self, page: PageResult, fetched: Fetched, errand: Errand, options: CrawlOptions) -> None:
         """One try: turn and slot are held for its time only."""
+        dns_s, fetch_s = fetched.dns_s, fetched.fetch_s
         try:
-            await self._fetcher.fetch(fetched, options, errand.enter, left_s=left_s)
+            await self._fetcher.fetch(fetched, options, errand.enter)
             errand.told(too_much=False)
         except HttpStatus as error:
             status, wait_s = fetched.status, error.retry_after_s
@@ -109,13 +103,11 @@ class PipelineOrchestrator:
             raise
         finally:
             errand.leave()
-            if fetched.fetch_s:  # else nothing was asked for
-                page.attempts += 1
+            if fetched.fetch_s > fetch_s:  # else nothing was asked for
                 page.fetched_at = rfc3339()
-                self._stages["dns"].observe(fetched.dns_s)
-                self._stages["fetch"].observe(fetched.fetch_s - fetched.dns_s)
-            page.final_url, page.status, page.content_type = fetched.final_url, fetched.status, fetched.content_type
-            page.body_bytes = len(fetched.body)
+                dns_s = fetched.dns_s - dns_s
+                self._stages["dns"].observe(dns_s)
+                self._stages["fetch"].observe(fetched.fetch_s - fetch_s - dns_s)
 
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions) -> None:
         started = time.perf_counter()

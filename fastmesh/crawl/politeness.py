@@ -76,12 +76,24 @@ class Line(Generic[W]):
 class Host:
     """What is known of one host."""
 
-    __slots__ = ("alarmed", "called", "crawl_delay_s", "known", "line", "rate", "ready_at", "running", "slowed_at")
+    __slots__ = (
+        "alarmed",
+        "called",
+        "crawl_delay_s",
+        "known",
+        "line",
+        "rate",
+        "ready_at",
+        "ready_before",
+        "running",
+        "slowed_at",
+    )
 
     def __init__(self) -> None:
         self.running = 0
         self.known = False  # whether its robots.txt is
         self.ready_at = float("-inf")  # nothing starts before
+        self.ready_before = float("-inf")  # the same, had the last start not been
         self.crawl_delay_s = 0.0
         self.rate: float | None = None  # starts a second; None: it never asked for less
         self.slowed_at = float("-inf")
@@ -125,17 +137,24 @@ class Politeness:
             return True
         return self._free(host, now) and (not host.line.waiting or (waiter is not None and host.called == waiter))
 
-    def start(self, key: str, now: float) -> None:
-        """A fetch begins."""
+    def start(self, key: str, now: float) -> float:
+        """A fetch begins.  Returns until when others have to wait for that."""
         host = self._active(key)
         host.running += 1
+        host.ready_before = host.ready_at
         if interval_s := self._spacing_s(host):
             host.ready_at = max(host.ready_at, now + interval_s)
+        return host.ready_at
 
-    def end(self, key: str, now: float) -> None:
-        """A fetch that began has ended."""
+    def end(self, key: str, now: float, unused_until: float | None = None) -> None:
+        """A fetch that began has ended.
+
+        *unused_until* is what ``start`` returned, if the host was not asked for anything: nobody has to wait for that.
+        """
         host = self._hosts[key]
         host.running -= 1
+        if unused_until is not None and unused_until == host.ready_at:
+            host.ready_at = host.ready_before
         self._rest(key, host, now)
 
     def wait(self, key: str, owner: Owner, waiter: Waiter, now: float) -> None:

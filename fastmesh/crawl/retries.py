@@ -1,15 +1,18 @@
 """When a URL is tried again, and after how long.
 
-Policies without a clock: they are told how often it was tried, what went wrong and how much of
+The policies have no clock: they are told how often it was tried, what went wrong and how much of
 its time is left.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+from fastmesh.crawl.fetch import Fetched
+from fastmesh.crawl.options import CrawlOptions
 from fastmesh.errors import UrlError
 
 FIRST_WAIT_S: Final = 0.3
@@ -47,3 +50,18 @@ def retry_wait_s(
     wait_s = FIRST_WAIT_S * 2 ** (tries - 1) * (0.5 + jitter())
     wait_s = max(wait_s, error.retry_after_s or 0.0)
     return wait_s if wait_s < left_s else None
+
+
+async def with_retries(
+    fetch: Callable[[], Awaitable[None]], page: Fetched, options: CrawlOptions, budget: RetryBudget | None = None
+) -> None:
+    """Fetch *page*, and again while that may help and its time, its *options* and *budget* allow it."""
+    while True:
+        try:
+            return await fetch()
+        except UrlError as error:
+            wait_s = retry_wait_s(error, page.tries, options.timeout_ms / 1000 - page.spent_s)
+            if wait_s is None or page.tries > options.retries or not (budget is None or budget.take()):
+                raise
+        page.spent_s += wait_s
+        await asyncio.sleep(wait_s)

@@ -15,19 +15,21 @@ from fastmesh.crawl.politeness import Line, Owner, Politeness, Waiter
 
 
 class Turn:
-    """One fetch's place at its host, until it is released."""
+    """One fetch's place at its host, until it is released.  Whoever asks the host for something says so: *asked*."""
 
-    __slots__ = ("_turns", "key")
+    __slots__ = ("_turns", "_until", "asked", "key")
 
-    def __init__(self, turns: Turns, key: str) -> None:
+    def __init__(self, turns: Turns, key: str, until: float) -> None:
         self._turns: Turns | None = turns
+        self._until = until
         self.key = key
+        self.asked = False
 
     def release(self) -> None:
         """Let somebody else ask the host; again is nothing."""
         turns, self._turns = self._turns, None
         if turns is not None:
-            turns._ended(self.key)
+            turns._ended(self.key, None if self.asked else self._until)
 
 
 class Slot:
@@ -81,8 +83,7 @@ class Turns:
 
     def take(self, key: str) -> Turn:
         """Take the turn that ``ready`` promised."""
-        self._politeness.start(key, self.now())
-        return Turn(self, key)
+        return Turn(self, key, self._politeness.start(key, self.now()))
 
     def wait(self, key: str, owner: Owner, waiter: Waiter) -> None:
         """Have *waiter* called, once, when it is its turn; it may take it or leave it to the next."""
@@ -148,8 +149,8 @@ class Turns:
 
     # ── handing out ──────────────────────────────────────────────────────────────────────
 
-    def _ended(self, key: str) -> None:
-        self._politeness.end(key, self.now())
+    def _ended(self, key: str, unused_until: float | None) -> None:
+        self._politeness.end(key, self.now(), unused_until)
         self._serve(key)
 
     def _freed(self) -> None:

@@ -41,7 +41,7 @@ JSON = "application/json"
         ({"urls": ["x"], "options": {"headers": {"X": 1}}}, "options.headers.X"),
         ({"urls": ["x"], "options": {"order": "input"}}, "options.order"),
         ({"urls": ["x"], "options": {"cache_mode": "bypass"}}, "options.cache_mode"),
-        ({"urls": ["x"], "options": {"respect_robots": True}}, "options.respect_robots"),
+        ({"urls": ["x"], "options": {"respect_robots": "yes"}}, "options.respect_robots"),
         ({"urls": ["x"], "options": {"retries": 3}}, "options.retries"),
         ({"urls": ["x"], "options": {"dedupe": True}}, "options.dedupe"),
         ({"urls": ["x"], "stream": {"on_slow": "wait"}}, "stream.on_slow"),

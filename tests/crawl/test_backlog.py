@@ -46,6 +46,7 @@ class Stream:
             job = self.backlog.take()
             if job.turn is not None:
                 self._turns.meet(job.turn.key, None)
+                job.turn.asked = True
             self.running.append(job)
             self.started.append(job.index)
 

@@ -150,6 +150,18 @@ def test_a_crawl_delay_holds_from_the_moment_it_is_known_and_has_a_bound() -> No
         assert next_start(polite, holds_s) == pytest.approx(2 * holds_s, abs=0.011)
 
 
+def test_a_turn_that_asked_the_host_for_nothing_delays_nobody() -> None:
+    polite = known(per_host=8, crawl_delay_s=5)
+    until = polite.start(HOST, 0)
+    assert not polite.may_start(HOST, 1)
+    polite.end(HOST, 1, until)
+    assert polite.may_start(HOST, 1)
+    first = polite.start(HOST, 1)
+    second = polite.start(HOST, 6)
+    polite.end(HOST, 7, first)  # by now somebody else began, and that counts
+    assert (first, second, next_start(polite, 7)) == (6, 11, pytest.approx(11, abs=0.011))
+
+
 def test_only_time_is_waited_for_by_an_alarm_and_one_is_enough() -> None:
     polite = known(per_host=8, crawl_delay_s=5)
     assert starts(polite, 0)

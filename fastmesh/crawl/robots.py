@@ -1,0 +1,184 @@
+"""robots.txt by RFC 9309: fetched once for each scheme, host and port, and kept for a while.
+
+It is fetched like a page: the guard judges it, redirects are followed, what may help is tried again, and it
+takes a slot of the total.  Everybody who needs one at the same time waits for one fetch, which
+goes on when they leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from fastmesh.config import FetchSettings
+from fastmesh.crawl.fetch import Fetched, Fetcher
+from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.retries import with_retries
+from fastmesh.crawl.robots_rules import ALLOW_ALL, DISALLOW_ALL, Rules, product_token, read
+from fastmesh.crawl.turns import Turns
+from fastmesh.crawl.url import ParsedUrl
+from fastmesh.errors import (
+    BlockedAddress,
+    ConnectFailed,
+    DnsFailed,
+    FetchTimeout,
+    HttpStatus,
+    InvalidUrl,
+    RobotsDisallowed,
+    TlsFailed,
+    TooManyRedirects,
+    UrlError,
+)
+
+MAX_BODY_BYTES: Final = 512_000  # what is beyond does not count (2.5)
+MAX_REDIRECTS: Final = 5
+KEPT_S: Final = 86_400.0  # 2.4
+ABSENT_KEPT_S: Final = 3_600.0  # whoever publishes one is heard within the hour
+FAILED_KEPT_S: Final = 60.0
+UNREACHED_KEPT_S: Final = 5.0
+# All that is kept together, by the share of an origin and of a part of a rule.
+MAX_KEPT_BYTES: Final = 33_554_432
+PART_BYTES: Final = 300
+ORIGIN_BYTES: Final = 1_000
+
+Origin = tuple[str, str, int]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an origin's robots.txt, and until when.
+
+    *why* says what is wrong when it is not its rules that decide; *fault* is that it could
+    not be reached at all, after so many *tries*, and then its pages fail like itself.
+    """
+
+    rules: Rules
+    until: float
+    why: str | None = None
+    fault: type[UrlError] | None = None
+    tries: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory, roughly."""
+        return ORIGIN_BYTES + PART_BYTES * self.rules.size
+
+    async def permit(self, url: ParsedUrl, user_agent: str) -> float | None:
+        """The delay that is asked of *user_agent*, when it may fetch *url*.
+
+        Raises RobotsDisallowed, and the origin's own fault when it cannot be reached.
+        """
+        if self.fault is not None:
+            raise self.fault(f"{url.host}: {self.why}")
+        token = product_token(user_agent)
+        if not await in_steps(self.rules.judge(token, url.target)):
+            raise RobotsDisallowed(f"{url.host}: {self.why or f'robots.txt disallows this path for {token}'}")
+        return self.rules.crawl_delay_s(token)
+
+
+class Robots:
+    """The robots.txt of all origins, asked for by the *settings*, whatever a request says."""
+
+    def __init__(self, fetcher: Fetcher, turns: Turns, settings: FetchSettings) -> None:
+        self._fetcher = fetcher
+        self._turns = turns
+        self._options = CrawlOptions(
+            timeout_ms=settings.timeout_ms,
+            max_body_bytes=MAX_BODY_BYTES,
+            user_agent=settings.user_agent,
+            max_frame_bytes=0,
+            retries=settings.retries,
+            cut_body=True,
+            max_redirects=MAX_REDIRECTS,
+        )
+        self._kept: OrderedDict[Origin, Known] = OrderedDict()
+        self._flights: dict[Origin, asyncio.Task[Known]] = {}
+        self.kept_bytes = 0
+
+    def known(self, url: ParsedUrl) -> Known | None:
+        """What is known of the origin of *url*; None when it must be asked (``learn``)."""
+        known = self._kept.get(url.origin)
+        if known is None or known.until <= self._turns.now():
+            return None
+        self._kept.move_to_end(url.origin)
+        return known
+
+    async def learn(self, url: ParsedUrl) -> Known:
+        """Ask the origin of *url*, or wait for who asks it already."""
+        flight = self._flights.get(url.origin)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_task(self._fetch(url))
+            self._flights[url.origin] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(url.origin))
+        # Not awaited itself: who is cancelled here must not take it from the others.
+        await asyncio.wait([flight])
+        if flight.cancelled():
+            raise ConnectFailed("robots.txt was not read to its end: fastmesh is closing")
+        return flight.result()
+
+    async def close(self) -> None:
+        """End the fetches that run."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    async def _fetch(self, url: ParsedUrl) -> Known:
+        known = await self._ask(url)
+        before = self._kept.pop(url.origin, None)
+        if before is not None:
+            self.kept_bytes -= before.bytes
+            if known.why is not None and before.why is None:
+                # What it said last holds on while it cannot say anything (2.4).
+                known = Known(before.rules, known.until)
+        self._kept[url.origin] = known
+        self.kept_bytes += known.bytes
+        while self.kept_bytes > MAX_KEPT_BYTES and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self.kept_bytes -= oldest.bytes
+        return known
+
+    async def _ask(self, url: ParsedUrl) -> Known:
+        page = Fetched(f"{url.scheme}://{url.authority}/robots.txt")
+        now = self._turns.now
+        try:
+            await with_retries(lambda: self._get(page), page, self._options)
+        except HttpStatus:
+            if page.status >= 500:
+                return self._failed(f"answers with status {page.status}")
+            return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)
+        except (TooManyRedirects, BlockedAddress, InvalidUrl):
+            # It is elsewhere, where nobody gets it; a page of a blocked origin is refused for itself.
+            return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)
+        except (DnsFailed, ConnectFailed, TlsFailed, FetchTimeout) as error:
+            why = f"robots.txt cannot be read: {error.message}"
+            return Known(DISALLOW_ALL, now() + UNREACHED_KEPT_S, why, type(error), page.tries)
+        except UrlError as error:
+            return self._failed(f"is broken: {error.message}")
+        rules = await in_steps(read(page.body.decode("utf-8", "replace")))
+        return Known(rules, now() + KEPT_S)
+
+    async def _get(self, page: Fetched) -> None:
+        slot = await self._turns.slot(self)
+        try:
+            await self._fetcher.fetch(page, self._options)
+        finally:
+            slot.release()
+
+    def _failed(self, why: str) -> Known:
+        return Known(DISALLOW_ALL, self._turns.now() + FAILED_KEPT_S, f"robots.txt {why}, which is taken as a no")
+
+
+async def in_steps(work: Generator[None, None, T]) -> T:
+    """The value of *work*; the loop has its turn at each step."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        await asyncio.sleep(0)

@@ -1,0 +1,175 @@
+"""What a robots.txt allows (RFC 9309, 2.2), read and judged in steps.
+
+A hostile one of 500 KiB has 50,000 rules, or a thousand names over a thousand
+rules, or nothing but wildcards.  So rules are kept once for all names that they stand under, and
+reading and judging are generators: whoever drives them gives the loop its turn at
+each step.  No pattern is made a regular expression: wildcards are found from left to
+right, once, and nothing is ever tried twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Generator
+from typing import Final, NamedTuple
+
+LINES_A_STEP: Final = 300
+RULES_A_STEP: Final = 1_000  # or parts of rules between wildcards
+MAX_PATTERN_CHARS: Final = 8_192  # as long as a URL may be
+
+# Line by line; keys without regard to case, comments cut off.
+_LINE: Final = re.compile(r"[^\r\n]+")
+_FIELD: Final = re.compile(r"[ \t]*([A-Za-z-]+)[ \t]*:[ \t]*([^#]*)")
+# A product token ends where a version or a comment begins.
+_TOKEN: Final = re.compile(r"[^\s/;,()]+")
+_DELAY: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
+
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})|[^!-~]|[*$]")
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+class Rule(NamedTuple):
+    """One ``allow`` or ``disallow``.
+
+    *head* is what the path begins with, *parts* what it has then, in this order;
+    when it is *anchored* it ends with the last of them.
+    """
+
+    length: int
+    allow: bool
+    head: str
+    parts: tuple[str, ...]
+    anchored: bool
+
+    def matches(self, path: str) -> bool:
+        """Whether the canonical *path* is one of these."""
+        if not path.startswith(self.head):
+            return False
+        if not self.parts:
+            return not self.anchored or len(path) == len(self.head)
+        at = len(self.head)
+        for part in self.parts[: len(self.parts) - self.anchored]:
+            at = path.find(part, at)
+            if at < 0:
+                return False
+            at += len(part)
+        return not self.anchored or (path.endswith(self.parts[-1]) and len(path) - len(self.parts[-1]) >= at)
+
+
+class Section:
+    """The rules under some names: the longest first, and of equals what allows."""
+
+    __slots__ = ("crawl_delay_s", "rules")
+
+    def __init__(self, rules: list[Rule] | None = None, crawl_delay_s: float | None = None) -> None:
+        self.rules = rules or []
+        self.crawl_delay_s = crawl_delay_s
+
+
+class Rules:
+    """One robots.txt.  A name may have several sections, and a section several names."""
+
+    __slots__ = ("_by_name", "size")
+
+    def __init__(self, by_name: dict[str, list[Section]], size: int = 0) -> None:
+        self._by_name = by_name
+        self.size = size  # its names, its rules and what they consist of
+
+    def crawl_delay_s(self, token: str) -> float | None:
+        """The delay that is asked of *token*."""
+        return next((found.crawl_delay_s for found in self._of(token) if found.crawl_delay_s is not None), None)
+
+    def judge(self, token: str, path: str) -> Generator[None, None, bool]:
+        """Whether *token* may fetch *path*: the longest rule that matches decides, else yes."""
+        path = canonical(path)
+        best, looked_at = (-1, True), 0
+        for section in self._of(token):
+            looked_at += 1
+            for rule in section.rules:
+                looked_at += 1 + len(rule.parts)
+                if looked_at >= RULES_A_STEP:
+                    looked_at = 0
+                    yield
+                if rule[:2] <= best:
+                    break
+                if rule.matches(path):
+                    best = rule[:2]
+                    break
+        return best[1] or path == "/robots.txt"
+
+    def _of(self, token: str) -> list[Section]:
+        """What applies to *token*: what stands under its name, else under ``*``."""
+        return self._by_name.get(token.lower()) or self._by_name.get("*") or []
+
+
+ALLOW_ALL: Final = Rules({})
+DISALLOW_ALL: Final = Rules({"*": [Section([Rule(1, False, "/", (), False)])]})
+
+
+class _Gathered:
+    """A section while it is read: its rules by length and kind, since sorting many at once would take too long."""
+
+    def __init__(self) -> None:
+        self.section = Section()
+        self.rules: defaultdict[tuple[int, bool], list[Rule]] = defaultdict(list)
+
+    def finish(self) -> None:
+        for rank in sorted(self.rules, reverse=True):
+            self.section.rules += self.rules[rank]
+
+
+def product_token(user_agent: str) -> str:
+    """The name that a robots.txt calls *user_agent* by: ``fastmesh`` of ``fastmesh/1.0 (+…)``."""
+    found = _TOKEN.search(user_agent)
+    return found[0] if found else user_agent
+
+
+def canonical(path: str) -> str:
+    """*path* with one spelling for every character: bytes beyond ASCII, and what is a sign in rules, as ``%XX``."""
+    return _ESCAPE.sub(_canonical, path)
+
+
+def read(text: str) -> Generator[None, None, Rules]:
+    """Read *text* step by step; the generator's value are its rules."""
+    by_name: defaultdict[str, list[Section]] = defaultdict(list)
+    gathered, naming, size = _Gathered(), False, 0
+    for number, line in enumerate(_LINE.finditer(text.removeprefix("\ufeff")), 1):
+        if number % LINES_A_STEP == 0:
+            yield
+        field = _FIELD.match(line[0])
+        if field is None:
+            continue
+        key, value = field[1].lower(), field[2].strip()
+        if key == "user-agent":
+            if not naming:  # a name after a rule begins another section
+                gathered.finish()
+                gathered, naming = _Gathered(), True
+            by_name[product_token(value).lower()].append(gathered.section)
+            size += 1
+        elif key in ("allow", "disallow"):
+            naming = False
+            if value and len(value) <= MAX_PATTERN_CHARS:
+                rule = _rule(key == "allow", value)
+                gathered.rules[rule[:2]].append(rule)
+                size += 1 + len(rule.parts)
+        elif key == "crawl-delay":
+            naming = False
+            if _DELAY.fullmatch(value):
+                gathered.section.crawl_delay_s = float(value)
+    gathered.finish()
+    return Rules(dict(by_name), size)
+
+
+def _rule(allow: bool, pattern: str) -> Rule:
+    anchored = pattern.endswith("$")
+    head, *parts = [canonical(part) for part in pattern.removesuffix("$").split("*")]
+    # The last part is empty after a final wildcard, and then it anchors nothing.
+    return Rule(len(pattern), allow, head, tuple(part for part in parts[:-1] if part) + tuple(parts[-1:]), anchored)
+
+
+def _canonical(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "replace"))
+    character = chr(int(found[1], 16))
+    return character if character in _UNRESERVED else f"%{found[1].upper()}"
