@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Generator
 from typing import Final, NamedTuple
 
-LINES_A_STEP: Final = 300
+CHARS_A_STEP: Final = 8_192
 RULES_A_STEP: Final = 1_000  # or parts of rules between wildcards
 MAX_PATTERN_CHARS: Final = 8_192  # as long as a URL may be
 
@@ -134,8 +134,10 @@ def read(text: str) -> Generator[None, None, Rules]:
     """Read *text* step by step; the generator's value are its rules."""
     by_name: defaultdict[str, list[Section]] = defaultdict(list)
     gathered, naming, size = _Gathered(), False, 0
-    for number, line in enumerate(_LINE.finditer(text.removeprefix("\ufeff")), 1):
-        if number % LINES_A_STEP == 0:
+    step_at = CHARS_A_STEP
+    for line in _LINE.finditer(text.removeprefix("\ufeff")):
+        if line.start() >= step_at:
+            step_at = line.start() + CHARS_A_STEP
             yield
         field = _FIELD.match(line[0])
         if field is None:

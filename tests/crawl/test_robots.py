@@ -1,0 +1,264 @@
+"""The cache of robots.txt: what is kept how long, with real origins and a clock turned by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+import uvloop
+from origins import Origin, Request, Route, head
+
+from fastmesh.config import FetchSettings
+from fastmesh.crawl import robots as robots_module
+from fastmesh.crawl.fetch import Fetcher
+from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.robots import ABSENT_KEPT_S, FAILED_KEPT_S, KEPT_S, MAX_BODY_BYTES, UNREACHED_KEPT_S, Known, Robots
+from fastmesh.crawl.turns import Turns
+from fastmesh.crawl.url import ParsedUrl, parse_url
+from fastmesh.errors import ConnectFailed, FetchTimeout, RobotsDisallowed
+
+AGENT = "fastmesh/test"
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    with Origin("0.0.0.0") as origin:
+        yield origin
+
+
+class House:
+    """Robots and its clock."""
+
+    def __init__(self, fetcher: Fetcher, settings: FetchSettings) -> None:
+        self.now = 1000.0
+        self.turns = Turns(4, 8, clock=lambda: self.now)
+        self.robots = Robots(fetcher, self.turns, settings)
+
+    async def known(self, url: str) -> Known:
+        parsed = parse_url(url)
+        return self.robots.known(parsed) or await self.robots.learn(parsed)
+
+    async def allows(self, url: str) -> bool:
+        try:
+            await (await self.known(url)).permit(parse_url(url), AGENT)
+        except RobotsDisallowed:
+            return False
+        return True
+
+
+def run(work: Callable[[House], Awaitable[None]], **settings: object) -> None:
+    async def main() -> None:
+        fetch = FetchSettings.model_validate({"allow_networks": "127.0.0.0/8", "retries": 0, **settings})
+        fetcher = Fetcher(fetch, AddressGuard(fetch))
+        house = House(fetcher, fetch)
+        try:
+            await work(house)
+        finally:
+            await house.robots.close()
+            house.turns.close()
+            await fetcher.close()
+        assert (house.turns.in_flight, house.turns.waiting) == (0, 0)
+
+    uvloop.run(main())
+
+
+def says(origin: Origin, text: str, **more: object) -> None:
+    origin.page("/robots.txt", text, content_type="text/plain", **more)  # type: ignore[arg-type]
+
+
+NO = "User-agent: *\nDisallow: /"
+
+
+@pytest.mark.parametrize(
+    ("status", "allowed", "kept_s"),
+    [
+        (200, False, KEPT_S),
+        (404, True, ABSENT_KEPT_S),
+        (403, True, ABSENT_KEPT_S),
+        (429, True, ABSENT_KEPT_S),
+        (500, False, FAILED_KEPT_S),
+        (503, False, FAILED_KEPT_S),
+    ],
+)
+def test_an_answer_is_kept_for_its_time_and_asked_for_anew_then(
+    origin: Origin, status: int, allowed: bool, kept_s: float
+) -> None:
+    async def work(house: House) -> None:
+        says(origin, NO, status=status)
+        url = origin.url("/x", "127.0.0.1")
+        assert await house.allows(url) is allowed
+        house.now += kept_s - 1
+        assert await house.allows(url) is allowed
+        assert origin.hits["/robots.txt"] == 1
+        house.now += 1
+        says(origin, "" if not allowed else NO)
+        assert await house.allows(url) is not allowed
+        assert origin.hits["/robots.txt"] == 2
+
+    run(work)
+
+
+def test_what_it_said_last_holds_while_it_cannot_say_anything(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        says(origin, "User-agent: *\nDisallow: /x")
+        x, y = origin.url("/x", "127.0.0.1"), origin.url("/y", "127.0.0.1")
+        for _ in range(3):
+            assert [await house.allows(x), await house.allows(y)] == [False, True]
+            says(origin, "", status=500)
+            house.now += KEPT_S
+        assert origin.hits["/robots.txt"] == 3
+
+    run(work)
+
+
+def test_an_origin_that_cannot_be_reached_fails_its_pages_for_a_moment() -> None:
+    with Origin() as origin:
+        url = origin.url("/x")
+
+    async def work(house: House) -> None:
+        with pytest.raises(ConnectFailed, match=r"127\.0\.0\.1: robots\.txt cannot be read: no connection"):
+            await house.allows(url)
+        assert house.robots.known(parse_url(url)) is not None
+        house.now += UNREACHED_KEPT_S
+        assert house.robots.known(parse_url(url)) is None
+
+    run(work)
+
+
+def test_one_that_never_answers_costs_the_fetch_timeout_once(origin: Origin) -> None:
+    async def silent(_: Request) -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    origin.route("/robots.txt", silent)
+
+    async def work(house: House) -> None:
+        for _ in range(2):
+            with pytest.raises(FetchTimeout):
+                await house.allows(origin.url("/x", "127.0.0.1"))
+        assert origin.hits["/robots.txt"] == 1
+
+    run(work, timeout_ms=100, retries=2)
+
+
+def test_each_scheme_host_and_port_has_its_own(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        with Origin("0.0.0.0") as other:
+            says(other, NO)
+            for url in (origin.url("/x", "127.0.0.1"), origin.url("/x", "127.0.0.2")):
+                assert await house.allows(url)
+            assert not await house.allows(other.url("/x", "127.0.0.1"))
+        assert origin.hits["/robots.txt"] == 2
+
+    run(work)
+
+
+@pytest.mark.parametrize(("redirects", "allowed"), [(1, False), (5, False), (6, True)])
+def test_five_redirects_are_followed_and_after_more_all_is_allowed(
+    origin: Origin, redirects: int, allowed: bool
+) -> None:
+    async def work(house: House) -> None:
+        path = "/robots.txt"
+        for at in range(redirects):
+            origin.redirect(path, origin.url(f"/hop-{at}", "127.0.0.2"))
+            path = f"/hop-{at}"
+        origin.page(path, NO)
+        assert await house.allows(origin.url("/x", "127.0.0.1")) is allowed
+
+    run(work, max_redirects=0)
+
+
+def test_a_redirect_to_where_nobody_may_look_is_no_robots_txt(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        origin.redirect("/robots.txt", "http://169.254.169.254/robots.txt")
+        assert await house.allows(origin.url("/x", "127.0.0.1"))
+
+    run(work)
+
+
+def test_what_is_beyond_the_cap_does_not_count(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        rules = "User-agent: *\nDisallow: /before\n"
+        rules += "#" * (MAX_BODY_BYTES - len(rules) - len("\nDisallow: /at")) + "\nDisallow: /at/and/beyond\n"
+        assert len(rules) > MAX_BODY_BYTES
+        says(origin, rules)
+        verdicts = [await house.allows(origin.url(path, "127.0.0.1")) for path in ("/before", "/at/x", "/beyond", "/")]
+        assert verdicts == [False, False, True, True]
+
+    run(work)
+
+
+def test_one_that_never_ends_is_cut(origin: Origin) -> None:
+    async def endless(_: Request) -> AsyncIterator[bytes]:
+        yield head(200, {"Content-Type": "text/plain"}) + NO.encode() + b"\n"
+        while True:
+            yield b"#" * 65_536
+
+    origin.route("/robots.txt", endless)
+
+    async def work(house: House) -> None:
+        assert not await house.allows(origin.url("/x", "127.0.0.1"))
+
+    run(work)
+
+
+def held_back(origin: Origin) -> tuple[asyncio.Event, asyncio.Event]:
+    """robots.txt sets the first event when it is asked for, and answers when the second one is set."""
+    asked, gate, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
+
+    async def answer(_: Request) -> AsyncIterator[bytes]:
+        loop.call_soon_threadsafe(asked.set)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(gate.wait(), loop))
+        yield head(200, {"Content-Type": "text/plain", "Content-Length": str(len(NO))}) + NO.encode()
+
+    route: Route = answer
+    origin.route("/robots.txt", route)
+    return asked, gate
+
+
+def test_all_who_ask_at_the_same_time_wait_for_one_fetch_and_who_leaves_takes_it_from_nobody(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        asked, gate = held_back(origin)
+        url: ParsedUrl = parse_url(origin.url("/x", "127.0.0.1"))
+        asking = [asyncio.create_task(house.robots.learn(url)) for _ in range(5)]
+        await asked.wait()
+        asking[0].cancel()
+        await asyncio.wait([asking[0]])
+        gate.set()
+        known = await asyncio.gather(*asking[1:])
+        assert len(set(map(id, known))) == 1
+        assert asking[0].cancelled()
+        assert origin.hits["/robots.txt"] == 1
+
+    run(work)
+
+
+def test_closing_ends_the_fetches_and_tells_who_waits(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        asked, _ = held_back(origin)
+        asking = asyncio.create_task(house.robots.learn(parse_url(origin.url("/x", "127.0.0.1"))))
+        await asked.wait()
+        await house.robots.close()
+        with pytest.raises(ConnectFailed, match="closing"):
+            await asking
+
+    run(work)
+
+
+def test_memory_has_a_bound_and_the_longest_unused_go_first(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robots_module, "MAX_KEPT_BYTES", 20_000)
+
+    async def work(house: House) -> None:
+        says(origin, "User-agent: *\n" + "Disallow: /x\n" * 10)
+        urls = [origin.url("/y", f"127.0.0.{at}") for at in range(1, 11)]
+        for url in urls:
+            await house.known(url)
+            await house.known(urls[0])
+            assert house.robots.kept_bytes <= 20_000
+        kept = [house.robots.known(parse_url(url)) is not None for url in urls]
+        assert kept[0]
+        assert kept == [True, *sorted(kept[1:])]
+        assert 2 <= sum(kept) < 10
+
+    run(work)
