@@ -36,6 +36,7 @@ WITHOUT_IO = [
     "wire/*.py",
     *(f"streaming/{name}.py" for name in ("lifecycle", "buffer", "delivery", "pacer", "tally")),
     "streaming/rates.py",
+    *(f"crawl/{name}.py" for name in ("politeness", "backlog", "robots_rules")),
     "server/timers.py",
     *(f"client/{name}.py" for name in ("ndjson", "sse", "frames", "sequence", "retry", "errors")),
 ]

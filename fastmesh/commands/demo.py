@@ -28,6 +28,7 @@ FLAGS = {
     "SERVER__MAX_CONNECTIONS": 100,
     "SERVER__DRAIN_TIMEOUT_S": 1,
     "FETCH__ALLOW_NETWORKS": "127.0.0.0/8",
+    "FETCH__RETRIES": 0,  # what fails here fails on purpose
     "WORKERS__EXTRACT": 2,
     "LOG__LEVEL": "warning",
 }

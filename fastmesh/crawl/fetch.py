@@ -59,9 +59,10 @@ class Fetched:
 
     *final_url*, *status* and *content_type* are those of the last answer,
     whatever it was.  *body* is decoded and there only on success;
-    *received_bytes* is its length on the wire.  *dns_s* is the time spent
-    waiting for names, *fetch_s* all the time from start to end, but without that of *enter*;
-    *tries* is how often it was begun, *spent_s* what of its time is used: fetches and the waits between them.
+    *received_bytes* is its length on the wire.  *tries* is how often its fetch was
+    begun, *began_at* when it last was, in seconds since the epoch.  *fetch_s* is the time of all
+    tries without that of *enter*, *dns_s* what of it was spent waiting for names, and *spent_s*
+    what is used of its time: the tries and the waits between them.
     """
 
     url: str
@@ -73,6 +74,7 @@ class Fetched:
     dns_s: float = 0.0
     fetch_s: float = 0.0
     tries: int = 0
+    began_at: float = 0.0
     spent_s: float = 0.0
 
 
@@ -116,7 +118,9 @@ class Fetcher:
         while True:
             if enter is not None:
                 await enter(url)
-            page.tries += hops == 0
+            if not hops:
+                page.tries += 1
+                page.began_at = time.time()
             hops += 1
             found = await self._ask_in_time(url, headers, page, options)
             if found is None:

@@ -73,7 +73,7 @@ class PipelineOrchestrator:
         errand = Errand(self._turns, job.backlog, job.turn, robots, options.sent_user_agent)
         fetched = Fetched(job.url)
         try:
-            await with_retries(lambda: self._fetch(page, fetched, errand, options), fetched, options, job.budget)
+            await with_retries(lambda: self._fetch(fetched, errand, options), fetched, options, job.budget)
             await self._extract(page, fetched, options)
         except UrlError as error:
             page.error = error
@@ -86,11 +86,12 @@ class PipelineOrchestrator:
         self._stages["queue"].observe(job.queued_s + errand.waited_s)
         page.final_url, page.status, page.content_type = fetched.final_url, fetched.status, fetched.content_type
         page.body_bytes = len(fetched.body)
+        page.fetched_at = rfc3339(fetched.began_at) if fetched.tries else None
         page.attempts = fetched.tries or errand.robots_tries
         metrics.urls["success" if page.error is None else page.error.type] += 1
         return page
 
-    async def _fetch(self, page: PageResult, fetched: Fetched, errand: Errand, options: CrawlOptions) -> None:
+    async def _fetch(self, fetched: Fetched, errand: Errand, options: CrawlOptions) -> None:
         """One try: turn and slot are held for its time only."""
         dns_s, fetch_s = fetched.dns_s, fetched.fetch_s
         try:
@@ -104,7 +105,6 @@ class PipelineOrchestrator:
         finally:
             errand.leave()
             if fetched.fetch_s > fetch_s:  # else nothing was asked for
-                page.fetched_at = rfc3339()
                 dns_s = fetched.dns_s - dns_s
                 self._stages["dns"].observe(dns_s)
                 self._stages["fetch"].observe(fetched.fetch_s - fetch_s - dns_s)

@@ -1,8 +1,7 @@
 """robots.txt by RFC 9309: fetched once for each scheme, host and port, and kept for a while.
 
 It is fetched like a page: the guard judges it, redirects are followed, what may help is tried again, and it
-takes a slot of the total.  Everybody who needs one at the same time waits for one fetch, which
-goes on when they leave.
+takes a slot of the total.  Everybody who needs one at the same time waits for one fetch.
 """
 
 from __future__ import annotations
@@ -80,6 +79,16 @@ class Known:
         return self.rules.crawl_delay_s(token)
 
 
+class Flight:
+    """One fetch, and how many wait for it: when nobody does any more it is ended."""
+
+    __slots__ = ("task", "waiting")
+
+    def __init__(self, task: asyncio.Task[Known]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
 class Robots:
     """The robots.txt of all origins, asked for by the *settings*, whatever a request says."""
 
@@ -96,7 +105,8 @@ class Robots:
             max_redirects=MAX_REDIRECTS,
         )
         self._kept: OrderedDict[Origin, Known] = OrderedDict()
-        self._flights: dict[Origin, asyncio.Task[Known]] = {}
+        self._flights: dict[Origin, Flight] = {}
+        self._tasks: set[asyncio.Task[Known]] = set()
         self.kept_bytes = 0
 
     def known(self, url: ParsedUrl) -> Known | None:
@@ -111,21 +121,29 @@ class Robots:
         """Ask the origin of *url*, or wait for who asks it already."""
         flight = self._flights.get(url.origin)
         if flight is None:
-            flight = asyncio.get_running_loop().create_task(self._fetch(url))
-            self._flights[url.origin] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(url.origin))
-        # Not awaited itself: who is cancelled here must not take it from the others.
-        await asyncio.wait([flight])
-        if flight.cancelled():
+            flight = self._flights[url.origin] = Flight(asyncio.get_running_loop().create_task(self._fetch(url)))
+            self._tasks.add(flight.task)
+            flight.task.add_done_callback(self._tasks.discard)
+        flight.waiting += 1
+        try:
+            # Not awaited itself: who is cancelled here must not take it from the others.
+            await asyncio.wait([flight.task])
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:
+                flight.task.cancel()
+                if self._flights.get(url.origin) is flight:
+                    del self._flights[url.origin]
+        if flight.task.cancelled():
             raise ConnectFailed("robots.txt was not read to its end: fastmesh is closing")
-        return flight.result()
+        return flight.task.result()
 
     async def close(self) -> None:
         """End the fetches that run."""
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fetch(self, url: ParsedUrl) -> Known:
         known = await self._ask(url)

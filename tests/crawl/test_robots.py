@@ -234,6 +234,22 @@ def test_all_who_ask_at_the_same_time_wait_for_one_fetch_and_who_leaves_takes_it
     run(work)
 
 
+def test_a_fetch_that_nobody_waits_for_any_more_is_ended(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        asked, _ = held_back(origin)
+        url = parse_url(origin.url("/x", "127.0.0.1"))
+        asking = asyncio.create_task(house.robots.learn(url))
+        await asked.wait()
+        assert house.turns.in_flight == 1
+        asking.cancel()
+        await asyncio.wait([asking])
+        says(origin, "")
+        assert await house.allows(origin.url("/x", "127.0.0.1"))  # whoever comes then asks anew
+        assert house.turns.in_flight == 0
+
+    run(work)
+
+
 def test_closing_ends_the_fetches_and_tells_who_waits(origin: Origin) -> None:
     async def work(house: House) -> None:
         asked, _ = held_back(origin)

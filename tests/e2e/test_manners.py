@@ -87,6 +87,16 @@ def test_a_request_may_ask_for_fewer_retries(
     assert (result["attempts"], len(asked.at)) == (attempts, attempts)
 
 
+def test_how_often_at_most_is_a_setting(origin: Origin) -> None:
+    asked = Asked(failing(99, status(502)))
+    url = origin.route("/broken-once", asked)
+    with Daemon(**ALLOW, FETCH__RETRIES=0) as daemon:
+        (result,) = results(daemon.crawl(url))
+        assert (result["attempts"], len(asked.at)) == (1, 1)
+        refused = daemon.ask("POST", "/crawl/stream", {"urls": [url], "options": {"retries": 1}})
+        assert (refused.status, refused.json["error"]["field"]) == (400, "options.retries")
+
+
 @pytest.mark.parametrize("path", ["/missing", "/truncated-gzip", "/loop", "/metadata"])
 def test_what_would_fail_again_is_asked_once(daemon: Daemon, origin: Origin, path: str) -> None:
     (result,) = results(daemon.crawl(origin.url(path)))

@@ -26,6 +26,7 @@ def daemon() -> Iterator[Daemon]:
     with Daemon(
         FETCH__ALLOW_NETWORKS="127.0.0.0/8",
         FETCH__PER_HOST_CONCURRENCY=64,
+        FETCH__RESPECT_ROBOTS="false",  # some origins here never answer
         FIREHOSE__ENABLED="true",
         STREAM__HEARTBEAT_S=0.2,
         STREAM__SSE_RETRY_MS=5,
