@@ -119,6 +119,16 @@ def test_attempts_and_waits_share_one_deadline(daemon: Daemon, origin: Origin) -
     assert (result["attempts"], result["error"]["type"], len(asked.at)) == (1, "http_status", 1)
 
 
+def test_a_retry_that_waits_leaves_its_slot_and_its_turn_to_others(everywhere: Origin) -> None:
+    asked, other = Asked(failing(1, status(500, Retry_After="1"))), Asked(failing(0, b""))
+    urls = [everywhere.route("/waits", asked), everywhere.route("/goes-on", other)]
+    urls = [url.replace("0.0.0.0", SLOW) for url in urls]
+    with Daemon(**ALLOW, FETCH__CONCURRENCY=1, FETCH__PER_HOST_CONCURRENCY=1) as daemon:
+        found = results(daemon.crawl(*urls))
+    assert [(result["error"], result["attempts"]) for result in found] == [(None, 2), (None, 1)]
+    assert asked.at[0] < other.at[0] < asked.at[1]
+
+
 # ── hosts that ask for less ──────────────────────────────────────────────────────────────
 
 
@@ -178,6 +188,26 @@ def test_a_redirect_to_another_host_waits_for_that_hosts_turn(everywhere: Origin
 
 
 # ── neighbours ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_large_batch_does_not_starve_a_small_one_at_the_same_host(everywhere: Origin) -> None:
+    order: list[str] = []
+
+    async def page_of(request: Request) -> AsyncIterator[bytes]:
+        order.append(request.query["of"])
+        await asyncio.sleep(0.02)
+        yield page()
+
+    everywhere.route("/shared", page_of)
+    urls = {of: [everywhere.url(f"/shared?of={of}&{at}", QUICK) for at in range(200)] for of in ("large", "small")}
+    with Daemon(**ALLOW, FETCH__PER_HOST_CONCURRENCY=2, STREAM__RESUME_WINDOW_S=0) as daemon, daemon.connect() as large:
+        large.send(large.request("POST", "/crawl/stream", {"urls": urls["large"]}))
+        assert large.head().status == 200
+        while len(order) < 10:
+            large.more()
+        assert [result["error"] for result in results(daemon.crawl(*urls["small"][:3]))] == [None] * 3
+    small = [at for at, of in enumerate(order) if of == "small"]
+    assert small[2] - small[0] <= 6  # they took turns
 
 
 def drip(started: list[float]) -> Route:
