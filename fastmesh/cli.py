@@ -134,6 +134,7 @@ def _request(asked: argparse.Namespace) -> dict[str, Any]:
         "concurrency": asked.concurrency,
         "timeout_ms": asked.timeout_ms,
         "include": asked.include and asked.include.split(","),
+        "extractor": asked.extractor,
         "user_agent": asked.user_agent,
         "max_body_bytes": asked.max_body_bytes,
         "retries": asked.retries,
@@ -199,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     crawl.add_argument("--no-robots", action="store_true", help="fetch what robots.txt disallows, too")
     crawl.add_argument("--deadline-s", type=float, metavar="S", help="for all of them")
     crawl.add_argument("--include", metavar="PARTS", help="of text,markdown,links,metadata,html (all but html)")
+    crawl.add_argument("--extractor", choices=("fast", "quality"), help="how main content is found (fast)")
     crawl.add_argument("--user-agent", metavar="TEXT")
     crawl.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[], help="sent with every fetch")
     _add_common(crawl)

@@ -22,7 +22,11 @@ FRAME_TYPES: Final = ("metadata", "search", "result", "error", "summary", "gap",
 
 @dataclass(slots=True)
 class PageResult:
-    """What became of one URL.  ``document`` is JSON that an extraction worker encoded; None on failure."""
+    """What became of one URL.
+
+    ``document`` is JSON that an extraction worker encoded; None on failure.  A
+    failed URL has the gate decision ``failed``, whatever is said here.
+    """
 
     url: str
     final_url: str | None = None
@@ -33,6 +37,8 @@ class PageResult:
     attempts: int = 0
     body_bytes: int = 0
     document: bytes | None = None
+    gate_decision: str | None = None
+    quality_score: float | None = None
     error: UrlError | None = None
 
 
@@ -84,8 +90,8 @@ def result_event(stream_id: str, index: int, page: PageResult, completed: int, t
             "content_type": page.content_type,
             "from_cache": False,
             "fetched_at": page.fetched_at,
-            "gate_decision": None,
-            "quality_score": None,
+            "gate_decision": page.gate_decision if error is None else "failed",
+            "quality_score": page.quality_score if error is None else None,
             "processing_time_ms": page.processing_time_ms,
             "attempts": page.attempts,
             "bytes": page.body_bytes,

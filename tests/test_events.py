@@ -56,7 +56,7 @@ def test_a_page_that_was_read_has_a_document_and_no_error() -> None:
     page = PageResult(
         url="http://a/", final_url="http://a/b", status=200, content_type="text/html",
         fetched_at="2026-01-01T00:00:00.000Z", processing_time_ms=1.5, attempts=1, body_bytes=7,
-        document=b'{"title":"A \\"page\\"\\n"}',
+        document=b'{"title":"A \\"page\\"\\n"}', gate_decision="raw", quality_score=0.625,
     )  # fmt: skip
     frame = sent(events.result_event("s", 4, page, 3, 9, 2))
     assert frame == {
@@ -71,8 +71,8 @@ def test_a_page_that_was_read_has_a_document_and_no_error() -> None:
             "content_type": "text/html",
             "from_cache": False,
             "fetched_at": "2026-01-01T00:00:00.000Z",
-            "gate_decision": None,
-            "quality_score": None,
+            "gate_decision": "raw",
+            "quality_score": 0.625,
             "processing_time_ms": 1.5,
             "attempts": 1,
             "bytes": 7,
@@ -89,6 +89,7 @@ def test_a_page_that_failed_has_an_error_and_no_document() -> None:
     result = sent(events.result_event("s", 0, PageResult(url="u", error=FetchTimeout("too slow")), 1, 1, 0))["result"]
     assert list(result) == RESULT_FIELDS
     assert (result["document"], result["status"]) == (None, 0)
+    assert (result["gate_decision"], result["quality_score"]) == ("failed", None)
     assert result["error"] == {"type": "timeout", "message": "too slow", "retryable": True}
 
 

@@ -123,6 +123,7 @@ class Plans:
             retries=int(_lowered("options.retries", asked.retries, limits.fetch.retries)),
             respect_robots=limits.fetch.respect_robots if asked.respect_robots is None else asked.respect_robots,
             include=asked.include,
+            extractor=asked.extractor,
             headers=asked.headers,
         )
 

@@ -12,7 +12,7 @@ import orjson
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from fastmesh.crawl.options import DEFAULT_PARTS, Part
+from fastmesh.crawl.options import DEFAULT_PARTS, Grade, Part
 from fastmesh.crawl.request_headers import header_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
 from fastmesh.streaming.firehose import MAX_FRAMES, MIN_FRAME_BYTES
@@ -33,6 +33,7 @@ class Options(Strict):
     concurrency: int = Field(16, ge=1, le=256)
     timeout_ms: float | None = Field(None, gt=0)
     include: Annotated[frozenset[Part], Field(strict=False)] = DEFAULT_PARTS
+    extractor: Grade = "fast"
     order: Literal["completion"] = "completion"
     user_agent: str | None = Field(None, min_length=1, max_length=512, pattern=r"^[\x20-\x7e]+$")
     headers: dict[str, str] = Field(default_factory=dict, max_length=32)

@@ -69,6 +69,7 @@ class Document:
     html: str | None = None
     links: tuple[Link, ...] | None = None
     media: tuple[Media, ...] | None = None
+    needs_js: bool = False
     truncated: bool = False
 
 

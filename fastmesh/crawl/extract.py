@@ -1,4 +1,4 @@
-"""extract(): from a body to the JSON of the contract's ``document``.
+"""extract(): from a body to the JSON of the contract's ``document``, and what the gate says of it.
 
 It runs in a worker process (worker.py) and keeps no state.
 """
@@ -6,12 +6,16 @@ It runs in a worker process (worker.py) and keeps no state.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
 
 from fastmesh.crawl.charset import decode
-from fastmesh.crawl.document import Document, read_html, read_text
+from fastmesh.crawl.document import Document, count, empty, read_text
+from fastmesh.crawl.extractors import EXTRACTORS, Extractor
+from fastmesh.crawl.gate import NO_PAGE, Extracted, Gate, judge
+from fastmesh.crawl.page import Page
 from fastmesh.crawl.sniff import kind_of
 from fastmesh.errors import ExtractFailed, UrlError
 
@@ -33,25 +37,61 @@ SHORTENED: Final = (
 _CUT_ESCAPE: Final = re.compile(rb"\\+(?:u[0-9a-f]{0,3})?$")
 
 
-def extract(body: bytes, *, url: str, content_type: str | None, include: frozenset[str], max_bytes: int) -> bytes:
+def extract(
+    body: bytes,
+    *,
+    url: str,
+    content_type: str | None,
+    include: frozenset[str],
+    max_bytes: int,
+    extractor: str = "fast",
+    extractors: Mapping[str, Callable[[], Extractor]] = EXTRACTORS,
+) -> Extracted:
     """The document of *body*, as JSON without a raw newline, of at most *max_bytes*.
 
-    *url* is where the body came from, for its relative links.  A longer document
-    is shortened and says so.  Raises UnsupportedContent when the body is no text,
-    ExtractFailed when nothing can be made of it or not even an empty document
-    fits into *max_bytes*.
+    *url* is where the body came from, for its relative links; *extractor* one of
+    *extractors*.  A longer document is shortened and says so.  Raises
+    UnsupportedContent when no document is made of such a body, ExtractFailed when
+    nothing can be made of it or not even an empty document fits into *max_bytes*.
     """
     try:
         kind = kind_of(body, content_type)
         text = decode(body, content_type)
-        document = read_html(text, url, include) if kind == "html" else read_text(text, include)
-        return _fitted(document, max_bytes)
+        if kind == "html":
+            document, gate = _read_html(Page(text, url), include, extractors[extractor]())
+        else:
+            document, gate = read_text(text, include), NO_PAGE
+        return Extracted(_fitted(document, max_bytes), gate)
     except UrlError:
         raise
     except MemoryError:
         raise ExtractFailed("the page needs more memory than an extraction may have") from None
     except Exception as error:  # a library that trips over a page costs that page
         raise ExtractFailed(f"the extraction failed with {type(error).__name__}") from error
+
+
+def _read_html(page: Page, include: frozenset[str], extractor: Extractor) -> tuple[Document, Gate]:
+    document = empty()
+    document["title"] = page.title()
+    if "metadata" in include:
+        document.update(page.metadata())  # type: ignore[typeddict-item]
+    # Always: they make the tree's URLs absolute, for Markdown's sake.
+    links, images = page.links(), page.images()
+    if "links" in include:
+        document["links"] = links
+    if "metadata" in include:
+        document["media"] = images
+    gate = judge(page.strip())
+    if gate.decision == "headless":
+        document["needs_js"] = True
+    main = extractor(page, markdown="markdown" in include)
+    count(document, main.text)
+    if "text" in include:
+        document["text"] = main.text
+    document["markdown"] = main.markdown
+    if "html" in include:
+        document["html"] = page.html
+    return document, gate
 
 
 def _fitted(whole: Document, max_bytes: int) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+Grade = Literal["fast", "quality"]
 Part = Literal["text", "markdown", "links", "metadata", "html"]
 DEFAULT_PARTS: frozenset[Part] = frozenset({"text", "markdown", "links", "metadata"})
 
@@ -15,8 +16,8 @@ class CrawlOptions:
     """One request's choices, already held within the settings' limits.
 
     *timeout_ms* and *max_body_bytes* bound each URL, *retries* how often it is tried again;
-    *include* says which parts of a document are wanted.  A larger body is an error unless it may be
-    cut; *max_redirects* stands for the setting.
+    *include* says which parts of a document are wanted, *extractor* which grade of extraction
+    reads them.  A larger body is an error unless it may be cut; *max_redirects* stands for the setting.
     """
 
     timeout_ms: float
@@ -28,6 +29,7 @@ class CrawlOptions:
     cut_body: bool = False
     max_redirects: int | None = None
     include: frozenset[Part] = DEFAULT_PARTS
+    extractor: Grade = "fast"
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -112,13 +112,16 @@ class PipelineOrchestrator:
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions) -> None:
         started = time.perf_counter()
         try:
-            page.document = await self._pool.extract(
+            extracted = await self._pool.extract(
                 fetched.body,
                 url=fetched.final_url or fetched.url,
                 content_type=fetched.content_type,
                 include=options.include,
+                extractor=options.extractor,
                 max_bytes=options.max_frame_bytes - _frame_without_document(page.url, fetched),
             )
+            page.document = extracted.document
+            page.gate_decision, page.quality_score = extracted.gate
         finally:
             self._stages["extract"].observe(time.perf_counter() - started)
 

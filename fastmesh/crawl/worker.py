@@ -3,7 +3,7 @@
 It says READY, then answers each job before it reads the next:
 
     job     JOB: length of head, length of body · head (JSON) · body
-    answer  ANSWER: DONE or FAILED, length · the document, or {"type", "message"}
+    answer  ANSWER: DONE or FAILED, length, the gate's decision and score · the document, or {"type", "message"}
 
 No job outlives its ``limit_s``, even when whoever waits for it is dead.
 """
@@ -15,27 +15,35 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from fastmesh.crawl.gate import DECISIONS, NO_PAGE, Extracted, Gate
 from fastmesh.errors import UrlError
 
-JOB: Final = Struct("!II")
-ANSWER: Final = Struct("!BI")
-READY, DONE, FAILED = range(3)
+if TYPE_CHECKING:
+    from fastmesh.crawl.extractors import Extractor
 
-Extract = Callable[..., bytes]
+JOB: Final = Struct("!II")
+ANSWER: Final = Struct("!BIBH")
+READY, DONE, FAILED = range(3)
+# The gate travels beside the document, which is spliced into the frame unread: its place in
+# DECISIONS, and its score in thousandths.
+SCORE_UNIT, NO_SCORE = 1000, 0xFFFF
+
+Extract = Callable[..., Extracted]
 
 NICENESS: Final = 5  # the loop goes first
 # The costliest 20 MB of HTML measured took 1.7 GB: 2,097,152 open links.
 MAX_MEMORY_BYTES: Final = 4 << 30
 
 
-def main() -> None:
-    """Serve the socket whose number is the only argument."""
+def main(extractors: Mapping[str, Callable[[], Extractor]] | None = None) -> None:
+    """Serve the socket whose number is the only argument; *extractors* in place of the product's own."""
     # Ctrl-C and systemd's stop reach the whole group, but the daemon still drains: it says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -43,14 +51,33 @@ def main() -> None:
     _limit_memory()
     # Here, since the pool imports this module for the format above, and needs no parser.
     from fastmesh.crawl.extract import extract
+    from fastmesh.crawl.extractors import EXTRACTORS
 
     with socket.socket(fileno=int(sys.argv[1])) as link:
-        link.sendall(ANSWER.pack(READY, 0))
+        link.sendall(ready())
         try:
-            while _serve(link, extract):
+            while _serve(link, partial(extract, extractors=extractors or EXTRACTORS)):
                 pass
         except (BrokenPipeError, ConnectionResetError):
             pass  # nobody waits for the answer any more
+
+
+def ready() -> bytes:
+    """What a worker says first."""
+    return ANSWER.pack(READY, 0, 0, NO_SCORE)
+
+
+def answer_head(status: int, size: int, gate: Gate = NO_PAGE) -> bytes:
+    """What goes before an answer of *size* bytes."""
+    score = NO_SCORE if gate.quality_score is None else round(gate.quality_score * SCORE_UNIT)
+    return ANSWER.pack(status, size, DECISIONS.index(gate.decision), score)
+
+
+def gate_of(decision: int, score: int) -> Gate:
+    """What answer_head() wrote of the gate.  Raises ValueError for what it never writes."""
+    if decision >= len(DECISIONS) or SCORE_UNIT < score < NO_SCORE:
+        raise ValueError(f"no gate says {decision} and {score}")
+    return Gate(DECISIONS[decision], None if score == NO_SCORE else score / SCORE_UNIT)
 
 
 def _serve(link: socket.socket, extract: Extract) -> bool:
@@ -62,13 +89,13 @@ def _serve(link: socket.socket, extract: Extract) -> bool:
     head, body = _read(link, head_bytes), _read(link, body_bytes)
     if len(head) < head_bytes or len(body) < body_bytes:
         return False
-    status, answer = _answer(head, body, extract)
-    link.sendall(ANSWER.pack(status, len(answer)))
+    status, (answer, gate) = _answer(head, body, extract)
+    link.sendall(answer_head(status, len(answer), gate))
     link.sendall(answer)
     return True
 
 
-def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, bytes]:
+def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, Extracted]:
     job = orjson.loads(head)
     # Not caught, so it ends the process, and within the parser's C as well.
     signal.setitimer(signal.ITIMER_REAL, job["limit_s"])
@@ -79,9 +106,10 @@ def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, bytes]:
             content_type=job["content_type"],
             include=frozenset(job["include"]),
             max_bytes=job["max_bytes"],
+            extractor=job["extractor"],
         )
     except UrlError as error:
-        return FAILED, orjson.dumps({"type": error.type, "message": error.message})
+        return FAILED, Extracted(orjson.dumps({"type": error.type, "message": error.message}), NO_PAGE)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -16,7 +16,8 @@ from typing import Final, cast
 
 import orjson
 
-from fastmesh.crawl.worker import ANSWER, DONE, JOB, READY
+from fastmesh.crawl.gate import Extracted
+from fastmesh.crawl.worker import ANSWER, DONE, JOB, gate_of, ready
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
 from fastmesh.log import get_logger
 
@@ -97,8 +98,15 @@ class ExtractPool:
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in workers]
 
     async def extract(
-        self, body: bytes, *, url: str, content_type: str | None, include: frozenset[str], max_bytes: int
-    ) -> bytes:
+        self,
+        body: bytes,
+        *,
+        url: str,
+        content_type: str | None,
+        include: frozenset[str],
+        max_bytes: int,
+        extractor: str = "fast",
+    ) -> Extracted:
         """extract.extract() in a worker.
 
         Raises its errors, and ExtractFailed when the worker dies or takes too
@@ -112,20 +120,21 @@ class ExtractPool:
             "content_type": content_type and content_type.encode(errors="replace").decode(),
             "include": sorted(include),
             "max_bytes": max_bytes,
+            "extractor": extractor,
             "limit_s": self._deadline_s * 2,
         }
         job = _Job(orjson.dumps(head), body, max_bytes)
         self._jobs.append(job)
         self._dispatch()
         try:
-            document = await job.document
+            extracted = await job.extracted
         except asyncio.CancelledError:
             if job in self._jobs:
                 self._jobs.remove(job)
             raise
-        if isinstance(document, UrlError):
-            raise document
-        return document
+        if isinstance(extracted, UrlError):
+            raise extracted
+        return extracted
 
     async def close(self) -> None:
         """End all workers; pages that wait or run fail."""
@@ -253,7 +262,7 @@ class ExtractPool:
 class _Job:
     """One page on its way to a document."""
 
-    __slots__ = ("body", "document", "head", "max_bytes", "queued_s")
+    __slots__ = ("body", "extracted", "head", "max_bytes", "queued_s")
 
     def __init__(self, head: bytes, body: bytes, max_bytes: int) -> None:
         loop = asyncio.get_running_loop()
@@ -262,22 +271,22 @@ class _Job:
         self.max_bytes = max_bytes
         self.queued_s = loop.time()
         # An error is a result here: an exception that nobody fetches any more, asyncio would complain of.
-        self.document: asyncio.Future[bytes | UrlError] = loop.create_future()
+        self.extracted: asyncio.Future[Extracted | UrlError] = loop.create_future()
 
     def fail(self, reason: str) -> None:
         self._finish(ExtractFailed(reason))
 
-    def take(self, status: int, answer: bytes) -> None:
+    def take(self, status: int, answer: Extracted) -> None:
         """Take a worker's answer."""
         if status == DONE:
             self._finish(answer)
             return
-        error = orjson.loads(answer)
+        error = orjson.loads(answer.document)
         self._finish(ERRORS.get(error["type"], ExtractFailed)(error["message"]))
 
-    def _finish(self, document: bytes | UrlError) -> None:
-        if not self.document.done():  # else nobody waits for it
-            self.document.set_result(document)
+    def _finish(self, extracted: Extracted | UrlError) -> None:
+        if not self.extracted.done():  # else nobody waits for it
+            self.extracted.set_result(extracted)
 
 
 class _Worker(asyncio.Protocol):
@@ -353,9 +362,9 @@ class _Worker(asyncio.Protocol):
         self._received += data
         if len(self._received) < ANSWER.size:
             return
-        status, size = ANSWER.unpack_from(self._received)
+        status, size, decision, score = ANSWER.unpack_from(self._received)
         job = self.job
-        if not self.ready.done() and (status, size) == (READY, 0):
+        if not self.ready.done() and self._received == ready():
             self._received.clear()
             self.ready_s = asyncio.get_running_loop().time()
             self.ready.set_result(True)
@@ -369,9 +378,14 @@ class _Worker(asyncio.Protocol):
             if b"\n" in answer or b"\r" in answer:
                 self._fail("the worker that extracted this page sent more than one line")
                 return
+            try:
+                extracted = Extracted(answer, gate_of(decision, score))
+            except ValueError as error:
+                self._fail(f"the worker that extracted this page is broken: {error}")
+                return
             self._let_go()
             self.answered += 1
-            job.take(status, answer)
+            job.take(status, extracted)
             self._pool.worker_idle(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

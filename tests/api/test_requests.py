@@ -36,6 +36,7 @@ JSON = "application/json"
         ({"urls": ["x"], "options": {"max_body_bytes": -1}}, "options.max_body_bytes"),
         ({"urls": ["x"], "options": {"include": ["pictures"]}}, "options.include.0"),
         ({"urls": ["x"], "options": {"include": "text"}}, "options.include"),
+        ({"urls": ["x"], "options": {"extractor": "best"}}, "options.extractor"),
         ({"urls": ["x"], "options": {"user_agent": "a\nb"}}, "options.user_agent"),
         ({"urls": ["x"], "options": {"headers": {"Connection": "x"}}}, "options.headers"),
         ({"urls": ["x"], "options": {"headers": {"X": 1}}}, "options.headers.X"),

@@ -49,11 +49,11 @@ def document(
     url: str = URL,
 ) -> dict[str, Any]:
     raw = body.encode() if isinstance(body, str) else body
-    encoded = extract(raw, url=url, content_type=content_type, include=include, max_bytes=max_bytes)
+    encoded, _ = extract(raw, url=url, content_type=content_type, include=include, max_bytes=max_bytes)
     assert len(encoded) <= max_bytes
     assert b"\n" not in encoded
     whole: dict[str, Any] = json.loads(encoded)
-    assert set(whole) - {"html", "truncated"} == KEYS
+    assert set(whole) - {"html", "truncated", "needs_js"} == KEYS
     return whole
 
 
@@ -250,7 +250,7 @@ def test_a_type_that_the_first_bytes_belie_is_refused(body: bytes, type_: str, c
 
 def test_a_long_document_is_shortened_least_important_first() -> None:
     whole = document(PAGE, include=ALL)
-    size = len(extract(PAGE.encode(), url=URL, content_type="text/html", include=ALL, max_bytes=1 << 20))
+    size = len(extract(PAGE.encode(), url=URL, content_type="text/html", include=ALL, max_bytes=1 << 20).document)
     assert "truncated" not in whole
     order = ["html", "markdown", "text", "links", "media", "description", "title"]
     for limit in range(size - 1, 300, -1):

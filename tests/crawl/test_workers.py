@@ -32,9 +32,9 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 PUPPET = """
     import os, signal, socket, sys, time
     sys.path.insert(0, {repository!r})
-    from fastmesh.crawl.worker import ANSWER, DONE, FAILED, JOB, READY, _read
+    from fastmesh.crawl.worker import DONE, FAILED, JOB, _read, answer_head, ready
     link = socket.socket(fileno=int(sys.argv[-1]))
-    link.sendall(ANSWER.pack(READY, 0))
+    link.sendall(ready())
     while prefix := _read(link, JOB.size):
         head, body = (_read(link, size).decode() for size in JOB.unpack(prefix))
         verb, _, rest = body.partition(" ")
@@ -48,10 +48,10 @@ PUPPET = """
         if verb == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if verb == "babble":
-            link.sendall(ANSWER.pack(DONE, 1 << 31))
+            link.sendall(answer_head(DONE, 1 << 31))
             signal.pause()
         status, answer = (FAILED, rest) if verb == "fail" else (DONE, body)
-        link.sendall(ANSWER.pack(status, len(answer)) + answer.encode())
+        link.sendall(answer_head(status, len(answer)) + answer.encode())
 """
 
 
@@ -99,11 +99,21 @@ async def started(count: int = 1, **choices: Any) -> AsyncIterator[ExtractPool]:
         assert (pool.alive, pool.busy, pool.waiting, pool.pids) == (0, 0, 0, [])
 
 
-def ask(pool: ExtractPool, body: bytes | str, content_type: str = "text/html") -> asyncio.Future[bytes]:
-    raw = body.encode() if isinstance(body, str) else body
-    return asyncio.ensure_future(
-        pool.extract(raw, url="http://h/", content_type=content_type, include=PARTS, max_bytes=1 << 25)
-    )
+def ask(
+    pool: ExtractPool, body: bytes | str, content_type: str = "text/html", extractor: str = "fast"
+) -> asyncio.Future[bytes]:
+    async def document() -> bytes:
+        extracted = await pool.extract(
+            body.encode() if isinstance(body, str) else body,
+            url="http://h/",
+            content_type=content_type,
+            include=PARTS,
+            max_bytes=1 << 25,
+            extractor=extractor,
+        )
+        return extracted.document
+
+    return asyncio.ensure_future(document())
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -167,7 +177,7 @@ def test_a_refused_page_raises_its_own_error(run: Run) -> None:
                 await ask(pool, b"%PDF-1.7", "application/pdf")
             with pytest.raises(ExtractFailed, match="fits"):
                 await pool.extract(b"x", url="", content_type="text/plain", include=PARTS, max_bytes=9)
-            document = await pool.extract(
+            document, _ = await pool.extract(
                 b"x", url="http://\ud800/", content_type="text/plain\udc80", include=PARTS, max_bytes=900
             )
             assert json.loads(document)["text"] == "x"
@@ -452,7 +462,14 @@ def test_a_worker_ends_itself_when_a_page_takes_too_long() -> None:
     """So none stays behind whose daemon was killed while a page kept it."""
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "fastmesh.crawl.worker", str(theirs.fileno())]
-    head = {"url": "http://h/", "content_type": "text/html", "include": ["links"], "max_bytes": 1 << 20, "limit_s": 0.1}
+    head = {
+        "url": "http://h/",
+        "content_type": "text/html",
+        "include": ["links"],
+        "max_bytes": 1 << 20,
+        "extractor": "fast",
+        "limit_s": 0.1,
+    }
     sent, body = json.dumps(head).encode(), b"<a href=x>" * 500_000
     with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:
         theirs.close()

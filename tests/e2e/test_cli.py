@@ -114,6 +114,14 @@ class TestCrawl:
         assert document["html"] == "<title>A</title><p>words"
         assert document["text"] is None
 
+    def test_the_grade_of_extraction_reaches_the_worker(self, origin: Origin) -> None:
+        origin.page("/graded", f"<h1>Head</h1><p>{'Words, and some more of them. ' * 30}<img src=/i.png>")
+        grades = {
+            grade: frames(run("crawl", *ALLOW, origin.url("/graded"), *arguments))[1]["result"]["document"]["markdown"]
+            for grade, arguments in {"fast": (), "quality": ("--extractor", "quality")}.items()
+        }
+        assert ("![](" in grades["fast"], "![](" in grades["quality"]) == (True, False)  # it leaves images out
+
     def test_an_interrupt_ends_with_the_summary_and_130(self, origin: Origin) -> None:
         with subprocess.Popen(
             [*FASTMESH, "crawl", *ALLOW, "nonsense", origin.url("/silent")],
