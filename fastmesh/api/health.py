@@ -89,5 +89,6 @@ class Health:
             "busy": pool.busy,
             "waiting": pool.waiting,
             "deaths": pool.deaths,
+            "retired": pool.retired,
             "failed": pool.failed,
         }

@@ -5,11 +5,13 @@ It says READY, then answers each job before it reads the next:
     job     JOB: length of head, length of body · head (JSON) · body
     answer  ANSWER: DONE or FAILED, length, the gate's decision and score · the document, or {"type", "message"}
 
-No job outlives its ``limit_s``, even when whoever waits for it is dead.
+No job outlives its ``limit_s``, even when whoever waits for it is dead.  A worker
+that holds too much memory afterwards says LAST with its answer, and ends.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 JOB: Final = Struct("!II")
 ANSWER: Final = Struct("!BIBH")
 READY, DONE, FAILED = range(3)
+LAST: Final = 0x80  # added to DONE and FAILED
 # The gate travels beside the document, which is spliced into the frame unread: its place in
 # DECISIONS, and its score in thousandths.
 SCORE_UNIT, NO_SCORE = 1000, 0xFFFF
@@ -40,14 +43,20 @@ Extract = Callable[..., Extracted]
 NICENESS: Final = 5  # the loop goes first
 # The costliest 20 MB of HTML measured took 1.7 GB: 2,097,152 open links.
 MAX_MEMORY_BYTES: Final = 4 << 30
+# What a page leaves behind in a worker stays there for the daemon's life; a worker has 70 MB, with trafilatura 150.
+MAX_RESIDENT_BYTES: Final = 512 << 20
 
 
-def main(extractors: Mapping[str, Callable[[], Extractor]] | None = None) -> None:
+def main(
+    extractors: Mapping[str, Callable[[], Extractor]] | None = None, max_resident_bytes: int = MAX_RESIDENT_BYTES
+) -> None:
     """Serve the socket whose number is the only argument; *extractors* in place of the product's own."""
     # Ctrl-C and systemd's stop reach the whole group, but the daemon still drains: it says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)
+    # What a library has to say of a page is in its result; standard error is the daemon's log.
+    logging.disable()
     _limit_memory()
     # Here, since the pool imports this module for the format above, and needs no parser.
     from fastmesh.crawl.extract import extract
@@ -56,7 +65,7 @@ def main(extractors: Mapping[str, Callable[[], Extractor]] | None = None) -> Non
     with socket.socket(fileno=int(sys.argv[1])) as link:
         link.sendall(ready())
         try:
-            while _serve(link, partial(extract, extractors=extractors or EXTRACTORS)):
+            while _serve(link, partial(extract, extractors=extractors or EXTRACTORS), max_resident_bytes):
                 pass
         except (BrokenPipeError, ConnectionResetError):
             pass  # nobody waits for the answer any more
@@ -80,8 +89,8 @@ def gate_of(decision: int, score: int) -> Gate:
     return Gate(DECISIONS[decision], None if score == NO_SCORE else score / SCORE_UNIT)
 
 
-def _serve(link: socket.socket, extract: Extract) -> bool:
-    """Answer one job; False when there are no more."""
+def _serve(link: socket.socket, extract: Extract, max_resident_bytes: int) -> bool:
+    """Answer one job; False when there are no more, or this worker should take no more."""
     prefix = _read(link, JOB.size)
     if not prefix:
         return False
@@ -90,9 +99,10 @@ def _serve(link: socket.socket, extract: Extract) -> bool:
     if len(head) < head_bytes or len(body) < body_bytes:
         return False
     status, (answer, gate) = _answer(head, body, extract)
-    link.sendall(answer_head(status, len(answer), gate))
+    last = _resident_bytes() > max_resident_bytes
+    link.sendall(answer_head(status | LAST if last else status, len(answer), gate))
     link.sendall(answer)
-    return True
+    return not last
 
 
 def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, Extracted]:
@@ -123,7 +133,14 @@ def _read(link: socket.socket, size: int) -> bytes:
     return bytes(view[:got])
 
 
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
 def _limit_memory() -> None:
+    # Writing out the memory of one that crashed would keep its successor waiting.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_MEMORY_BYTES)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -17,14 +17,14 @@ from typing import Final, cast
 import orjson
 
 from fastmesh.crawl.gate import Extracted
-from fastmesh.crawl.worker import ANSWER, DONE, JOB, gate_of, ready
+from fastmesh.crawl.worker import ANSWER, DONE, JOB, LAST, gate_of, ready
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
 from fastmesh.log import get_logger
 
 COMMAND: Final = (sys.executable, "-m", "fastmesh.crawl.worker")
 START_TIMEOUT_S: Final = 30.0  # a worker takes 0.1 s; a machine that is busy starting takes longer
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.1, 5.0
-SHORT_LIFE_S: Final = 1.0  # with no page extracted in it, a worker died at once
+SHORT_LIFE_S: Final = 1.0  # with no page in it, a worker died at once
 MAX_ERROR_BYTES: Final = 65_536
 PIECE_BYTES: Final = 131_072
 
@@ -44,13 +44,15 @@ class ExtractPool:
 
     A page may keep a worker for *deadline_s*; while no worker is alive, it waits
     as long for one.  Figures: ``alive`` and ``busy`` workers, ``waiting`` pages,
-    ``deaths`` of workers (those that took too long included) and ``failed``
-    pages, through a worker's death or for want of workers.
+    ``deaths`` of workers (those that took too long included), ``retired`` ones
+    (which held too much memory after a page) and ``failed`` pages, through a
+    worker's death or for want of workers.
     """
 
     def __init__(self, count: int, deadline_s: float = 10.0, command: Sequence[str] = COMMAND) -> None:
         self.count = count
         self.deaths = 0
+        self.retired = 0
         self.failed = 0
         self._deadline_s = deadline_s
         self._command = tuple(command)
@@ -195,17 +197,24 @@ class ExtractPool:
     # ── a worker's life ──────────────────────────────────────────────────────────────────
 
     async def _keep(self, worker: _Worker | None) -> None:
-        """Replace *worker* whenever it dies: at once, unless it had died at once."""
+        """Replace *worker* whenever it ends: at once, unless it died of itself as soon as it was there.
+
+        A page that kills its worker is no reason to wait: the next page is not to blame.
+        """
         loop = asyncio.get_running_loop()
         backoff_s = 0.0
         while True:
             if worker is not None:
                 await worker.gone
-                if worker.answered or loop.time() - worker.ready_s >= SHORT_LIFE_S:
+                if worker.pages or loop.time() - worker.ready_s >= SHORT_LIFE_S:
                     backoff_s = 0.0
-                self.deaths += 1
                 status = await self._end(worker)
-                log.warning("extract.worker_died", pid=worker.pid, status=status, retry_in_s=backoff_s)
+                if worker.retired:
+                    self.retired += 1
+                    log.info("extract.worker_retired", pid=worker.pid, pages=worker.pages)
+                else:
+                    self.deaths += 1
+                    log.warning("extract.worker_died", pid=worker.pid, status=status, retry_in_s=backoff_s)
             await asyncio.sleep(backoff_s)
             backoff_s = min(max(FIRST_BACKOFF_S, backoff_s * 2), MAX_BACKOFF_S)
             try:
@@ -300,7 +309,8 @@ class _Worker(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.pid = process.pid
         self.job: _Job | None = None
-        self.answered = 0
+        self.pages = 0
+        self.retired = False
         self.ready: asyncio.Future[bool] = loop.create_future()
         self.ready_s = 0.0
         self.gone: asyncio.Future[None] = loop.create_future()
@@ -321,6 +331,7 @@ class _Worker(asyncio.Protocol):
         """Send it *job*, and kill it when the answer takes longer than *deadline_s*."""
         assert self._transport is not None
         self.job = job
+        self.pages += 1
         self._deadline = asyncio.get_running_loop().call_later(
             deadline_s, self._fail, f"the extraction took longer than {deadline_s:g} s"
         )
@@ -384,9 +395,12 @@ class _Worker(asyncio.Protocol):
                 self._fail(f"the worker that extracted this page is broken: {error}")
                 return
             self._let_go()
-            self.answered += 1
-            job.take(status, extracted)
-            self._pool.worker_idle(self)
+            job.take(status & ~LAST, extracted)
+            if status & LAST:
+                self.retired = True
+                self._fail("it holds too much memory")
+            else:
+                self._pool.worker_idle(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("the worker that extracted this page died")

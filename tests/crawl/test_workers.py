@@ -270,9 +270,27 @@ def test_a_document_with_a_line_end_in_it_would_break_every_frame_behind_it(
     run(test())
 
 
+# Dies as soon as it is ready, nine times; each start makes the file one byte longer.
+SHORT_LIVED = """
+    import os, socket, sys
+    sys.path.insert(0, {repository!r})
+    from fastmesh.crawl.worker import DONE, JOB, _read, answer_head, ready
+    link = socket.socket(fileno=int(sys.argv[-1]))
+    with open({starts!r}, "ab") as starts:
+        starts.write(b"x")
+    link.sendall(ready())
+    while os.path.getsize({starts!r}) > 9 and (prefix := _read(link, JOB.size)):
+        _, body = (_read(link, size) for size in JOB.unpack(prefix))
+        link.sendall(answer_head(DONE, len(body)) + body)
+"""
+
+
 def test_workers_that_die_at_once_come_back_later_and_later(
-    run: Run, puppet: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    script = tmp_path / "short_lived.py"
+    names = {"repository": str(Path(__file__).parents[2]), "starts": str(tmp_path / "starts")}
+    script.write_text(textwrap.dedent(SHORT_LIVED).format(**names))
     delays: list[float] = []
     sleep = asyncio.sleep
 
@@ -283,16 +301,88 @@ def test_workers_that_die_at_once_come_back_later_and_later(
 
     async def test() -> None:
         monkeypatch.setattr(asyncio, "sleep", noted)
+        async with started(command=(sys.executable, str(script))) as pool:
+            await until(lambda: pool.deaths == 9 and pool.alive == 1)
+            assert delays == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+            assert await ask(pool, "fine") == b"fine"
+
+    run(test())
+
+
+def test_a_worker_that_a_page_killed_comes_back_at_once(
+    run: Run, puppet: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(delay_s: float) -> None:
+        delays.append(delay_s)
+        await sleep(delay_s)
+
+    async def test() -> None:
+        monkeypatch.setattr(asyncio, "sleep", noted)
         async with started(command=puppet) as pool:
-            for _ in range(9):
-                with pytest.raises(ExtractFailed):
+            for _ in range(5):
+                with pytest.raises(ExtractFailed, match="died"):
                     await ask(pool, "die")
             assert await ask(pool, "fine") == b"fine"
-            with pytest.raises(ExtractFailed):
-                await ask(pool, "die")
-            assert await ask(pool, "fine") == b"fine"
-            assert delays == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0]
-            assert pool.deaths == 10
+            assert delays == [0] * 5
+            assert pool.deaths == 5
+
+    run(test())
+
+
+MISBEHAVING = (sys.executable, str(Path(__file__).with_name("misbehaving.py")))
+
+
+@pytest.mark.parametrize(
+    ("deed", "message", "deaths"),
+    [
+        ("segfault", "died", 1),
+        ("out_of_memory", "memory", 0),
+        ("out_of_memory_in_c", "died", 1),
+        ("spin", r"longer than 0\.5 s", 1),
+        ("leave", "died", 1),
+        ("stop", r"longer than 0\.5 s", 1),
+        ("babble", "out of turn", 1),
+        ("recurse", "RecursionError", 0),
+    ],
+)
+def test_a_page_that_ruins_its_worker_costs_that_page_alone(run: Run, deed: str, message: str, deaths: int) -> None:
+    async def test() -> None:
+        async with started(command=MISBEHAVING, deadline_s=0.5 if "0" in message else 10.0) as pool:
+            assert json.loads(await ask(pool, "<p>before"))["text"] == "before"
+            ruin, after = ask(pool, "<p>x", extractor=deed), [ask(pool, f"<p>{n}") for n in range(20)]
+            with pytest.raises(ExtractFailed, match=message):
+                await ruin
+            begun_s = asyncio.get_running_loop().time()
+            assert [json.loads(answer)["text"] for answer in await asyncio.gather(*after)] == list(map(str, range(20)))
+            # The goal is a second; the rest is for a machine that does other things.
+            assert asyncio.get_running_loop().time() - begun_s < 10
+            assert (pool.deaths, pool.alive) == (deaths, 1)
+
+    run(test())
+
+
+def test_a_worker_that_holds_too_much_memory_gives_its_answer_and_is_replaced(run: Run) -> None:
+    async def test() -> None:
+        async with started(command=MISBEHAVING) as pool:
+            (pid,) = pool.pids
+            bloated, after = ask(pool, "<p>x", extractor="bloat"), ask(pool, "<p>after")
+            assert json.loads(await bloated)["text"] == "done"
+            assert json.loads(await after)["text"] == "after"
+            assert (pool.retired, pool.deaths, pool.failed, pool.alive) == (1, 0, 0, 1)
+            assert not _exists(pid)
+
+    run(test())
+
+
+def test_no_page_can_name_an_extractor_of_the_tests(run: Run) -> None:
+    async def test() -> None:
+        async with started() as pool:
+            with pytest.raises(ExtractFailed, match="KeyError"):
+                await ask(pool, "<p>x", extractor="segfault")
+            assert pool.deaths == 0
 
     run(test())
 
