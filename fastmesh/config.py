@@ -156,6 +156,7 @@ class FetchSettings(Section):
     )
     connect_timeout_ms: float = _setting(3_000, "ms", "one connection", gt=0)
     max_body_bytes: int = _setting(20_971_520, "bytes", "a body, after decompression", ge=0)
+    total_bytes: int = _setting(268_435_456, "bytes", "bodies in memory at once; over it reading waits", ge=1)
     max_redirects: int = _setting(10, "redirects", "more fail the URL", ge=0)
     retries: int = _setting(2, "retries", "of a URL, where its error says that this may help", ge=0, le=20)
     user_agent: str = _setting(

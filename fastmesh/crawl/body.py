@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from typing import Final
 
 from aiohttp import ClientResponse
 
-from fastmesh.crawl.decode import DECODE_ERRORS, decoder_for
+from fastmesh.crawl.body_budget import BodyShare
+from fastmesh.crawl.decode import DECODE_ERRORS, decoder_for, hold_ratio
 from fastmesh.errors import DecodeFailed, TooLarge
 
 READ_BYTES: Final = 65_536
 
 
-async def read_body(response: ClientResponse, limit: int, *, cut: bool = False) -> tuple[bytes, int]:
+async def read_body(response: ClientResponse, limit: int, share: BodyShare, *, cut: bool = False) -> tuple[bytes, int]:
     """The decoded body, and the bytes that were received for it.
 
     At most *limit* bytes either way.  After every read and every decoded piece
-    the loop runs, and no more than *limit* and one piece is ever held.  With *cut* what is
-    over it is left out.  Raises TooLarge, DecodeFailed, and what aiohttp raises for a broken connection.
+    the loop runs, and no more than *limit* and one piece is ever held.  *share*
+    counts them, and lets the reading wait while there are too many.  With *cut* what is
+    over the limit is left out.  Raises TooLarge, DecodeFailed, and what aiohttp raises for a broken connection.
     """
     if not cut and (response.content_length or 0) > limit:
         raise TooLarge(f"the body has {response.content_length} bytes, over the limit of {limit}")
@@ -35,12 +36,17 @@ async def read_body(response: ClientResponse, limit: int, *, cut: bool = False) 
             for piece in (data,) if decoder is None else decoder.feed(data):
                 if cut and body.tell() + len(piece) > limit:
                     body.write(piece[: limit - body.tell()])
+                    share.whole()
                     return body.getvalue(), received
                 _hold(body.tell() + len(piece), limit)
                 body.write(piece)
-                await asyncio.sleep(0)
+                if decoder is not None:
+                    hold_ratio(received, body.tell())
+                share.add(len(piece))
+                await share.room()
         if decoder is not None and received:
             decoder.end()
+        share.whole()
     except DECODE_ERRORS:
         raise DecodeFailed("the compressed body is broken") from None
     return body.getvalue(), received

@@ -31,6 +31,7 @@ from yarl import URL
 
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.body import READ_BYTES, read_body
+from fastmesh.crawl.body_budget import BodyBudget, BodyShare
 from fastmesh.crawl.connection import GuardedConnector
 from fastmesh.crawl.decode import ACCEPT_ENCODING
 from fastmesh.crawl.faults import typed_faults
@@ -62,7 +63,8 @@ class Fetched:
     *received_bytes* is its length on the wire.  *tries* is how often its fetch was
     begun, *began_at* when it last was, in seconds since the epoch.  *fetch_s* is the time of all
     tries without that of *enter*, *dns_s* what of it was spent waiting for names, and *spent_s*
-    what is used of its time: the tries and the waits between them.
+    what is used of its time: the tries and the waits between them.  *share* counts the body among all that
+    are in memory, until it is let go.
     """
 
     url: str
@@ -76,6 +78,14 @@ class Fetched:
     tries: int = 0
     began_at: float = 0.0
     spent_s: float = 0.0
+    share: BodyShare | None = None
+
+    def let_go(self) -> None:
+        """The body is needed no more."""
+        self.body = b""
+        if self.share is not None:
+            self.share.give_back()
+            self.share = None
 
 
 class Fetcher:
@@ -86,6 +96,7 @@ class Fetcher:
 
     def __init__(self, settings: FetchSettings, guard: AddressGuard, *, dns: aiodns.DNSResolver | None = None) -> None:
         self._max_redirects = settings.max_redirects
+        self.budget = BodyBudget(settings.total_bytes)
         self._guard = guard
         self._resolver = GuardedResolver(guard, dns)
         self._session = ClientSession(
@@ -109,6 +120,7 @@ class Fetcher:
         (lookup and TLS included), or a page longer than ``options.timeout_ms``
         (redirects and earlier tries included), is FetchTimeout.
         """
+        page.let_go()
         page.final_url, page.status, page.content_type = None, 0, None
         url = self._guard.parse(page.url)
         first, headers = url.origin, checked(options.headers)
@@ -154,6 +166,9 @@ class Fetcher:
             if lookup.pending:
                 raise DnsFailed(f"the host was not resolved within {limit_s:g} s") from None
             raise FetchTimeout(f"the page was not whole within {limit_s:g} s") from None
+        except BaseException:
+            page.let_go()
+            raise
         finally:
             took_s = time.monotonic() - started_s
             page.dns_s += lookup.took_s
@@ -190,7 +205,10 @@ class Fetcher:
             wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
             raise HttpStatus(response.status, retry_after_s=wait_s)
         if response.status not in NO_CONTENT:
-            page.body, page.received_bytes = await read_body(response, options.max_body_bytes, cut=options.cut_body)
+            page.share = self.budget.open()
+            page.body, page.received_bytes = await read_body(
+                response, options.max_body_bytes, page.share, cut=options.cut_body
+            )
         return None
 
 

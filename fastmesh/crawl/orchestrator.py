@@ -83,9 +83,10 @@ class PipelineOrchestrator:
         finally:
             metrics.inflight -= 1
             page.processing_time_ms = round((time.perf_counter() - started - errand.waited_s) * 1000, 3)
+            page.body_bytes = len(fetched.body)
+            fetched.let_go()
         self._stages["queue"].observe(job.queued_s + errand.waited_s)
         page.final_url, page.status, page.content_type = fetched.final_url, fetched.status, fetched.content_type
-        page.body_bytes = len(fetched.body)
         page.fetched_at = rfc3339(fetched.began_at) if fetched.tries else None
         page.attempts = fetched.tries or errand.robots_tries
         metrics.urls["success" if page.error is None else page.error.type] += 1

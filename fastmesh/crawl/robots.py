@@ -177,7 +177,9 @@ class Robots:
             return Known(DISALLOW_ALL, now() + UNREACHED_KEPT_S, why, type(error), page.tries)
         except UrlError as error:
             return self._failed(f"is broken: {error.message}")
-        rules = await in_steps(read(page.body.decode("utf-8", "replace")))
+        text = page.body.decode("utf-8", "replace")
+        page.let_go()
+        rules = await in_steps(read(text))
         return Known(rules, now() + KEPT_S)
 
     async def _get(self, page: Fetched) -> None:

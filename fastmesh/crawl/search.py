@@ -22,6 +22,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 from fastmesh import log
 from fastmesh.config import Settings
 from fastmesh.crawl.body import read_body
+from fastmesh.crawl.body_budget import BodyBudget
 from fastmesh.crawl.decode import ACCEPT_ENCODING
 from fastmesh.crawl.retry_after import retry_after_s
 from fastmesh.errors import ConfigError, SearchUnavailable, UrlError
@@ -135,7 +136,7 @@ class SearxngSearch:
             async with self._session.get(self._url, params=asked, allow_redirects=False) as response:
                 if response.status != 200:
                     raise _refusal(response.status, response.headers.get("Retry-After"))
-                body, _ = await read_body(response, MAX_ANSWER_BYTES)
+                body, _ = await read_body(response, MAX_ANSWER_BYTES, BodyBudget(MAX_ANSWER_BYTES).open())
         except UrlError as error:  # too large, or broken in its coding
             raise SearchUnavailable(f"the search provider's answer cannot be read: {error.message}") from None
         except (ClientError, OSError, ValueError) as error:

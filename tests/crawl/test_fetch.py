@@ -17,12 +17,14 @@ from typing import Any
 import brotli
 import pytest
 import uvloop
+from backports import zstd
 from nameserver import SILENCE, Nameserver
 from origins import CERTIFICATE, PAGE, Origin, Request, head
 
 from fastmesh.config import FetchSettings
+from fastmesh.crawl.body import READ_BYTES
 from fastmesh.crawl.connection import MAX_FRAMING_BYTES
-from fastmesh.crawl.decode import CODINGS, STEP_BYTES
+from fastmesh.crawl.decode import CODINGS, MAX_MEMBERS, RATIO_FREE_BYTES, STEP_BYTES, ZSTD_WINDOW_LOG
 from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
@@ -148,6 +150,13 @@ def test_the_fragment_stays_here_and_the_query_goes(origin: Origin):
 
 TEXT = b" ".join(b"%d words of text" % n for n in range(20_000))
 DEFLATED = zlib.compress(TEXT)
+SKIPPED_FRAME = b"\x50\x2a\x4d\x18\1\0\0\0x"  # of zstd
+
+
+def wide_zstd() -> bytes:
+    """In need of a larger window than anybody may ask for."""
+    stream = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: ZSTD_WINDOW_LOG + 1})
+    return stream.compress(TEXT) + stream.flush()
 
 
 @pytest.mark.parametrize(
@@ -164,6 +173,8 @@ DEFLATED = zlib.compress(TEXT)
         ("deflate", DEFLATED[2:-4]),
         ("br", brotli.compress(TEXT)),
         ("br", brotli.compress(TEXT, quality=1, lgwin=10)),
+        ("zstd", zstd.compress(TEXT)),
+        ("zstd", zstd.compress(TEXT[:100]) + SKIPPED_FRAME + zstd.compress(TEXT[100:])),
         ("identity", TEXT),
         ("", TEXT),
     ],
@@ -174,10 +185,10 @@ def test_a_content_coding_is_undone(origin: Origin, coding: str, body: bytes):
     assert page.received_bytes == len(body)
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 @pytest.mark.parametrize("content", [b"", b"x", os.urandom(3 * STEP_BYTES), bytes(3 * STEP_BYTES), TEXT])
 def test_a_body_decodes_the_same_wherever_it_is_cut(coding: str, content: bytes):
-    encode = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress}[coding]
+    encode = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}[coding]
     body = encode(content)
     for cut in {0, 1, 2, 3, 10, 18, len(body) // 2, len(body) - 1, len(body)}:
         decoder = CODINGS[coding]()
@@ -382,6 +393,12 @@ def test_the_deadline_is_one_for_all_redirects(origin: Origin):
         ("gzip, br", gzip.compress(TEXT)),
         ("gzip, gzip", gzip.compress(gzip.compress(TEXT))),
         ("zstd", b"\x28\xb5\x2f\xfd"),
+        ("zstd", b"this is no zstd"),
+        ("zstd", zstd.compress(TEXT)[:-10]),
+        ("zstd", zstd.compress(b"") * (MAX_MEMBERS + 1)),
+        ("zstd", wide_zstd()),
+        ("gzip", gzip.compress(b"") * (MAX_MEMBERS + 1)),
+        ("compress", TEXT),
         ("utf-8", TEXT),
     ],
 )
@@ -389,6 +406,55 @@ def test_a_broken_or_unknown_content_coding_is_a_decode_error(origin: Origin, co
     error, _ = failed(origin.page("/broken", body, headers={"Content-Encoding": coding}))
     assert isinstance(error, DecodeFailed)
     assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"), [("gzip", gzip.compress), ("br", brotli.compress), ("zstd", zstd.compress)]
+)
+def test_what_decodes_to_far_more_than_a_page_is_too_large(origin: Origin, coding: str, encode: Any):
+    roomy = options(max_body_bytes=16 << 20)
+    bomb = encode(bytes(8 << 20))
+    error, _ = failed(origin.page("/dense", bomb, headers={"Content-Encoding": coding}), given=roomy)
+    assert isinstance(error, TooLarge)
+    assert "200 times" in error.message
+    small = encode(bytes(RATIO_FREE_BYTES))
+    page = fetched(origin.page("/less", small, headers={"Content-Encoding": coding}), given=roomy)
+    assert len(page.body) == RATIO_FREE_BYTES
+
+
+def test_bodies_over_the_total_wait_for_one_another_and_all_arrive(origin: Origin):
+    """16 bodies of 1 MB through 100 KB: only the one that began first may pass the total."""
+    body = os.urandom(1_000_000)
+    url = origin.page("/large", body)
+
+    async def all_of_them(fetcher: Fetcher) -> None:
+        most = 0
+
+        async def one() -> None:
+            nonlocal most
+            page = Fetched(url)
+            await fetcher.fetch(page, options())
+            most = max(most, fetcher.budget.used_bytes)
+            assert page.body == body
+            page.let_go()
+
+        await asyncio.gather(*(one() for _ in range(16)))
+        # The total, the one that goes on, and the piece that each of the others had already read.
+        assert len(body) <= most <= 100_000 + len(body) + 16 * READ_BYTES
+        assert (fetcher.budget.used_bytes, fetcher.budget.waiting) == (0, 0)
+
+    uvloop.run(with_fetcher(all_of_them, total_bytes=100_000))
+
+
+def test_a_fetch_that_fails_gives_back_what_it_held(origin: Origin):
+    async def broken(fetcher: Fetcher) -> None:
+        whole = gzip.compress(os.urandom(300_000))
+        page = Fetched(origin.page("/ends-early", whole[:-10], headers={"Content-Encoding": "gzip"}))
+        with pytest.raises(DecodeFailed):
+            await fetcher.fetch(page, options())
+        assert (fetcher.budget.used_bytes, page.body, page.share) == (0, b"", None)
+
+    uvloop.run(with_fetcher(broken))
 
 
 @pytest.mark.parametrize(
@@ -695,7 +761,9 @@ def test_the_loop_turns_between_the_steps_of_a_body(origin: Origin):
             await asyncio.sleep(0)
         await fetch
 
-    url = origin.page("/large", gzip.compress(bytes(20 * STEP_BYTES)), headers={"Content-Encoding": "gzip"})
+    url = origin.page(
+        "/large", gzip.compress(os.urandom(20_000) * (20 * STEP_BYTES // 20_000)), headers={"Content-Encoding": "gzip"}
+    )
     uvloop.run(with_fetcher(main))
     assert turns >= 20
 
