@@ -14,6 +14,7 @@ import orjson
 from fastmesh.crawl.charset import decode
 from fastmesh.crawl.document import Document, count, empty, read_text
 from fastmesh.crawl.extractors import EXTRACTORS, Extractor
+from fastmesh.crawl.feed import read_feed
 from fastmesh.crawl.gate import NO_PAGE, Extracted, Gate, judge
 from fastmesh.crawl.page import Page
 from fastmesh.crawl.sniff import kind_of
@@ -56,12 +57,16 @@ def extract(
     """
     try:
         kind = kind_of(body, content_type)
+        if kind == "pdf":
+            from fastmesh.crawl.pdf import read_pdf  # loaded with the first PDF
+
+            return Extracted(_fitted(read_pdf(body, include), max_bytes), NO_PAGE)
         text = decode(body, content_type)
         if kind == "html":
             document, gate = _read_html(Page(text, url), include, extractors[extractor]())
-        else:
-            document, gate = read_text(text, include), NO_PAGE
-        return Extracted(_fitted(document, max_bytes), gate)
+            return Extracted(_fitted(document, max_bytes), gate)
+        listed = read_feed(text, url, include) if kind == "feed" else None
+        return Extracted(_fitted(listed or read_text(text, include), max_bytes), NO_PAGE)
     except UrlError:
         raise
     except MemoryError:

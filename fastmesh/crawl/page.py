@@ -53,7 +53,7 @@ class Page:
         self._base = url
         if base is not None:
             # A base that is no http URL is not followed: nothing could be fetched from there.
-            self._base = self._absolute(base.attr("href"), IMAGE_SCHEMES) or url
+            self._base = self.absolute(base.attr("href"), IMAGE_SCHEMES) or url
 
     def title(self) -> str | None:
         titles = (title.text for title in self.tree.iter_elements("title") if title.namespace is Namespace.HTML)
@@ -65,7 +65,7 @@ class Page:
         """Every link, in the page's order; those that are none lose their href, for Markdown's sake."""
         links: list[Link] = []
         for anchor in self.tree.select("a[href]"):
-            url = self._absolute(anchor.attr("href"), LINK_SCHEMES)
+            url = self.absolute(anchor.attr("href"), LINK_SCHEMES)
             if url is None:
                 del anchor.attrs["href"]
                 continue
@@ -78,7 +78,7 @@ class Page:
         """The first MAX_IMAGES images; those that are none, or are written out in their URL, leave the tree."""
         images: dict[str, Image] = {}
         for image in self.tree.select("img"):
-            url = self._absolute(image.attr("src"), IMAGE_SCHEMES)
+            url = self.absolute(image.attr("src"), IMAGE_SCHEMES)
             if url is None:
                 image.decompose()
                 continue
@@ -135,7 +135,7 @@ class Page:
 
     def _canonical(self) -> str | None:
         link = self.tree.select_one("link[rel~=canonical i][href]")
-        return self._absolute(link.attr("href") if link is not None else self._meta("og:url"), IMAGE_SCHEMES)
+        return self.absolute(link.attr("href") if link is not None else self._meta("og:url"), IMAGE_SCHEMES)
 
     def _first(self, names: Iterable[str]) -> str | None:
         return next((said for said in map(self._meta, names) if said), None)
@@ -156,7 +156,7 @@ class Page:
                         metas.setdefault(name.strip().lower(), content)
         return metas
 
-    def _absolute(self, url: str | None, schemes: tuple[str, ...]) -> str | None:
+    def absolute(self, url: str | None, schemes: tuple[str, ...] = IMAGE_SCHEMES) -> str | None:
         """*url* as the page means it; None when it is none of *schemes*, or no URL."""
         if url is None:
             return None

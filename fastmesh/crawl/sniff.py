@@ -2,7 +2,7 @@
 
 A type that is missing or that servers send for "unknown" is overruled by a
 guess.  Besides, a body that begins like a PDF, an image or an archive is that,
-whatever the header says; and one that begins like HTML is HTML where the header
+whatever the header says; XML that begins like a feed is one; and one that begins like HTML is HTML where the header
 says something that no document is made of.
 """
 
@@ -14,9 +14,13 @@ from typing import Final, Literal
 
 from fastmesh.errors import UnsupportedContent
 
-Kind = Literal["html", "text"]
+Kind = Literal["html", "text", "feed", "pdf"]
 
 HTML_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"})
+FEED_TYPES: Final = frozenset(
+    {"application/rss+xml", "application/x-rss+xml", "application/atom+xml", "application/rdf+xml"}
+)
+XML_TYPES: Final = frozenset({"application/xml", "text/xml"})
 TEXT_TYPES: Final = frozenset(
     {
         "application/ecmascript",
@@ -39,9 +43,9 @@ UNKNOWN_TYPES: Final = frozenset(
 )
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "model/")
 
+PDF_MAGIC: Final = b"%PDF-"
 # Where, what, and its type.
 SIGNATURES: Final = (
-    (0, b"%PDF-", "application/pdf"),
     (0, b"%!PS-Adobe-", "application/postscript"),
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"GIF87a", "image/gif"),
@@ -74,19 +78,26 @@ _HTML: Final = re.compile(
     rb"blockquote|a|b|br|hr|i|em|strong)(?=[\s/>]))",
     re.IGNORECASE,
 )
+_FEED: Final = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<\?[^>]*>\s*|<!--.*?-->\s*)*<(?:rss|feed|rdf:rdf)(?=[\s>])", re.IGNORECASE | re.DOTALL
+)
 # What no text has (WHATWG, MIME Sniffing, "binary data byte").
 _BINARY: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 
 def kind_of(body: bytes, content_type: str | None) -> Kind:
-    """What to make of *body*.  Raises UnsupportedContent, with the type's name, when it is no text."""
+    """What to make of *body*.  Raises UnsupportedContent, with type and size, when no document is made of it."""
     declared = essence(content_type)
+    if body.startswith(PDF_MAGIC):
+        return "pdf"
     if body:
         for at, signature, type_ in SIGNATURES:
             if body.startswith(signature, at):
-                raise UnsupportedContent(f"no document is made of {type_}")
+                raise _refusal(type_, body)
     if declared in HTML_TYPES:
         return "html"
+    if declared in FEED_TYPES or (declared in XML_TYPES | UNKNOWN_TYPES and _FEED.match(_head(body))):
+        return "feed"
     if not declared.startswith(MEDIA) and (
         declared.startswith("text/") or declared in TEXT_TYPES or declared.endswith(("+json", "+xml", "+yaml"))
     ):
@@ -95,13 +106,17 @@ def kind_of(body: bytes, content_type: str | None) -> Kind:
     if look == "html" or (look == "text" and declared in UNKNOWN_TYPES):
         return look
     named = "binary data without a content type" if declared in UNKNOWN_TYPES else declared
-    raise UnsupportedContent(f"no document is made of {named}")
+    raise _refusal(named, body)
 
 
 def essence(content_type: str | None) -> str:
     """``type/subtype`` in lower case; empty when it is missing or malformed."""
     type_ = (content_type or "").partition(";")[0].strip().lower()
     return type_ if _TYPE.fullmatch(type_) else ""
+
+
+def _refusal(type_: str, body: bytes) -> UnsupportedContent:
+    return UnsupportedContent(f"no document is made of {type_} ({len(body)} bytes)")
 
 
 def _look(head: bytes) -> Kind | None:
