@@ -5,7 +5,7 @@
 
 A name has a list of answers, given one after the other; the last one stays.
 An answer is the addresses of one A query, or SILENCE.  AAAA is always empty,
-and what the server does not know does not exist.
+and what the server does not know does not exist.  Answers may be kept for *ttl_s*.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ NXDOMAIN = 3
 class Nameserver:
     """``asked`` counts the A queries for each name."""
 
-    def __init__(self, names: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    def __init__(self, names: Mapping[str, Sequence[Sequence[str]]], ttl_s: int = 0) -> None:
         self.asked: Counter[str] = Counter()
+        self._ttl_s = ttl_s
         self._names = names
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._thread = threading.Thread(target=self._serve, name="nameserver", daemon=True)
@@ -66,6 +67,7 @@ class Nameserver:
         question = query[12 : at + 5]
         answers = self._names.get(name)
         if answers is None:
+            self.asked[name] += kind == A
             return self._message(query, NXDOMAIN, question, [])
         if kind != A:
             return self._message(query, 0, question, [])
@@ -77,6 +79,8 @@ class Nameserver:
 
     def _message(self, query: bytes, code: int, question: bytes, addresses: list[str]) -> bytes:
         head = query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, len(addresses), 0, 0)
-        # 0xC00C points to the question's name; the time to live is 0, so that every lookup asks again.
-        records = [struct.pack("!HHHIH", 0xC00C, A, 1, 0, 4) + socket.inet_aton(address) for address in addresses]
+        # 0xC00C points to the question's name.
+        records = [
+            struct.pack("!HHHIH", 0xC00C, A, 1, self._ttl_s, 4) + socket.inet_aton(address) for address in addresses
+        ]
         return head + question + b"".join(records)

@@ -3,7 +3,7 @@
 A daemon that fetches what strangers name can be turned on the machines beside
 it.  So only public addresses are fetched, unless the operator named a network,
 and the judgement falls on the address that is really dialled: the guard is
-asked about the URL (port, literal address), about every address that a name
+asked about the URL (port, literal address, names of loopback), about every address that a name
 resolved to, and once more about each socket address right before it is
 connected; for each redirect anew.
 """
@@ -11,7 +11,7 @@ connected; for each redirect anew.
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.addresses import Address, is_public, wrapped
@@ -20,6 +20,8 @@ from fastmesh.errors import BlockedAddress
 
 # Any port does: connecting a datagram socket sends nothing, it only chooses a route.
 _DISCARD_PORT = 9
+
+LOOPBACK: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 class AddressGuard:
@@ -57,11 +59,24 @@ class AddressGuard:
         if self._is_own(address, port):
             raise BlockedAddress(f"{subject} with port {port} is this daemon itself")
 
+    def loopback(self, name: str, port: int) -> tuple[Address, ...]:
+        """Where *name*, a name of loopback, leads.  Raises BlockedAddress.
+
+        Both addresses are this machine, so one that is permitted is enough: 127.0.0.0/8 allows localhost
+        without ::1/128.
+        """
+        permitted = tuple(address for address in LOOPBACK if self.permits(address))
+        for address in permitted or LOOPBACK:
+            self.check(address, port, name)
+        return permitted
+
     def _admitted(self, url: ParsedUrl) -> ParsedUrl:
         if not any(low <= url.port <= high for low, high in self._allow_ports):
             raise BlockedAddress(f"port {url.port} is not among FETCH__ALLOW_PORTS")
         if url.address is not None:
             self.check(url.address, url.port)
+        elif is_loopback_name(url.host):
+            self.loopback(url.host, url.port)
         return url
 
     def _named(self, address: Address) -> bool:
@@ -78,6 +93,12 @@ class AddressGuard:
             for host in bound
             for target in dialled
         )
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether *host*, canonical, is ``localhost`` or below it: loopback without a lookup (RFC 6761, 6.3)."""
+    name = host.removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _is_loopback(address: Address) -> bool:
