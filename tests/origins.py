@@ -62,7 +62,7 @@ class Origin:
     """One server.
 
     ``hits`` counts requests and ``heads`` keeps their heads, by path without
-    the query; ``connections`` counts what was accepted.
+    the query; ``connections`` counts what was accepted, ``server_names`` are those that TLS clients asked for.
     """
 
     def __init__(self, host: str = "127.0.0.1", *, tls: bool = False) -> None:
@@ -71,7 +71,8 @@ class Origin:
         self.hits: Counter[str] = Counter()
         self.heads: defaultdict[str, list[str]] = defaultdict(list)
         self.connections = 0
-        self._tls = _server_context() if tls else None
+        self.server_names: list[str | None] = []
+        self._tls = _server_context(self.server_names) if tls else None
         self._routes: dict[str, Route] = dict(HOSTILE)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="origin", daemon=True)
@@ -201,9 +202,10 @@ CHUNKED = {**HTML, "Transfer-Encoding": "chunked"}
 PAGE = b"<title>Page</title><p>Some words of text."
 
 
-def _server_context() -> ssl.SSLContext:
+def _server_context(server_names: list[str | None]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
+    context.sni_callback = lambda _socket, name, _context: server_names.append(name)
     return context
 
 
