@@ -1,0 +1,91 @@
+"""Work that several wait for is done once.
+
+It runs in a task of its own, so it belongs to nobody who waits: one may leave, early or by being
+cancelled, and the others get their answer.  When the last one has left it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Flight(Generic[T]):
+    """One piece of work under way."""
+
+    __slots__ = ("_flights", "_key", "_waiting", "task")
+
+    def __init__(self, flights: Flights[T], key: Hashable, task: asyncio.Task[T]) -> None:
+        self.task = task
+        self._flights = flights
+        self._key = key
+        self._waiting = 0
+
+    def enter(self) -> None:
+        """One more waits."""
+        self._waiting += 1
+
+    def leave(self) -> None:
+        """One waits no more; without anybody the work ends, and who comes later begins it anew."""
+        self._waiting -= 1
+        if not self._waiting and not self.task.done():
+            self.task.cancel()
+            self._flights.landed(self._key, self)
+
+    async def result(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is done, for *timeout_s* at most; whether it is."""
+        await asyncio.wait([self.task], timeout=timeout_s)
+        return self.task.done()
+
+
+class Flights(Generic[T]):
+    """All that is under way, by what it is for."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Hashable, Flight[T]] = {}
+        self._tasks: set[asyncio.Task[T]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get(self, key: Hashable) -> Flight[T] | None:
+        """What is under way for *key*."""
+        return self._by_key.get(key)
+
+    def start(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> Flight[T]:
+        """Begin *work* for *key*, for which nothing is under way."""
+        task = asyncio.get_running_loop().create_task(work())
+        flight = self._by_key[key] = Flight(self, key, task)
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._ended(key, flight))
+        return flight
+
+    async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The result of *work*, begun for this or under way for *key* already."""
+        flight = self._by_key.get(key) or self.start(key, work)
+        flight.enter()
+        try:
+            await flight.result()
+        finally:
+            flight.leave()
+        return flight.task.result()
+
+    def landed(self, key: Hashable, flight: Flight[T]) -> None:
+        """Nobody can join it any more."""
+        if self._by_key.get(key) is flight:
+            del self._by_key[key]
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, key: Hashable, flight: Flight[T]) -> None:
+        self._tasks.discard(flight.task)
+        self.landed(key, flight)
+        if not flight.task.cancelled():
+            flight.task.exception()  # nobody may be left to be told, and asyncio would complain of that

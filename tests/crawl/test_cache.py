@@ -1,0 +1,186 @@
+"""The cache: what it finds, what it lets go, and that its bytes are those that are allocated."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastmesh.crawl.cache import BODY, MAX_VARIANTS, PART_BYTES, RECORD_BYTES, Answer, ResponseCache
+from fastmesh.crawl.freshness import Shelf
+
+A, B = b"a" * 16, b"b" * 16
+FRESH = Shelf(60, 0)
+
+
+class Clock:
+    """Turned by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def answer(body: bytes = b"body", shelf: Shelf | None = FRESH, **fields: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
+    return Answer(200, None, "text/html", named, body, len(body), len(body), 1e9, 1000.0, shelf)
+
+
+def cache(max_bytes: int = 1_000_000) -> ResponseCache:
+    return ResponseCache(max_bytes, Clock())
+
+
+def test_what_is_kept_is_found_by_its_key() -> None:
+    kept, store = answer(), cache()
+    assert store.find(A, {}) is None
+    assert store.keep(A, {}, kept)
+    assert (store.find(A, {}), store.find(B, {})) == (kept, None)
+    store.forget(kept)
+    store.forget(kept)
+    assert (store.find(A, {}), store.bytes, store.parts, store.answers) == (None, 0, 0, 0)
+
+
+def test_an_answer_is_fresh_while_it_is_younger_than_both_say() -> None:
+    kept = answer(shelf=Shelf(60, 10))
+    assert [kept.is_fresh(1000.0 + s) for s in (0, 49, 50)] == [True, True, False]
+    assert [kept.is_fresh(1000.0 + s, 20) for s in (0, 9, 10)] == [True, True, False]
+    assert not answer().is_fresh(1000.0, 0)
+    assert not answer(shelf=None).is_fresh(1000.0)
+    assert kept.age_s(1005.0) == 15
+
+
+def test_answers_chosen_by_a_header_stand_side_by_side() -> None:
+    store, german, french, any_ = cache(), answer(vary="Accept-Language"), answer(vary="accept-language"), answer()
+    de, fr = {"accept-language": "de", "accept": "x"}, {"accept-language": "fr"}
+    store.keep(A, de, german)
+    assert store.find(A, fr) is None
+    assert store.find(A, {}) is None
+    store.keep(A, fr, french)
+    assert (store.find(A, de), store.find(A, de | {"accept": "y"}), store.find(A, fr)) == (german, german, french)
+    store.keep(A, {}, any_)  # chosen by nothing: it fits everybody, and is the newest
+    assert (store.find(A, de), store.find(A, {})) == (any_, any_)
+
+
+def test_a_newer_answer_takes_the_place_of_the_older_one() -> None:
+    store, first, second = cache(), answer(), answer()
+    store.keep(A, {}, first)
+    store.keep(A, {}, second)
+    assert (store.find(A, {}), store.answers) == (second, 1)
+    assert not store.keep(A, {}, answer(shelf=None))  # it says something else now, which may not be kept
+    assert (store.find(A, {}), store.bytes) == (None, 0)
+
+
+def test_a_key_has_so_many_variants_and_no_more() -> None:
+    store = cache()
+    for number in range(3 * MAX_VARIANTS):
+        store.keep(A, {"accept": str(number)}, answer(vary="accept"))
+    assert store.answers == MAX_VARIANTS
+    assert store.find(A, {"accept": str(3 * MAX_VARIANTS - 1)}) is not None
+    assert store.find(A, {"accept": "0"}) is None
+
+
+def test_the_longest_unused_part_leaves_first_whatever_it_is() -> None:
+    page, other = answer(b"x" * 3000), answer(b"y" * 3000)
+    store = cache(12_000)
+    store.keep(A, {}, page)
+    store.add_document(page, "document", "made of it", b"z" * 1000)
+    store.keep(B, {}, other)
+    store.used(page, "document")
+    store.add_document(other, "document", "made of it", b"z" * 2000)
+    # The body of the page was asked for by nobody; its document was.
+    assert (page.body, page.body_bytes, page.documents) == (None, 3000, {"document": "made of it"})
+    assert store.find(A, {}) is page
+    assert other.body is not None
+    store.keep(b"c" * 16, {}, answer(b"w" * 6000))
+    assert store.bytes <= store.max_bytes
+
+
+def test_an_answer_without_parts_is_gone() -> None:
+    store, page = cache(5000), answer(b"x" * 2000)
+    store.keep(A, {}, page)
+    store.keep(B, {}, answer(b"y" * 2000))
+    assert (store.find(A, {}), page.body, store.answers) == (None, None, 1)
+
+
+def test_what_does_not_fit_pushes_nothing_out() -> None:
+    store, page = cache(10_000), answer()
+    store.keep(A, {}, page)
+    assert not store.keep(B, {}, answer(b"x" * 10_000))
+    store.add_document(page, "document", "too large", b"x" * 10_000)
+    assert (store.find(A, {}), store.find(B, {}), page.documents) == (page, None, {})
+    nothing = cache(0)
+    assert not nothing.keep(A, {}, answer(b""))
+
+
+def test_a_document_of_what_is_not_kept_is_not_kept() -> None:
+    store, page = cache(), answer()
+    store.add_document(page, "document", "made of it", b"z")
+    assert (page.documents, store.bytes) == ({}, 0)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["keep", "document", "use", "forget"]),
+            st.integers(0, 5),
+            st.integers(0, 3000),
+            st.booleans(),
+        ),
+        max_size=60,
+    )
+)
+def test_the_sum_is_always_that_of_its_parts(steps: list[tuple[str, int, int, bool]]) -> None:
+    store = cache(9_000)
+    known: dict[int, Answer] = {}
+    for verb, at, size, flag in steps:
+        page = known.get(at)
+        if verb == "keep":
+            known[at] = answer(b"x" * size, FRESH if flag else None)
+            store.keep(bytes([at]), {}, known[at])
+        elif page is not None and verb == "document":
+            store.add_document(page, flag, "made of it", b"x" * size)
+        elif page is not None and verb == "use":
+            store.used(page, BODY if flag else True)
+        elif page is not None:
+            store.forget(page)
+        assert store.bytes == sum(store._parts.values()) + sum(cost for _, cost in store._kept.values())
+        assert store.bytes <= store.max_bytes
+        assert set(store._kept) == {answer for answer, _ in store._parts}
+        assert store.answers == sum(map(len, store._by_key.values()))
+        for kept in store._kept:
+            assert (kept.body is not None) is ((kept, BODY) in store._parts)
+    for page in known.values():
+        store.forget(page)
+    assert (store.bytes, store.parts, store.answers, store._by_key) == (0, 0, 0, {})
+
+
+@pytest.mark.parametrize("size", [0, 300, 90_000])
+def test_its_bytes_are_those_that_are_allocated(size: int) -> None:
+    count = 400
+    store = cache(1 << 30)
+    fields: dict[str, Any] = {"cache-control": "max-age=60", "etag": '"0123456789abcdef"', "date": "x" * 29}
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(count):
+            own = {name: f"{value}{number}" for name, value in fields.items()}
+            page = answer(b"%d" % number + b"x" * size)
+            page.fields = own
+            key = number.to_bytes(16, "big")
+            store.keep(key, {}, page)
+            document = b"%d" % number + b"y" * size
+            store.add_document(page, ("fast", size), (document, None), document)
+            del page, own, document, key
+        gc.collect()
+        allocated = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert allocated <= store.bytes <= allocated * 1.6
+    assert store.bytes - count * (RECORD_BYTES + 2 * PART_BYTES + 2 * size) < count * 1000
