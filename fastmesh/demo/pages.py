@@ -161,3 +161,23 @@ def many_links(count: int) -> str:
     """A page that is mostly links."""
     links = "".join(f'<li><a href="/archive/{number}">Entry {number}</a></li>\n' for number in range(1, count + 1))
     return simple(f"An archive of {count:,} links", f"<ul>\n{links}</ul>")
+
+
+def paper(title: str) -> bytes:
+    """A PDF of one page with that title, in ASCII."""
+    content = f"BT /F1 24 Tf 72 720 Td ({title}) Tj 0 -36 Td /F1 12 Tf (A paper is a page, too.) Tj ET".encode("ascii")
+    objects = (
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+        b"<< /Length %d >>\nstream\n%b\nendstream" % (len(content), content),
+        b"<< /Title (%b) >>" % title.encode("ascii"),
+    )
+    text, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(text))
+        text += b"%d 0 obj\n%b\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    trailer = b"trailer\n<< /Size 6 /Root 1 0 R /Info 5 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(text)
+    return text + b"xref\n0 6\n0000000000 65535 f \n" + table + trailer
