@@ -22,6 +22,7 @@ from loadtest import (
     arrivals,
     client,
     crawl,
+    crawlers,
     efficiency,
     fairness,
     fanout,
@@ -97,6 +98,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], report.Table]] = {
     "idle-ws": idle.idle_ws,
     "idle-sse": idle.idle_sse,
     "crawl": crawl.crawl,
+    "crawlers": crawlers.crawlers,
     "stalled": stalled.stalled,
     "memory": stalled.memory,
     "fairness": fairness.fairness,
@@ -113,6 +115,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="rounds; figures are their medians")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measured run")
     parser.add_argument("--docs", default="/usr/share/doc/python3.11/html", help="pages for the crawl")
+    parser.add_argument("--crawlers-python", help="the interpreter that has Scrapy and Crawl4AI, if not this one")
     asked = parser.parse_args()
     # Every server inherits it: thousands of connections are more than the usual soft limit.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -25,16 +25,25 @@ WORKERS = (1, 2)
 
 def crawl(asked: argparse.Namespace) -> report.Table:
     """500 pages with concurrency 64, server and workers on both cores, by the number of workers."""
-    docs = Path(asked.docs)
-    names = sorted(str(path.relative_to(docs)) for path in docs.rglob("*.html"))[:PAGES]
-    if len(names) < PAGES:
-        raise RuntimeError(f"{docs} has {len(names)} pages, {PAGES} are wanted")
-    with nginx(f"root {docs};") as pages:
-        body = {"urls": [f"{pages.url}/{name}" for name in names], "options": {"concurrency": CONCURRENCY}}
+    with nginx(f"root {asked.docs};") as pages:
+        body = asked_for(page_urls(asked.docs, pages))
         found = {count: _runs(body, count, asked.runs) for count in WORKERS}
     rows = [[name, *(f"{found[count][name]:.2f}" for count in WORKERS)] for name in found[WORKERS[0]]]
     columns = ["median of runs", *(f"{count} extraction worker{'s' * (count > 1)}" for count in WORKERS)]
     return report.Table(f"{PAGES} pages of Python's documentation from nginx", columns, rows)
+
+
+def page_urls(docs: str, pages: Server) -> list[str]:
+    """The URLs of 500 pages in the folder *docs*, as *pages* serves them."""
+    names = sorted(str(path.relative_to(docs)) for path in Path(docs).rglob("*.html"))[:PAGES]
+    if len(names) < PAGES:
+        raise RuntimeError(f"{docs} has {len(names)} pages, {PAGES} are wanted")
+    return [f"{pages.url}/{name}" for name in names]
+
+
+def asked_for(urls: list[str], **options: str) -> dict[str, Any]:
+    """The request for a crawl of *urls*."""
+    return {"urls": urls, "options": {"concurrency": CONCURRENCY} | options}
 
 
 def _runs(body: dict[str, Any], workers: int, runs: int) -> dict[str, float]:
@@ -44,11 +53,11 @@ def _runs(body: dict[str, Any], workers: int, runs: int) -> dict[str, float]:
     with running(commands(1)["fastmesh"], None, **settings) as server:
         for _ in track(range(runs + 1), f"crawl, {workers} workers", console=report.STDERR):
             lag, spent, busy, begun = buckets(server, "loop_lag_seconds"), _sums(server), busy_s(), time.monotonic()
-            lines = _frames(server, body)
+            lines = frames(server, body)
             took_s = time.monotonic() - begun
             cores = (busy_s() - busy) / took_s
             delta = minus(buckets(server, "loop_lag_seconds"), lag)
-            _check(lines)
+            check(lines)
             figures.append(
                 {
                     "pages a second": PAGES / took_s,
@@ -65,7 +74,7 @@ def _runs(body: dict[str, Any], workers: int, runs: int) -> dict[str, float]:
     return {name: median(run[name] for run in figures[1:]) for name in figures[0]}
 
 
-def _frames(server: Server, body: dict[str, Any]) -> list[bytes]:
+def frames(server: Server, body: dict[str, Any]) -> list[bytes]:
     """The lines of a crawl; parsed only afterwards, since the client shares the cores."""
     request = urllib.request.Request(
         f"{server.url}/crawl/stream", json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -74,11 +83,12 @@ def _frames(server: Server, body: dict[str, Any]) -> list[bytes]:
         return list(response)
 
 
-def _check(lines: list[bytes]) -> None:
-    frames = [json.loads(line) for line in lines]
-    indexes = sorted(frame["index"] for frame in frames if frame["type"] == "result")
-    if indexes != list(range(PAGES)) or frames[-1]["successful"] != PAGES:
-        raise RuntimeError(f"not every page was crawled: {frames[-1]}")
+def check(lines: list[bytes]) -> None:
+    """Raises RuntimeError unless every page became a document."""
+    found = [json.loads(line) for line in lines]
+    indexes = sorted(frame["index"] for frame in found if frame["type"] == "result")
+    if indexes != list(range(PAGES)) or found[-1]["successful"] != PAGES:
+        raise RuntimeError(f"not every page was crawled: {found[-1]}")
 
 
 def _sums(server: Server) -> dict[str, float]:
