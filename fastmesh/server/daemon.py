@@ -14,6 +14,7 @@ from fastmesh.api.health import Health
 from fastmesh.api.router import Router
 from fastmesh.config import Settings
 from fastmesh.log import get_logger
+from fastmesh.server.collector import settle_collector
 from fastmesh.server.flow import make_pump
 from fastmesh.server.limits import raise_file_limit
 from fastmesh.server.listener import Listener, bind
@@ -161,7 +162,9 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, signalled)
     daemon = Daemon(settings)
     try:
-        announce(await daemon.start())
+        address = await daemon.start()
+        settle_collector()
+        announce(address)
         await stop.wait()
         await daemon.drain(hurry)
     finally:
