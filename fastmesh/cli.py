@@ -135,6 +135,8 @@ def _request(asked: argparse.Namespace) -> dict[str, Any]:
         "timeout_ms": asked.timeout_ms,
         "include": asked.include and asked.include.split(","),
         "extractor": asked.extractor,
+        "cache_mode": asked.cache_mode,
+        "max_age_s": asked.max_age_s,
         "user_agent": asked.user_agent,
         "max_body_bytes": asked.max_body_bytes,
         "retries": asked.retries,
@@ -200,6 +202,12 @@ def _parser() -> argparse.ArgumentParser:
     crawl.add_argument("--no-robots", action="store_true", help="fetch what robots.txt disallows, too")
     crawl.add_argument("--deadline-s", type=float, metavar="S", help="for all of them")
     crawl.add_argument("--include", metavar="PARTS", help="of text,markdown,links,metadata,html (all but html)")
+    crawl.add_argument(
+        "--cache-mode",
+        choices=("read_through", "bypass", "refresh", "cache_only"),
+        help="whether kept pages are read and pages kept (read_through)",
+    )
+    crawl.add_argument("--max-age-s", type=float, metavar="S", help="take nothing from the cache that is as old")
     crawl.add_argument("--extractor", choices=("fast", "quality"), help="how main content is found (fast)")
     crawl.add_argument("--user-agent", metavar="TEXT")
     crawl.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[], help="sent with every fetch")

@@ -173,6 +173,13 @@ class WorkersSettings(Section):
     extract: int = _setting(max(1, (os.cpu_count() or 1) - 1), "processes", "cores - 1, at least 1", ge=1, le=256)
 
 
+class CacheSettings(Section):
+    """Pages that were fetched before, in memory."""
+
+    ttl_s: float = _setting(3600, "s", "a page is fresh that says nothing about it; 0: none is", ge=0)
+    max_bytes: int = _setting(268_435_456, "bytes", "of bodies and documents; 0: nothing is kept", ge=0)
+
+
 class AuthSettings(Section):
     """Who may bind a public address."""
 
@@ -240,6 +247,7 @@ class Settings(Section):
     buffer: BufferSettings = BufferSettings()
     fetch: FetchSettings = FetchSettings()
     workers: WorkersSettings = WorkersSettings()
+    cache: CacheSettings = CacheSettings()
     auth: AuthSettings = AuthSettings()
     cors: CorsSettings = CorsSettings()
     log: LogSettings = LogSettings()

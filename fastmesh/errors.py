@@ -272,6 +272,12 @@ class DecodeFailed(UrlError):
     type = "decode"
 
 
+class CacheMiss(UrlError):
+    """Only the cache may be asked, and it has no fresh answer."""
+
+    type = "cache_miss"
+
+
 class ExtractFailed(UrlError):
     """The page arrived, but its extraction failed, died or took too long."""
 

@@ -36,6 +36,8 @@ class PageResult:
     processing_time_ms: float = 0.0
     attempts: int = 0
     body_bytes: int = 0
+    from_cache: bool = False
+    cache_key: str | None = None
     document: bytes | None = None
     gate_decision: str | None = None
     quality_score: float | None = None
@@ -88,14 +90,14 @@ def result_event(stream_id: str, index: int, page: PageResult, completed: int, t
             "final_url": page.final_url,
             "status": page.status,
             "content_type": page.content_type,
-            "from_cache": False,
+            "from_cache": page.from_cache,
             "fetched_at": page.fetched_at,
             "gate_decision": page.gate_decision if error is None else "failed",
             "quality_score": page.quality_score if error is None else None,
             "processing_time_ms": page.processing_time_ms,
             "attempts": page.attempts,
             "bytes": page.body_bytes,
-            "cache_key": None,
+            "cache_key": page.cache_key,
             "document": None if document is None else Fragment(document),
             "error": None if error is None else error.as_json(),
         },
@@ -116,6 +118,7 @@ def summary_event(
     successful: int,
     failed: int,
     unfinished: list[list[int]],
+    from_cache: int,
     took_ms: float,
 ) -> Event:
     """The last frame of every stream: successful + failed + cancelled = total_urls."""
@@ -130,9 +133,9 @@ def summary_event(
         "failed": failed,
         "cancelled": total_urls - done,
         "unfinished": unfinished,
-        "from_cache": 0,
+        "from_cache": from_cache,
         "total_processing_time_ms": round(took_ms, 1),
-        "cache_hit_rate": 0.0,
+        "cache_hit_rate": round(from_cache / done, 4) if done else 0.0,
         "throughput_per_second": round(done / took_ms * 1000, 3) if took_ms > 0 else 0.0,
     }
 

@@ -8,7 +8,7 @@ values, never a URL or an id.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client import Counter as PrometheusCounter
@@ -72,6 +72,7 @@ class Metrics:
         self.protocols = {name: ProtocolCounts(SECONDS) for name in ("ndjson", "sse", "websocket")}
         self.requests: Counter[tuple[str, str, int]] = Counter()  # (route, method, status)
         self.urls: Counter[str] = Counter()  # outcome
+        self.cache: Mapping[str, int] = {}  # requests by where their answer came from
         self.inflight = 0
         self.loop_lag = Buckets(LAG_SECONDS)
         self.active_streams: Callable[[], int] = lambda: 0
@@ -165,6 +166,10 @@ class _PlainCounts(Collector):
         for outcome, count in metrics.urls.items():
             urls.add_metric([outcome], count)
         yield urls
+        cache = CounterMetricFamily("fastmesh_cache_requests", "Requests by their answer's origin", labels=["outcome"])
+        for outcome, count in metrics.cache.items():
+            cache.add_metric([outcome], count)
+        yield cache
         build = GaugeMetricFamily("fastmesh_build_info", "Always 1", labels=["version"])
         build.add_metric([__version__], 1)
         yield build

@@ -112,7 +112,7 @@ def test_a_frame_is_one_line_and_the_url_is_the_input_exactly(url: str, text: st
 def test_a_summary_adds_up(total: int, data: st.DataObject, took_ms: float, status: str) -> None:
     successful = data.draw(st.integers(0, total))
     failed = data.draw(st.integers(0, total - successful))
-    frame = sent(events.summary_event("s", status, total, successful, failed, [[0, 1]], took_ms))
+    frame = sent(events.summary_event("s", status, total, successful, failed, [[0, 1]], 0, took_ms))
     assert list(frame) == SUMMARY_FIELDS
     assert frame["successful"] + frame["failed"] + frame["cancelled"] == frame["total_urls"] == total
     assert (frame["status"], frame["unfinished"]) == (status, [[0, 1]])
@@ -140,7 +140,7 @@ def test_every_frame_type_is_listed() -> None:
         events.search_event("s", "q", [], 1.0),
         events.result_event("s", 0, PageResult(url="u"), 1, 1, 1),
         events.error_event("s", "t", "m", False),
-        events.summary_event("s", "completed", 1, 1, 0, [], 1.0),
+        events.summary_event("s", "completed", 1, 1, 0, [], 0, 1.0),
         events.gap_event("s", 2, 3, "expired"),
         events.heartbeat_event("s"),
     ]

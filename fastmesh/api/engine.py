@@ -7,6 +7,7 @@ from fastmesh.api.streams import Streams
 from fastmesh.config import Settings
 from fastmesh.crawl.fetch import Fetcher
 from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.hops import Hops
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.search import make_search
@@ -27,13 +28,15 @@ class Engine:
         fetch = settings.fetch
         self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps)
         self.pool = ExtractPool(settings.workers.extract)
-        self._fetcher = Fetcher(settings.fetch, self.guard)
+        self.hops = Hops(settings.cache)
+        self._fetcher = Fetcher(settings.fetch, self.guard, hops=self.hops)
         self._robots = Robots(self._fetcher, self.turns, fetch)
-        orchestrator = PipelineOrchestrator(
+        self._orchestrator = PipelineOrchestrator(
             self.guard, self.turns, self._fetcher, self._robots, self.pool, self.metrics
         )
+        self.metrics.cache = self.hops.outcomes
         self.search = make_search(settings)
-        self.plans = Plans(settings, orchestrator, self.search)
+        self.plans = Plans(settings, self._orchestrator, self.search)
         self.streams = Streams(self.module, self.plans)
 
     async def start(self) -> None:
@@ -45,6 +48,7 @@ class Engine:
     async def close(self) -> None:
         """End what is left of the streams, then the rest; also after a start that failed."""
         await self.module.close()
+        await self._orchestrator.close()
         await self._robots.close()
         self.turns.close()
         await self._fetcher.close()

@@ -41,6 +41,7 @@ class Health:
             "streaming": self._streaming(),
             "pipeline": self._pipeline(),
             "extract_workers": self._extract_workers(),
+            "cache": self._cache(),
         }
         status = max((str(d["status"]) for d in dependencies.values()), key=_WORST_LAST.index)
         body = {
@@ -92,3 +93,8 @@ class Health:
             "retired": pool.retired,
             "failed": pool.failed,
         }
+
+    def _cache(self) -> dict[str, object]:
+        hops = self._engine.hops
+        cache = hops.cache
+        return {"status": "healthy", "answers": cache.answers, "bytes": cache.bytes, "max_bytes": cache.max_bytes}

@@ -122,6 +122,8 @@ class Plans:
             max_frame_bytes=limits.stream.max_frame_bytes,
             retries=int(_lowered("options.retries", asked.retries, limits.fetch.retries)),
             respect_robots=limits.fetch.respect_robots if asked.respect_robots is None else asked.respect_robots,
+            cache_mode=asked.cache_mode,
+            max_age_s=asked.max_age_s,
             include=asked.include,
             extractor=asked.extractor,
             headers=asked.headers,

@@ -12,7 +12,7 @@ import orjson
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from fastmesh.crawl.options import DEFAULT_PARTS, Grade, Part
+from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, Grade, Part
 from fastmesh.crawl.request_headers import header_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
 from fastmesh.streaming.firehose import MAX_FRAMES, MIN_FRAME_BYTES
@@ -40,6 +40,8 @@ class Options(Strict):
     max_body_bytes: int | None = Field(None, ge=0)
     retries: int | None = Field(None, ge=0)
     respect_robots: bool | None = None
+    cache_mode: CacheMode = "read_through"
+    max_age_s: float | None = Field(None, ge=0)
 
     @pydantic.field_validator("headers")
     @classmethod

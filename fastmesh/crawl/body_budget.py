@@ -63,13 +63,14 @@ class BodyBudget:
 
 
 class BodyShare:
-    """What one body takes of the budget."""
+    """What one body takes of the budget, as long as anybody holds it; whoever opened it does."""
 
-    __slots__ = ("_budget", "_bytes")
+    __slots__ = ("_budget", "_bytes", "_holders")
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self._bytes = 0
+        self._holders = 1
 
     def add(self, size: int) -> None:
         """The body has *size* bytes more."""
@@ -84,8 +85,15 @@ class BodyShare:
         """The body is read; it stays until it is given back."""
         self._budget.stop_reading(self)
 
+    def hold(self) -> None:
+        """One more needs the body."""
+        if not self._holders:
+            self._budget.add(self._bytes)
+        self._holders += 1
+
     def give_back(self) -> None:
-        """The body is gone.  More than once is once."""
-        size, self._bytes = self._bytes, 0
-        self._budget.stop_reading(self)
-        self._budget.add(-size)
+        """One needs it no more."""
+        self._holders -= 1
+        if not self._holders:
+            self._budget.stop_reading(self)
+            self._budget.add(-self._bytes)

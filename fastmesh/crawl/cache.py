@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fastmesh.crawl.freshness import Fields, Shelf, conditions, vary
-from fastmesh.errors import UrlError
 
 # An answer's record without its strings and parts, and one part's places in the tables (measured:
 # tests/crawl/test_cache.py compares them with what is allocated).
@@ -31,9 +30,9 @@ BODY: Final = None
 class Answer:
     """What an origin answered to one request.
 
-    *came_at_s* is in seconds since the epoch, *kept_at_s* by the cache's clock; both move when
-    the origin confirms it.  Without a *shelf* it may not be kept.  *fault* is why there was no answer at all.
-    *body* is None when it has left; *body_bytes* is its length all the same.
+    It was *asked* for and *came* at these times in seconds since the epoch, *kept_at_s* is by the
+    cache's clock; all move when the origin confirms it.  Without a *shelf* it may not be kept.  *body*
+    is None when it has left; *body_bytes* is its length all the same.
     """
 
     status: int
@@ -46,7 +45,8 @@ class Answer:
     came_at_s: float
     kept_at_s: float
     shelf: Shelf | None
-    fault: UrlError | None = None
+    asked_at_s: float = 0.0
+    retry_after_s: float | None = None
     chosen_by: tuple[tuple[str, str | None], ...] = ()
     documents: dict[Hashable, object] = field(default_factory=dict)
 

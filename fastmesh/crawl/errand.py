@@ -6,6 +6,8 @@ What waits holds no slot, and the wait is not part of the URL's time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.turns import Slot, Turn, Turns
@@ -29,13 +31,14 @@ class Errand:
         self._robots = robots
         self._user_agent = user_agent
         self._slot: Slot | None = None
+        self._handed_over = False
 
     async def enter(self, url: ParsedUrl) -> None:
         """Wait until *url* may be asked for.  Raises RobotsDisallowed, or why its robots.txt cannot be had."""
         turns = self._turns
         begun = turns.now()
         try:
-            if self._turn is None or self._turn.key != url.host_key:
+            if self._turn is None or self._handed_over or self._turn.key != url.host_key:
                 self.leave()
                 self._turn = await turns.turn(url.host_key, self._owner)
             turns.meet(url.host_key, None if self._robots is None else await self._permit(url, self._robots))
@@ -64,12 +67,30 @@ class Errand:
         else:
             self._turns.served(self._turn.key)
 
+    def skip(self) -> None:
+        """What was entered for need not be asked for."""
+        if self._turn is not None:
+            self._turn.asked = False
+        self.leave()
+
+    def hand_over(self) -> Callable[[], None]:
+        """Let go of turn and slot, which are held until the function that this returns is called."""
+        turn, slot, self._slot, self._handed_over = self._turn, self._slot, None, True
+
+        def release() -> None:
+            if slot is not None:
+                slot.release()
+            if turn is not None:
+                turn.release()
+
+        return release
+
     def leave(self) -> None:
         """Hold nothing."""
         self._release_slot()
-        if self._turn is not None:
+        if self._turn is not None and not self._handed_over:
             self._turn.release()
-            self._turn = None
+        self._turn, self._handed_over = None, False
 
     def _release_slot(self) -> None:
         if self._slot is not None:

@@ -12,7 +12,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -32,10 +32,13 @@ from yarl import URL
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.body import READ_BYTES, read_body
 from fastmesh.crawl.body_budget import BodyBudget, BodyShare
+from fastmesh.crawl.cache import Answer
 from fastmesh.crawl.connection import GuardedConnector
 from fastmesh.crawl.decode import ACCEPT_ENCODING
 from fastmesh.crawl.faults import typed_faults
+from fastmesh.crawl.freshness import kept_fields
 from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.hops import Entry, Hops
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.request_headers import checked
 from fastmesh.crawl.resolve import GuardedResolver, Lookup
@@ -48,8 +51,6 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 NO_CONTENT: Final = frozenset({204, 205})
 MAX_HEADER_FIELD_BYTES: Final = 16_384  # policies in headers of large sites pass 8 KiB
 MAX_CONTENT_TYPE_CHARS: Final = 256
-
-Enter = Callable[[ParsedUrl], Awaitable[None]]
 
 _UNDECODED: Final = re.compile(r"[\udc80-\udcff]")
 
@@ -64,7 +65,8 @@ class Fetched:
     begun, *began_at* when it last was, in seconds since the epoch.  *fetch_s* is the time of all
     tries without that of *enter*, *dns_s* what of it was spent waiting for names, and *spent_s*
     what is used of its time: the tries and the waits between them.  *share* counts the body among all that
-    are in memory, until it is let go.
+    are in memory, until it is let go.  *answer* is what the cache may keep documents with, *from_cache*
+    whether the last answer came from there; *began_at* is then when it was asked for, or confirmed, last.
     """
 
     url: str
@@ -79,10 +81,21 @@ class Fetched:
     began_at: float = 0.0
     spent_s: float = 0.0
     share: BodyShare | None = None
+    answer: Answer | None = None
+    from_cache: bool = False
+    asked: bool = False
+
+    def begun(self) -> None:
+        """An origin is asked for it, here or by another; with its redirects that is one try."""
+        if not self.asked:
+            self.asked = True
+            self.tries += 1
+            self.began_at = time.time()
 
     def let_go(self) -> None:
         """The body is needed no more."""
         self.body = b""
+        self.answer = None
         if self.share is not None:
             self.share.give_back()
             self.share = None
@@ -91,11 +104,20 @@ class Fetched:
 class Fetcher:
     """Fetches pages.  It must be made while the loop runs, and closed.
 
-    *dns* is the DNS client to ask, by default one of the system's settings.
+    *hops* has the cache; without it every request is asked for.  *dns* is the DNS client to ask, by
+    default one of the system's settings.
     """
 
-    def __init__(self, settings: FetchSettings, guard: AddressGuard, *, dns: aiodns.DNSResolver | None = None) -> None:
+    def __init__(
+        self,
+        settings: FetchSettings,
+        guard: AddressGuard,
+        *,
+        hops: Hops | None = None,
+        dns: aiodns.DNSResolver | None = None,
+    ) -> None:
         self._max_redirects = settings.max_redirects
+        self.hops = hops
         self.budget = BodyBudget(settings.total_bytes)
         self._guard = guard
         self._resolver = GuardedResolver(guard, dns)
@@ -111,10 +133,10 @@ class Fetcher:
             trace_configs=[_lookup_trace()],
         )
 
-    async def fetch(self, page: Fetched, options: CrawlOptions, enter: Enter | None = None) -> None:
+    async def fetch(self, page: Fetched, options: CrawlOptions, entry: Entry | None = None) -> None:
         """Fetch ``page.url`` and fill *page*.
 
-        *enter* is awaited before anything is asked for, redirects included; it may raise UrlError.
+        *entry* is entered before anything is asked for, redirects included; it may raise UrlError.
         Raises the UrlError that says what went wrong.  A lookup that takes too
         long is DnsFailed; a connection that takes longer than the connect timeout
         (lookup and TLS included), or a page longer than ``options.timeout_ms``
@@ -126,20 +148,19 @@ class Fetcher:
         first, headers = url.origin, checked(options.headers)
         max_redirects = self._max_redirects if options.max_redirects is None else options.max_redirects
         seen = {url.resource}
-        hops = 0
+        page.asked = False
         while True:
-            if enter is not None:
-                await enter(url)
-            if not hops:
-                page.tries += 1
-                page.began_at = time.time()
-            hops += 1
-            found = await self._ask_in_time(url, headers, page, options)
+            sent = _request_headers(headers, options)
+            answer, outcome = await self._answer(url, sent, page, options, entry)
+            page.from_cache = outcome in ("hit", "revalidated")
+            page.began_at = answer.asked_at_s if page.from_cache else page.began_at
+            found = self._take(answer, url, page)
             if found is None:
                 return
+            page.let_go()
             if found.resource in seen:
                 raise TooManyRedirects(f"the redirects of {url.host} lead in a circle")
-            if hops > max_redirects:
+            if len(seen) > max_redirects:
                 raise TooManyRedirects(f"there are more than {max_redirects} redirects")
             seen.add(found.resource)
             if found.origin != first:
@@ -149,67 +170,116 @@ class Fetcher:
 
     async def close(self) -> None:
         """Close all connections; fetches that still run fail."""
+        if self.hops is not None:
+            await self.hops.close()
         await self._session.close()
         await self._resolver.close()
 
+    async def _answer(
+        self, url: ParsedUrl, sent: CIMultiDict[str], page: Fetched, options: CrawlOptions, entry: Entry | None
+    ) -> tuple[Answer, str]:
+        """The answer to one request, and where it came from."""
+        left_s = options.timeout_ms / 1000 - page.spent_s
+        if self.hops is None or options.cache_mode == "bypass":
+            if entry is not None:
+                await entry.enter(url)
+            page.begun()
+            answer, page.share = await self._ask_in_time(url, sent, page, options, left_s)
+            return answer, "miss"
+
+        async def ask(conditions: Mapping[str, str]) -> tuple[Answer, BodyShare | None]:
+            return await self._ask_in_time(url, CIMultiDict(sent, **conditions), page, options, left_s)
+
+        chosen = {name.lower(): value for name, value in sent.items()}
+        answer, page.share, outcome = await self.hops.answer(url, chosen, options, entry, ask, page.begun, left_s)
+        if answer.body is not None:  # else it has left the cache by now, and it was nothing to extract
+            page.answer = answer
+        return answer, outcome
+
     async def _ask_in_time(
-        self, url: ParsedUrl, headers: dict[str, str], page: Fetched, options: CrawlOptions
-    ) -> ParsedUrl | None:
+        self, url: ParsedUrl, sent: CIMultiDict[str], page: Fetched, options: CrawlOptions, left_s: float
+    ) -> tuple[Answer, BodyShare | None]:
         """Ask for *url* in what *page* has left of its time."""
         lookup = Lookup()
         limit_s = options.timeout_ms / 1000
         started_s = time.monotonic()
+        share = self.budget.open()
         try:
-            async with asyncio.timeout(limit_s - page.spent_s):
-                return await self._ask(url, headers, page, options, lookup)
-        except TimeoutError:
+            async with asyncio.timeout(left_s):
+                answer = await self._ask(url, sent, page, share, options, lookup)
+        except BaseException as error:
+            share.give_back()
+            if not isinstance(error, TimeoutError):
+                raise
             if lookup.pending:
                 raise DnsFailed(f"the host was not resolved within {limit_s:g} s") from None
             raise FetchTimeout(f"the page was not whole within {limit_s:g} s") from None
-        except BaseException:
-            page.let_go()
-            raise
         finally:
             took_s = time.monotonic() - started_s
             page.dns_s += lookup.took_s
             page.fetch_s += took_s
             page.spent_s += took_s
+        return answer, share
 
     async def _ask(
-        self, url: ParsedUrl, headers: dict[str, str], page: Fetched, options: CrawlOptions, lookup: Lookup
-    ) -> ParsedUrl | None:
-        """Ask for *url*; return where it redirects to, or None when *page* has its body."""
-        sent = CIMultiDict({"User-Agent": options.user_agent, "Accept": ACCEPT})
-        sent.update(headers)
-        sent["Accept-Encoding"] = ACCEPT_ENCODING
+        self,
+        url: ParsedUrl,
+        sent: CIMultiDict[str],
+        page: Fetched,
+        share: BodyShare,
+        options: CrawlOptions,
+        lookup: Lookup,
+    ) -> Answer:
+        asked_at_s = time.time()
         with typed_faults(url.host, lookup):
             response = await self._session.get(
                 _as_yarl(url), headers=sent, allow_redirects=False, trace_request_ctx=lookup
             )
+            came_at_s = time.time()
+            # Said of a page whose body fails, too.
+            page.final_url, page.status, page.content_type = url.href, response.status, _content_type(response)
             try:
-                return await self._take(response, url, page, options)
+                body, received = b"", 0
+                if 200 <= response.status <= 299 and response.status not in NO_CONTENT:
+                    body, received = await read_body(response, options.max_body_bytes, share, cut=options.cut_body)
             finally:
                 # Keeps the connection when the body was read to its end, else closes it: the body of
                 # a redirect or an error is never read.
                 response.release()
+        share.whole()
+        location = response.headers.get("Location") if response.status in REDIRECTS else None
+        return Answer(
+            status=response.status,
+            location=location,
+            content_type=page.content_type,
+            fields=kept_fields(lambda name: response.headers.getall(name, ())),
+            body=body,
+            body_bytes=len(body),
+            received_bytes=received,
+            came_at_s=came_at_s,
+            kept_at_s=0.0,
+            shelf=None,
+            asked_at_s=asked_at_s,
+            retry_after_s=retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC)),
+        )
 
-    async def _take(
-        self, response: ClientResponse, url: ParsedUrl, page: Fetched, options: CrawlOptions
-    ) -> ParsedUrl | None:
-        page.final_url, page.status = url.href, response.status
-        page.content_type = _content_type(response)
-        location = response.headers.get("Location")
-        if response.status in REDIRECTS and location is not None:
-            return self._guard.follow(url, _escaped(location))
-        if not 200 <= response.status <= 299:
-            wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
-            raise HttpStatus(response.status, retry_after_s=wait_s)
-        if response.status not in NO_CONTENT:
-            page.share = self.budget.open()
-            page.body, page.received_bytes = await read_body(
-                response, options.max_body_bytes, page.share, cut=options.cut_body
-            )
+    def _take(self, answer: Answer, url: ParsedUrl, page: Fetched) -> ParsedUrl | None:
+        """Fill *page*; return where it redirects to, or None when *page* has its body.  Raises HttpStatus."""
+        page.final_url, page.status, page.content_type = url.href, answer.status, answer.content_type
+        if answer.location is not None:
+            return self._guard.follow(url, _escaped(answer.location))
+        if not 200 <= answer.status <= 299:
+            raise HttpStatus(answer.status, retry_after_s=answer.retry_after_s)
+        page.body, page.received_bytes = answer.body or b"", answer.received_bytes
         return None
+
+
+def _request_headers(headers: Mapping[str, str], options: CrawlOptions) -> CIMultiDict[str]:
+    """What is sent beside the conditions."""
+    sent = CIMultiDict({"User-Agent": options.user_agent, "Accept": ACCEPT})
+    sent.update(headers)
+    sent["Accept-Encoding"] = ACCEPT_ENCODING
+    return sent
 
 
 def _as_yarl(url: ParsedUrl) -> URL:

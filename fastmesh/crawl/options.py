@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Grade = Literal["fast", "quality"]
+CacheMode = Literal["read_through", "bypass", "refresh", "cache_only"]
 Part = Literal["text", "markdown", "links", "metadata", "html"]
 DEFAULT_PARTS: frozenset[Part] = frozenset({"text", "markdown", "links", "metadata"})
 
@@ -17,7 +18,8 @@ class CrawlOptions:
 
     *timeout_ms* and *max_body_bytes* bound each URL, *retries* how often it is tried again;
     *include* says which parts of a document are wanted, *extractor* which grade of extraction
-    reads them.  A larger body is an error unless it may be cut; *max_redirects* stands for the setting.
+    reads them.  *cache_mode* is the contract's; *max_age_s* is how old what the cache has may be.
+    A larger body is an error unless it may be cut; *max_redirects* stands for the setting.
     """
 
     timeout_ms: float
@@ -28,6 +30,8 @@ class CrawlOptions:
     respect_robots: bool = False
     cut_body: bool = False
     max_redirects: int | None = None
+    cache_mode: CacheMode = "bypass"
+    max_age_s: float | None = None
     include: frozenset[Part] = DEFAULT_PARTS
     extractor: Grade = "fast"
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -7,16 +7,21 @@ and while a retry waits.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from functools import partial
-from typing import Final
+from hashlib import blake2b
+from typing import Any, Final
 
 import orjson
 
 from fastmesh.crawl.backlog import Backlog, Job
+from fastmesh.crawl.cache import Answer
 from fastmesh.crawl.errand import Errand
 from fastmesh.crawl.fetch import Fetched, Fetcher
+from fastmesh.crawl.flights import Flights
+from fastmesh.crawl.gate import Extracted
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.retries import with_retries
@@ -33,6 +38,8 @@ log = get_logger()
 FRAME_BYTES = 1024  # a result's frame without its document, its URLs and its content type
 TOO_MANY_REQUESTS: Final = 429
 SERVICE_UNAVAILABLE: Final = 503
+# Cache keys are equal for as long as this process lives, and nobody finds out a credential by one.
+_SALT: Final = os.urandom(16)
 
 
 class PipelineOrchestrator:
@@ -53,6 +60,7 @@ class PipelineOrchestrator:
         self._robots = robots
         self._pool = pool
         self._metrics = metrics
+        self._documents: Flights[Extracted] = Flights()
         self._stages = {stage: metrics.stage.labels(stage) for stage in ("queue", "dns", "fetch", "extract")}
 
     def backlog(self, urls: Sequence[str], wake: Callable[[], None], *, options: CrawlOptions) -> Backlog:
@@ -71,6 +79,7 @@ class PipelineOrchestrator:
         page, started = PageResult(job.url), time.perf_counter()
         robots = self._robots if options.respect_robots else None
         errand = Errand(self._turns, job.backlog, job.turn, robots, options.sent_user_agent)
+        job.turn = None  # the errand's from here on
         fetched = Fetched(job.url)
         try:
             await with_retries(lambda: self._fetch(fetched, errand, options), fetched, options, job.budget)
@@ -82,13 +91,17 @@ class PipelineOrchestrator:
             page.error = UrlInternal("this page failed by a fault of the server")
         finally:
             metrics.inflight -= 1
+            errand.leave()
             page.processing_time_ms = round((time.perf_counter() - started - errand.waited_s) * 1000, 3)
             page.body_bytes = len(fetched.body)
             fetched.let_go()
         self._stages["queue"].observe(job.queued_s + errand.waited_s)
         page.final_url, page.status, page.content_type = fetched.final_url, fetched.status, fetched.content_type
-        page.fetched_at = rfc3339(fetched.began_at) if fetched.tries else None
+        page.fetched_at = rfc3339(fetched.began_at) if fetched.began_at else None
         page.attempts = fetched.tries or errand.robots_tries
+        page.from_cache = fetched.from_cache
+        if options.cache_mode != "bypass":
+            page.cache_key = cache_key(job.url, options)
         metrics.urls["success" if page.error is None else page.error.type] += 1
         return page
 
@@ -96,7 +109,7 @@ class PipelineOrchestrator:
         """One try: turn and slot are held for its time only."""
         dns_s, fetch_s = fetched.dns_s, fetched.fetch_s
         try:
-            await self._fetcher.fetch(fetched, options, errand.enter)
+            await self._fetcher.fetch(fetched, options, errand)
             errand.told(too_much=False)
         except HttpStatus as error:
             status, wait_s = fetched.status, error.retry_after_s
@@ -113,18 +126,42 @@ class PipelineOrchestrator:
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions) -> None:
         started = time.perf_counter()
         try:
-            extracted = await self._pool.extract(
+            max_bytes = options.max_frame_bytes - _frame_without_document(page.url, fetched)
+            work = partial(
+                self._pool.extract,
                 fetched.body,
                 url=fetched.final_url or fetched.url,
                 content_type=fetched.content_type,
                 include=options.include,
                 extractor=options.extractor,
-                max_bytes=options.max_frame_bytes - _frame_without_document(page.url, fetched),
+                max_bytes=max_bytes,
             )
+            extracted = await self._once(fetched.answer, (options.include, options.extractor, max_bytes), work)
             page.document = extracted.document
             page.gate_decision, page.quality_score = extracted.gate
+            if fetched.from_cache:
+                page.gate_decision = "cached"
         finally:
             self._stages["extract"].observe(time.perf_counter() - started)
+
+    async def _once(
+        self, answer: Answer | None, part: Hashable, work: Callable[[], Coroutine[Any, Any, Extracted]]
+    ) -> Extracted:
+        """The document of *answer* that *part* says: made once, and kept as long as the cache has room."""
+        hops = self._fetcher.hops
+        if answer is None or hops is None:
+            return await work()
+        document = answer.documents.get(part)
+        if isinstance(document, Extracted):
+            hops.cache.used(answer, part)
+            return document
+        extracted = await self._documents.join((answer, part), work)
+        hops.cache.add_document(answer, part, extracted, extracted.document)
+        return extracted
+
+    async def close(self) -> None:
+        """End what is still extracted for several."""
+        await self._documents.close()
 
     def _host_key(self, origin: str) -> str | None:
         """Whose turn URLs that begin with *origin* need; None when none is fetched."""
@@ -137,3 +174,16 @@ class PipelineOrchestrator:
 def _frame_without_document(url: str, fetched: Fetched) -> int:
     """At most so many bytes of a result's frame are not its document."""
     return FRAME_BYTES + len(orjson.dumps([url, fetched.final_url, fetched.content_type]))
+
+
+def cache_key(url: str, options: CrawlOptions) -> str:
+    """The same for all results that are the same page, sent for and extracted in the same way."""
+    said = [
+        url,
+        options.user_agent,
+        dict(options.headers),
+        options.respect_robots,
+        sorted(options.include),
+        options.extractor,
+    ]
+    return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16, key=_SALT).hexdigest()

@@ -106,4 +106,4 @@ class FirehoseProcessor:
         made, total = self._made, self._frames
         unfinished = [[made, total - 1]] if made < total else []
         took_ms = (self._pipeline.now() - self._pipeline.opened_at) * 1000
-        self._pipeline.finish(summary_event(self._pipeline.id, status, total, made, 0, unfinished, took_ms))
+        self._pipeline.finish(summary_event(self._pipeline.id, status, total, made, 0, unfinished, 0, took_ms))

@@ -127,7 +127,14 @@ class StreamProcessor:
         took_ms = (pipeline.now() - pipeline.opened_at) * 1000
         pipeline.finish(
             summary_event(
-                pipeline.id, self._status, tally.total, tally.successful, tally.failed, tally.unfinished(), took_ms
+                pipeline.id,
+                self._status,
+                tally.total,
+                tally.successful,
+                tally.failed,
+                tally.unfinished(),
+                tally.from_cache,
+                took_ms,
             )
         )
 
@@ -167,7 +174,7 @@ class StreamProcessor:
                     self._pipeline.id, job.index, page, tally.completed + 1, tally.total, tally.successful + succeeded
                 )
             )
-            tally.count(job.index, succeeded)
+            tally.count(job.index, succeeded, page.from_cache)
         except BaseException:
             self._start_no_more()  # the group ends, and takes no further task
             raise

@@ -12,6 +12,7 @@ class Tally:
         self.total = total
         self.successful = 0
         self.failed = 0
+        self.from_cache = 0
         self._finished = bytearray(total)
 
     @property
@@ -19,9 +20,10 @@ class Tally:
         """How many have a result."""
         return self.successful + self.failed
 
-    def count(self, index: int, succeeded: bool) -> None:
+    def count(self, index: int, succeeded: bool, from_cache: bool = False) -> None:
         """URL *index* has its result."""
         self._finished[index] = 1
+        self.from_cache += from_cache
         if succeeded:
             self.successful += 1
         else:

@@ -22,7 +22,7 @@ def test_healthz_says_how_each_part_is(daemon: Daemon) -> None:
     assert body["status"] == "healthy"
     assert re.fullmatch(r"\d+\.\d+\.\d+", body["version"])
     assert body["uptime_s"] >= 0
-    assert set(body["dependencies"]) == {"streaming", "pipeline", "extract_workers"}
+    assert set(body["dependencies"]) == {"streaming", "pipeline", "extract_workers", "cache"}
     assert all(part["status"] == "healthy" for part in body["dependencies"].values())
     streaming = body["dependencies"]["streaming"]
     assert {"active_connections", "active_streams", "error_rate", "drop_ratio", "memory_bytes", "loop_lag_ms"} <= set(

@@ -41,7 +41,7 @@ JSON = "application/json"
         ({"urls": ["x"], "options": {"headers": {"Connection": "x"}}}, "options.headers"),
         ({"urls": ["x"], "options": {"headers": {"X": 1}}}, "options.headers.X"),
         ({"urls": ["x"], "options": {"order": "input"}}, "options.order"),
-        ({"urls": ["x"], "options": {"cache_mode": "bypass"}}, "options.cache_mode"),
+        ({"urls": ["x"], "options": {"cache_mode": "sometimes"}}, "options.cache_mode"),
         ({"urls": ["x"], "options": {"respect_robots": "yes"}}, "options.respect_robots"),
         ({"urls": ["x"], "options": {"retries": 3}}, "options.retries"),
         ({"urls": ["x"], "options": {"dedupe": True}}, "options.dedupe"),

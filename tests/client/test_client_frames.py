@@ -101,7 +101,7 @@ class TestFrames:
             metadata_event("s", "r", "crawl", 1),
             result_event("s", 0, done, 1, 1, 1),
             error_event("s", "internal", "m", False),
-            summary_event("s", "completed", 1, 1, 0, [], 1.0),
+            summary_event("s", "completed", 1, 1, 0, [], 0, 1.0),
             heartbeat_event("s"),
         ]
         done.document = None

@@ -65,6 +65,7 @@ def run(request: pytest.FixtureRequest) -> Run:
         async def guarded() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
             await asyncio.to_thread(int)  # the loop's own files are made when they are first needed
+            gc.collect()  # what earlier tests left
             before, others = _open_files(), _children()  # a daemon may run beside, for other tests
             async with asyncio.timeout(GUARD_S):
                 await test

@@ -124,7 +124,9 @@ def test_the_wait_for_robots_txt_is_not_the_urls_time(daemon: Daemon, site: Site
 
 def test_a_crawl_delay_is_kept_and_delays_no_other_host(daemon: Daemon, site: Site) -> None:
     site.robots["127.0.0.2"] = "User-agent: *\nCrawl-delay: 0.3\nDisallow: /private"
-    slow = [site.origin.url("/page", "127.0.0.2")] * 3 + [site.origin.url("/private", "127.0.0.2")] * 20
+    slow = [site.origin.url(f"/page?{at}", "127.0.0.2") for at in range(3)] + [
+        site.origin.url("/private", "127.0.0.2")
+    ] * 20
     assert crawled(daemon, *slow) == [None] * 3 + ["robots"] * 20
     assert min(after - before for before, after in pairwise(site.at)) >= 0.29
     assert site.at[-1] - site.at[0] < 3  # what is disallowed delays nobody

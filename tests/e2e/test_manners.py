@@ -170,7 +170,9 @@ def test_starts_at_a_host_keep_to_the_rate(everywhere: Origin) -> None:
     asked = Asked(failing(0, b""))
     everywhere.route("/paced", asked)
     with Daemon(**ALLOW, FETCH__PER_HOST_RPS=10) as daemon:
-        found = results(daemon.crawl(*[everywhere.url("/paced", host) for host in (QUICK, SLOW) for _ in range(5)]))
+        found = results(
+            daemon.crawl(*[everywhere.url(f"/paced?{at}", host) for host in (QUICK, SLOW) for at in range(5)])
+        )
     assert [result["error"] for result in found] == [None] * 10
     assert asked.at[-1] - asked.at[0] >= 0.39  # four intervals; the two hosts go side by side
     assert min(after - before for before, after in pairwise(asked.at[::2])) > 0.05
@@ -246,7 +248,7 @@ def test_a_host_that_drips_does_not_hold_up_its_neighbours(everywhere: Origin, c
     everywhere.route("/quick", Asked(failing(0, b""), takes_s=0.05))
     quick = [everywhere.url(f"/quick?{at}", QUICK) for at in range(count)]
     slow = [everywhere.url(f"/dripping?{at}", SLOW) for at in range(count)]
-    with Daemon(**ALLOW, STREAM__RESUME_WINDOW_S=0) as daemon:
+    with Daemon(**ALLOW, STREAM__RESUME_WINDOW_S=0, CACHE__TTL_S=0) as daemon:
         all_quick(daemon, quick, count)  # workers and imports are warm
         alone_s = all_quick(daemon, quick, count)
         together_s = all_quick(daemon, slow + quick, count)
