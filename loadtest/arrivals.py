@@ -90,4 +90,4 @@ def _share(ordered: list[float], share: float) -> float:
 
 
 def _body(urls: list[str], concurrency: int) -> str:
-    return json.dumps({"urls": urls, "options": {"concurrency": concurrency}})
+    return json.dumps({"urls": urls, "options": {"concurrency": concurrency, "cache_mode": "bypass"}})

@@ -43,7 +43,7 @@ def page_urls(docs: str, pages: Server) -> list[str]:
 
 def asked_for(urls: list[str], **options: str) -> dict[str, Any]:
     """The request for a crawl of *urls*."""
-    return {"urls": urls, "options": {"concurrency": CONCURRENCY} | options}
+    return {"urls": urls, "options": {"concurrency": CONCURRENCY, "cache_mode": "bypass"} | options}
 
 
 def _runs(body: dict[str, Any], workers: int, runs: int) -> dict[str, float]:

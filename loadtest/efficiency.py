@@ -102,4 +102,4 @@ def _cases() -> Iterator[list[Case]]:
 
 def _body(origin: Server) -> str:
     urls = [f"{origin.url}/{n}" for n in range(URLS)]
-    return json.dumps({"urls": urls, "options": {"concurrency": CONCURRENCY}})
+    return json.dumps({"urls": urls, "options": {"concurrency": CONCURRENCY, "cache_mode": "bypass"}})
