@@ -63,10 +63,13 @@ class Origin:
 
     ``hits`` counts requests and ``heads`` keeps their heads, by path without
     the query; ``connections`` counts what was accepted, ``server_names`` are those that TLS clients asked for.
+    Its pages are not to be kept, unless *cache_control* says otherwise: a test that counts what was fetched
+    must not be answered by a cache.
     """
 
-    def __init__(self, host: str = "127.0.0.1", *, tls: bool = False) -> None:
+    def __init__(self, host: str = "127.0.0.1", *, tls: bool = False, cache_control: str | None = "no-store") -> None:
         self.host = host
+        self.cache_control = cache_control
         self.port = 0
         self.hits: Counter[str] = Counter()
         self.heads: defaultdict[str, list[str]] = defaultdict(list)
@@ -109,6 +112,8 @@ class Origin:
         """Serve an ordinary answer at *path* on a kept connection; returns its URL."""
         content = body.encode() if isinstance(body, str) else body
         lines = {"Content-Length": str(len(content)), **({"Content-Type": content_type} if content_type else {})}
+        if self.cache_control:
+            lines["Cache-Control"] = self.cache_control
         whole = head(status, {**lines, **(headers or {})}) + content
 
         async def answer(request: Request) -> AsyncIterator[bytes]:

@@ -26,7 +26,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    with Origin() as origin:
+    with Origin(cache_control=None) as origin:
         yield origin
 
 

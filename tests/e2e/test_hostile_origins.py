@@ -130,11 +130,11 @@ def test_a_request_may_lower_a_limit_and_never_raise_it(origin: Origin) -> None:
 def test_concurrency_is_enforced_by_stream_and_host(origin: Origin) -> None:
     with Daemon(FETCH__ALLOW_NETWORKS="127.0.0.0/8", FETCH__PER_HOST_CONCURRENCY=3, FETCH__TIMEOUT_MS=400) as daemon:
         before = origin.connections
-        frames = daemon.crawl(*[origin.url("/silent")] * 9)
+        frames = daemon.crawl(*[origin.url("/silent")] * 9, cache_mode="bypass")
         assert {frame["result"]["error"]["type"] for frame in frames[1:-1]} == {"timeout"}
         assert frames[-1]["total_processing_time_ms"] >= 3 * 400  # nine at once at most three by three
         assert origin.connections - before == 9
-        frames = daemon.crawl(*[origin.url("/silent")] * 3, concurrency=1)
+        frames = daemon.crawl(*[origin.url("/silent")] * 3, concurrency=1, cache_mode="bypass")
         assert frames[-1]["total_processing_time_ms"] >= 3 * 400
 
 
