@@ -128,6 +128,7 @@ cdef class Reader:
         """Nothing is unread: write the *head* alone."""
         if head:
             self.sent_bytes += len(head)
+            self.counts.bytes += len(head)
             self.write(head)
         if self.waited_for:
             self.pipeline.room()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -19,6 +20,9 @@ from fastmesh.api.schema import CrawlRequest, read_value
 from fastmesh.commands.config import show_settings
 from fastmesh.errors import FastmeshError, ValidationError
 from fastmesh.version import __version__
+
+if TYPE_CHECKING:
+    from fastmesh.commands.remote import Server
 
 COULD_NOT_RUN, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -56,21 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(asked: argparse.Namespace) -> int:
     from fastmesh.server.daemon import serve
 
-    settings = _settings(asked)
-    log.configure(settings.log.level, settings.log.format)
+    def load() -> config.Settings:
+        settings = _settings(asked)
+        log.configure(settings.log.level, settings.log.format)
+        return settings
 
     def announce(address: str) -> None:
         print(f"fastmesh {__version__} listening on {address}", flush=True)
 
-    _run(serve(settings, announce))
+    _run(serve(load, announce))
     return 0
 
 
 def _crawl(asked: argparse.Namespace) -> int:
     if asked.server is not None:
         return _crawl_at(asked)
-    if asked.protocol is not None:
-        raise ValidationError("--protocol is how a running daemon is asked: it goes with --server only")
+    for name in ("protocol", "token", "cacert"):
+        if getattr(asked, name) is not None:
+            raise ValidationError(f"--{name} is how a running daemon is asked: it goes with --server only")
     from fastmesh.commands.crawl import crawl
 
     settings = _settings(asked, {"LOG__LEVEL": "error"})
@@ -85,14 +92,40 @@ def _crawl_at(asked: argparse.Namespace) -> int:
     for name, flag in SETTING_FLAGS.items():
         if getattr(asked, name) is not None:
             raise ValidationError(f"{flag} is the daemon's own setting: it does not go with --server")
-    request = _request(asked)
-    return int(_run(crawl_at(asked.server, asked.protocol or "ndjson", request, table=asked.output == "table")))
+    server, request = _server(asked), _request(asked)
+    return int(_run(crawl_at(server, asked.protocol or "ndjson", request, table=asked.output == "table")))
+
+
+def _server(asked: argparse.Namespace) -> Server:
+    """The daemon that is asked, and what it is shown."""
+    from fastmesh.commands.remote import Server
+
+    return Server(asked.server, asked.token or os.environ.get(config.TOKEN_VARIABLE) or None, asked.cacert)
 
 
 def _demo(asked: argparse.Namespace) -> int:
     from fastmesh.commands.demo import run
 
     return run(asked.keep)
+
+
+def _top(asked: argparse.Namespace) -> int:
+    from fastmesh.commands.top import top
+
+    return int(_run(top(_server(asked), asked.interval_s, once=asked.once)))
+
+
+def _token(asked: argparse.Namespace) -> int:
+    from fastmesh.api.tokens import line_of, new_token
+
+    token = new_token()
+    try:
+        line = line_of(token, asked.name)
+    except ValueError as error:
+        raise ValidationError(f"--name: {error}") from None
+    print(f"{token}\n{line}")
+    print("The first line is the token, for the client; the second one is for AUTH__TOKENS_FILE.", file=sys.stderr)
+    return 0
 
 
 def _config(asked: argparse.Namespace) -> int:
@@ -140,6 +173,9 @@ def _request(asked: argparse.Namespace) -> dict[str, Any]:
         "user_agent": asked.user_agent,
         "max_body_bytes": asked.max_body_bytes,
         "retries": asked.retries,
+        "order": asked.order,
+        "dedupe": False if asked.no_dedupe else None,
+        "stop_after_errors": asked.stop_after_errors,
         "respect_robots": False if asked.no_robots else None,
         "headers": dict(map(_header, asked.header)) or None,
     }
@@ -194,11 +230,15 @@ def _parser() -> argparse.ArgumentParser:
     crawl.add_argument("--file", metavar="F", action="append", default=[], help="URLs, one a line; - is standard input")
     crawl.add_argument("--server", metavar="ADDRESS", help="use the daemon at http://host:port or unix:/path")
     crawl.add_argument("--protocol", choices=("ndjson", "sse", "ws"), help="how that daemon is asked (ndjson)")
+    _add_access(crawl)
     crawl.add_argument("--output", choices=("ndjson", "table"), default="ndjson")
     crawl.add_argument("--concurrency", type=int, metavar="N", help="URLs under way at once, 1 to 256 (16)")
     crawl.add_argument("--timeout-ms", type=float, metavar="MS", help="for one URL")
     crawl.add_argument("--max-body-bytes", type=int, metavar="N", help="of one page, decompressed")
     crawl.add_argument("--retries", type=int, metavar="N", help="of one URL, where trying again may help (2)")
+    crawl.add_argument("--order", choices=("completion", "input"), help="in which results come (completion)")
+    crawl.add_argument("--no-dedupe", action="store_true", help="fetch a URL as often as it is named")
+    crawl.add_argument("--stop-after-errors", type=int, metavar="N", help="end when as many URLs have failed")
     crawl.add_argument("--no-robots", action="store_true", help="fetch what robots.txt disallows, too")
     crawl.add_argument("--deadline-s", type=float, metavar="S", help="for all of them")
     crawl.add_argument("--include", metavar="PARTS", help="of text,markdown,links,metadata,html (all but html)")
@@ -222,6 +262,32 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="leave both running until Ctrl-C")
     demo.set_defaults(run=_demo)
 
+    top = commands.add_parser(
+        "top",
+        help="streams, buffers and rates of a running daemon, live",
+        description="Show streams, buffers and rates of a running daemon, live, until Ctrl-C.",
+    )
+    top.add_argument(
+        "--server",
+        metavar="ADDRESS",
+        default="http://127.0.0.1:8080",
+        help="the daemon at http://host:port or unix:/path (http://127.0.0.1:8080)",
+    )
+    _add_access(top)
+    top.add_argument("--once", action="store_true", help="print one picture and end")
+    top.add_argument("--interval-s", type=float, metavar="S", default=1.0, help="between pictures, 0.1 to 60 (1)")
+    top.set_defaults(run=_top)
+
+    token = commands.add_parser("token", help="make a token", description="Make tokens for clients of a daemon.")
+    kinds = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    new = kinds.add_parser(
+        "new",
+        help="print a token and its line for AUTH__TOKENS_FILE",
+        description="Print a new token, and on a second line what AUTH__TOKENS_FILE has of it: its hash.",
+    )
+    new.add_argument("--name", metavar="NAME", help="of its client; tokens of one name are one client")
+    new.set_defaults(run=_token)
+
     show = commands.add_parser(
         "config", help="show every setting", description="Show every setting with its value, source and unit."
     )
@@ -229,6 +295,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(show)
     show.set_defaults(run=_config)
     return parser
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--token", help="shown to that daemon; FASTMESH_TOKEN is better, which no process list shows")
+    parser.add_argument("--cacert", metavar="FILE", help="PEM: who signed that daemon's certificate, if not the system")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from fastmesh.version import __version__
 
 PREFIX = "FASTMESH_"
 CONFIG_VARIABLE = "FASTMESH_CONFIG"
+TOKEN_VARIABLE = "FASTMESH_TOKEN"  # of a client, and no setting
 
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _HTTP_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
@@ -57,9 +58,26 @@ def _port_range(value: object) -> object:
     return pair
 
 
+def _nameserver(value: object) -> object:
+    text = value if isinstance(value, str) else ""
+    host, _, port = text.removeprefix("[").rpartition("]:" if text.startswith("[") else ":")
+    if text.count(":") > 1 and not text.startswith("["):
+        host, port = text, "53"
+    try:
+        if not host:
+            host, port = text, "53"
+        ip_address(host)
+        if not 1 <= int(port) <= 65535:
+            raise ValueError(port)
+    except ValueError:
+        raise ValueError("want addresses such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:5353") from None
+    return value
+
+
 Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_listed)]
 Ports = Annotated[tuple[Annotated[PortRange, BeforeValidator(_port_range)], ...], BeforeValidator(_listed)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Nameservers = Annotated[tuple[Annotated[str, BeforeValidator(_nameserver)], ...], BeforeValidator(_listed)]
 
 
 def _setting(default: Any, unit: str = "", /, description: str = "", **bounds: Any) -> Any:
@@ -79,7 +97,9 @@ class ServerSettings(Section):
     port: int = _setting(8080, "port", "0 picks a free one", ge=0, le=65535)
     uds: str | None = _setting(None, "path", "Unix socket to bind instead of host and port")
     allowed_hosts: Names | None = _setting(
-        None, "list", "Host values that are served; unset: loopback names and the bound address; * serves all"
+        None,
+        "list",
+        "Host values that are served; unset: loopback names and the bound address, with tokens all; * serves all",
     )
     max_connections: int = _setting(10_000, "connections", "over it 503", ge=1)
     header_timeout_s: float = _setting(10, "s", "for a whole request head", gt=0)
@@ -96,6 +116,8 @@ class StreamSettings(Section):
 
     max_concurrent: int = _setting(1000, "streams", "over it 503", ge=1)
     max_per_client: int = _setting(100, "streams", "over it 429; loopback and Unix-socket peers are not counted", ge=1)
+    rate_limit_rps: float = _setting(0, "1/s", "new streams of one client; over it 429; 0 is off", ge=0)
+    rate_limit_burst: int = _setting(20, "streams", "so many at once after a pause", ge=1)
     max_urls: int = _setting(1000, "URLs", "in one request", ge=1)
     heartbeat_s: float = _setting(15, "s", "after so long without a frame, a heartbeat (NDJSON, SSE)", gt=0)
     sse_retry_ms: int = _setting(5000, "ms", "how long a browser waits before it reconnects", ge=0)
@@ -164,6 +186,7 @@ class FetchSettings(Section):
     )
     respect_robots: bool = _setting(True, "", "pages that robots.txt disallows are not fetched; a request may differ")
     allow_networks: Networks = _setting((), "networks", "may be fetched although private, loopback or special")
+    nameservers: Nameservers = _setting((), "addresses", "asked for names instead of the system's own")
     allow_ports: Ports = _setting(((80, 80), (443, 443), (1024, 65535)), "ports", "may be fetched")
 
 
@@ -181,8 +204,11 @@ class CacheSettings(Section):
 
 
 class AuthSettings(Section):
-    """Who may bind a public address."""
+    """Who may ask, and who may bind a public address."""
 
+    tokens_file: str | None = _setting(
+        None, "path", "one token or its hash a line (fastmesh token new); with it every request needs one"
+    )
     insecure: bool = _setting(
         False, "", "allow to bind an address that is not loopback although anybody may then crawl"
     )
@@ -202,6 +228,20 @@ class CorsSettings(Section):
     )
 
 
+class TlsSettings(Section):
+    """The certificate that the daemon shows; with it, it speaks TLS only."""
+
+    cert: str | None = _setting(None, "path", "PEM: the certificate, and those between it and its root")
+    key: str | None = _setting(None, "path", "PEM: its private key, without a password")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            missing = "TLS__KEY" if self.key is None else "TLS__CERT"
+            raise ValueError(f"want TLS__CERT and TLS__KEY, or neither: {missing} is not set")
+        return self
+
+
 class LogSettings(Section):
     """What is logged, on stderr."""
 
@@ -209,16 +249,24 @@ class LogSettings(Section):
     format: Literal["json", "console"] | None = _setting(None, "", "unset: console on a terminal, else json")
 
 
-class FirehoseSettings(Section):
-    """The stream that measures the core without the network."""
-
-    enabled: bool = _setting(False)
-
-
 def _http_url(value: object) -> object:
     if isinstance(value, str) and _HTTP_URL.fullmatch(value) is None:
         raise ValueError("want an http or https URL without query and fragment, such as http://127.0.0.1:8888")
     return value
+
+
+class TraceSettings(Section):
+    """Where spans are sent, with the extra ``otel``."""
+
+    otlp_url: Annotated[str | None, BeforeValidator(_http_url)] = _setting(
+        None, "URL", "OpenTelemetry's OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; unset: no spans"
+    )
+
+
+class FirehoseSettings(Section):
+    """The stream that measures the core without the network."""
+
+    enabled: bool = _setting(False)
 
 
 class SearchSettings(Section):
@@ -250,19 +298,34 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     auth: AuthSettings = AuthSettings()
     cors: CorsSettings = CorsSettings()
+    tls: TlsSettings = TlsSettings()
     log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
     firehose: FirehoseSettings = FirehoseSettings()
     search: SearchSettings = SearchSettings()
 
     @model_validator(mode="after")
     def _public_only_on_purpose(self) -> Self:
-        if self.server.uds is None and not self.auth.insecure and not is_loopback(self.server.host):
-            raise ValueError(
-                f"SERVER__HOST={self.server.host!r} is not a loopback address, and anybody who reaches it could crawl:"
-                " allowed are 127.0.0.1, ::1, localhost, a Unix socket (SERVER__UDS), or any address"
-                " with AUTH__INSECURE=true"
-            )
+        if self.server.uds is None and (refusal := _public(self.server.host, self)):
+            raise ValueError(f"SERVER__HOST={refusal}")
         return self
+
+
+def refuse_public(host: str, settings: Settings) -> None:
+    """A socket that was inherited may not be bound where SERVER__HOST may not.  Raises ConfigError."""
+    if refusal := _public(host, settings):
+        raise ConfigError(f"the socket unit's {refusal}")
+
+
+def _public(host: str, settings: Settings) -> str | None:
+    """Why *host* may not be bound."""
+    if settings.auth.insecure or settings.auth.tokens_file is not None or is_loopback(host):
+        return None
+    return (
+        f"{host!r} is not a loopback address, and anybody who reaches it could crawl:"
+        " allowed are 127.0.0.1, ::1, localhost, a Unix socket (SERVER__UDS), or any address"
+        " with tokens (AUTH__TOKENS_FILE) or with AUTH__INSECURE=true"
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -375,7 +438,7 @@ def _from_file(path: Path) -> Given:
 
 
 def _from_environment(environ: Mapping[str, str]) -> Given:
-    names = (name for name in environ if name.startswith(PREFIX) and name != CONFIG_VARIABLE)
+    names = (name for name in environ if name.startswith(PREFIX) and name not in (CONFIG_VARIABLE, TOKEN_VARIABLE))
     return {_key(name.removeprefix(PREFIX)): (environ[name], "environment") for name in names}
 
 

@@ -33,12 +33,14 @@ class ApiError(FastmeshError):
         message: str,
         *,
         field: str | None = None,
+        stream_id: str | None = None,
         retry_after_s: int | None = None,
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.stream_id = stream_id
         self.retry_after_s = retry_after_s
         self.headers = headers
 
@@ -53,6 +55,8 @@ class ApiError(FastmeshError):
         }
         if self.field is not None:
             error["field"] = self.field
+        if self.stream_id is not None:
+            error["stream_id"] = self.stream_id
         return {"error": error}
 
 
@@ -70,6 +74,15 @@ class BadRequest(ApiError):
     """Not HTTP as RFC 9112 has it, or HTTP that two readers could read differently."""
 
     type, status = "bad_request", 400
+
+
+class Unauthorized(ApiError):
+    """No token was shown, or none that is let in."""
+
+    type, status = "unauthorized", 401
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=(("WWW-Authenticate", 'Bearer realm="fastmesh"'),))
 
 
 class Forbidden(ApiError):
@@ -137,7 +150,7 @@ class UpgradeRequired(ApiError):
 
 
 class RateLimited(ApiError):
-    """This client has as many streams as it may have."""
+    """This client has as many streams as it may have, or opens them too fast."""
 
     type, status, retryable = "rate_limited", 429, True
 
@@ -161,6 +174,12 @@ class SearchUnavailable(ApiError):
 
     def __init__(self, message: str, *, retry_after_s: int = 10) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
+
+
+class TooManyErrors(ApiError):
+    """As many URLs of a stream failed as its request allowed."""
+
+    type = "too_many_errors"
 
 
 class ShuttingDown(ApiError):

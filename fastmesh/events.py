@@ -42,6 +42,8 @@ class PageResult:
     gate_decision: str | None = None
     quality_score: float | None = None
     error: UrlError | None = None
+    id: str | None = None  # the client's own name for it
+    duplicate_of: int | None = None  # the index of the same URL, for which it was fetched
 
 
 def rfc3339(at: float | None = None) -> str:
@@ -80,7 +82,7 @@ def result_event(stream_id: str, index: int, page: PageResult, completed: int, t
     """One URL's result; *completed* counts it already."""
     document = page.document
     error = page.error
-    return {
+    event: Event = {
         "type": "result",
         "stream_id": stream_id,
         "seq": 0,
@@ -103,6 +105,11 @@ def result_event(stream_id: str, index: int, page: PageResult, completed: int, t
         },
         "progress": {"completed": completed, "total": total, "success_rate": round(successful / completed, 4)},
     }
+    if page.id is not None:
+        event["result"]["id"] = page.id
+    if page.duplicate_of is not None:
+        event["result"]["duplicate_of"] = page.duplicate_of
+    return event
 
 
 def error_event(stream_id: str, type_: str, message: str, retryable: bool) -> Event:

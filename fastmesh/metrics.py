@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client import Counter as PrometheusCounter
@@ -64,6 +65,27 @@ class ProtocolCounts(SentCounts):
         return self.sent | {"result": self.results}
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What its owner says when it is asked: a number, or several by the value of *label*."""
+
+    name: str
+    about: str
+    read: Callable[[], float | Mapping[str, float]]
+    label: str = ""
+    counted: bool = False  # it never goes down
+
+    def family(self) -> Metric:
+        """As Prometheus reads it."""
+        family: GaugeMetricFamily | CounterMetricFamily
+        kind = CounterMetricFamily if self.counted else GaugeMetricFamily
+        family = kind(f"fastmesh_{self.name}", self.about, labels=[self.label] if self.label else [])
+        said = self.read()
+        for value, number in (said if isinstance(said, Mapping) else {"": said}).items():
+            family.add_metric([value] if self.label else [], number)
+        return family
+
+
 class Metrics:
     """All metrics of one daemon, in a registry of its own."""
 
@@ -77,7 +99,10 @@ class Metrics:
         self.loop_lag = Buckets(LAG_SECONDS)
         self.active_streams: Callable[[], int] = lambda: 0
         self.memory_bytes: Callable[[], int] = lambda: 0
+        self._figures: dict[str, Figure] = {}
         self.errors = self._counter("streaming_errors", "Streams that ended by a fault, by its type", "error_type")
+        for fault in ("internal_error", "search_unavailable", "too_many_errors"):
+            self.errors.labels(fault)  # 0 is said too: a rate needs the value before the first
         self.ttfb = self._histogram(
             "streaming_ttfb_seconds", "Request's first byte to head and metadata", SECONDS, "protocol"
         )
@@ -98,6 +123,23 @@ class Metrics:
         )
         self.stage = self._histogram("pipeline_stage_seconds", "Where a URL's time goes", STAGE_SECONDS, "stage")
         self.registry.register(_PlainCounts(self))
+
+    def tell(
+        self,
+        name: str,
+        about: str,
+        read: Callable[[], float | Mapping[str, float]],
+        label: str = "",
+        *,
+        counted: bool = False,
+    ) -> None:
+        """From now on *read* is asked for the figure *name*, once a scrape."""
+        self._figures[name] = Figure(name, about, read, label, counted)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What is asked for at a scrape."""
+        return tuple(self._figures.values())
 
     def _counter(self, name: str, text: str, *labels: str) -> PrometheusCounter:
         return PrometheusCounter(f"fastmesh_{name}", text, labels, registry=self.registry)
@@ -173,3 +215,5 @@ class _PlainCounts(Collector):
         build = GaugeMetricFamily("fastmesh_build_info", "Always 1", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
+        for figure in metrics.figures:
+            yield figure.family()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import aiodns
+
 from fastmesh.api.plans import Plans
 from fastmesh.api.streams import Streams
 from fastmesh.config import Settings
 from fastmesh.crawl.fetch import Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.hops import Hops
+from fastmesh.crawl.names import QUERY_TIMEOUT_S, QUERY_TRIES
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.search import make_search
 from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.workers import ExtractPool
 from fastmesh.metrics import Metrics
+from fastmesh.spans import Attribute, make_spans
 from fastmesh.streaming.module import StreamingModule
+from fastmesh.streaming.pipeline import StreamingPipeline
 
 
 class Engine:
@@ -24,34 +31,95 @@ class Engine:
         self.settings = settings
         self.metrics = Metrics()
         self.module = StreamingModule(settings, self.metrics)
+        self.module.starting = True
+        self.spans = make_spans(settings)
         self.guard = AddressGuard(settings.fetch)
         fetch = settings.fetch
         self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps)
         self.pool = ExtractPool(settings.workers.extract)
         self.hops = Hops(settings.cache)
-        self._fetcher = Fetcher(settings.fetch, self.guard, hops=self.hops)
-        self._robots = Robots(self._fetcher, self.turns, fetch)
-        self._orchestrator = PipelineOrchestrator(
-            self.guard, self.turns, self._fetcher, self._robots, self.pool, self.metrics
+        self.fetcher = Fetcher(
+            settings.fetch, self.guard, hops=self.hops, dns=_nameservers(fetch.nameservers), spans=self.spans
         )
-        self.metrics.cache = self.hops.outcomes
+        self._robots = Robots(self.fetcher, self.turns, fetch)
+        self.orchestrator = PipelineOrchestrator(
+            self.guard, self.turns, self.fetcher, self._robots, self.pool, self.metrics, self.spans
+        )
+        if self.spans is not None:
+            self.module.on_closed = self._stream_ended
+        self._tell(settings)
         self.search = make_search(settings)
-        self.plans = Plans(settings, self._orchestrator, self.search)
+        self.plans = Plans(settings, self.orchestrator, self.search, self.module.now)
+        searches = self.plans.searches
+        self.metrics.tell("search_requests", "Asked of the provider", lambda: searches, "outcome", counted=True)
         self.streams = Streams(self.module, self.plans)
+
+    def _tell(self, settings: Settings) -> None:
+        """The figures that its parts keep."""
+        metrics, turns, pool, cache = self.metrics, self.turns, self.pool, self.hops.cache
+        metrics.cache = self.hops.outcomes
+        metrics.tell(
+            "pipeline_fetches",
+            "Fetches that run, and URLs that wait for a turn or a slot",
+            lambda: {"running": turns.in_flight, "waiting": turns.waiting},
+            "state",
+        )
+        metrics.tell("pipeline_fetches_limit", "FETCH__CONCURRENCY", lambda: settings.fetch.concurrency)
+        metrics.tell(
+            "extract_workers",
+            "Processes that extract",
+            lambda: {"wanted": pool.count, "alive": pool.alive, "busy": pool.busy},
+            "state",
+        )
+        metrics.tell("extract_waiting_pages", "Pages that wait for a worker", lambda: pool.waiting)
+        metrics.tell("extract_worker_deaths", "Workers that died or took too long", lambda: pool.deaths, counted=True)
+        metrics.tell("cache_bytes", "Held of bodies and documents", lambda: cache.bytes)
+        metrics.tell("cache_limit_bytes", "CACHE__MAX_BYTES", lambda: cache.max_bytes)
+        names = self.fetcher.names
+        metrics.tell("dns_lookups", "Names asked for", lambda: names.outcomes, "outcome", counted=True)
+        metrics.tell("dns_pending_lookups", "Lookups that run", lambda: names.pending)
+
+    def _stream_ended(self, pipeline: StreamingPipeline) -> None:
+        assert self.spans is not None
+        successful, failed = pipeline.results
+        attributes: dict[str, Attribute] = {
+            "fastmesh.stream_id": pipeline.id,
+            "fastmesh.request_id": pipeline.opening.request_id,
+            "fastmesh.status": pipeline.status,
+            "fastmesh.protocol": pipeline.protocol,
+            "fastmesh.successful": successful,
+            "fastmesh.failed": failed,
+        }
+        took_s = pipeline.closed_at - pipeline.opened_at
+        self.spans.ended(pipeline.opening.stream_type, pipeline.opening.trace, took_s, attributes, fault=pipeline.fault)
 
     async def start(self) -> None:
         """Streaming first: when it cannot start, nothing does.  Raises FastmeshError."""
         self.module.validate()
         self.module.start_maintenance_tasks()
         await self.pool.start()
+        self.module.starting = False
+
+    def reload(self, settings: Settings) -> None:
+        """From now on streams and requests are held to the limits of *settings*."""
+        self.settings = settings
+        self.module.reload(settings)
+        self.plans.reload(settings)
 
     async def close(self) -> None:
         """End what is left of the streams, then the rest; also after a start that failed."""
         await self.module.close()
-        await self._orchestrator.close()
+        await self.orchestrator.close()
         await self._robots.close()
         self.turns.close()
-        await self._fetcher.close()
+        await self.fetcher.close()
         if self.search is not None:
             await self.search.close()
         await self.pool.close()
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)  # it sends what it still has
+
+
+def _nameservers(servers: tuple[str, ...]) -> aiodns.DNSResolver | None:
+    """A client that asks these; None: the system's own."""
+    return aiodns.DNSResolver(list(servers), timeout=QUERY_TIMEOUT_S, tries=QUERY_TRIES) if servers else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Final, Protocol
 
 import orjson
 from prometheus_client.exposition import choose_encoder
@@ -12,19 +13,64 @@ from prometheus_client.exposition import choose_encoder
 from fastmesh.api.engine import Engine
 from fastmesh.api.router import Call, Reply, Route
 from fastmesh.errors import Overloaded, ShuttingDown
+from fastmesh.streaming.module import DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE, WORST_LAST, judged
 from fastmesh.version import __version__
 
-_WORST_LAST = ("healthy", "degraded", "unhealthy")
+# So few URLs are no rate: one dead link would be all of it.
+LEAST_URLS: Final = 20
+LEAST_LOOKUPS: Final = 4
+UNANSWERED_SHARE: Final = 0.5
+# A page may kill its worker; so many in a minute are no pages.
+MANY_DEATHS: Final = 5
+
+Part = dict[str, object]
+
+
+class Server(Protocol):
+    """What the socket's side says of itself."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is on its way out."""
+        ...
+
+    def descriptors(self) -> Part:
+        """Connections and files, and whether there are enough."""
+        ...
+
+    def overload(self) -> str | None:
+        """Why nobody would be served now, if so."""
+        ...
 
 
 class Health:
-    """The endpoints that only read.  *draining* says whether the daemon is on its way out."""
+    """The endpoints that only read."""
 
-    def __init__(self, engine: Engine, draining: Callable[[], bool]) -> None:
+    def __init__(self, engine: Engine, server: Server) -> None:
         self._engine = engine
-        self._draining = draining
+        self._server = server
         self._started_at = time.monotonic()
-        self.ready = False
+        parts: dict[str, Callable[[], Part]] = {
+            "streaming": self._streaming,
+            "journals": engine.module.journals,
+            "loop": engine.module.loop,
+            "pipeline": self._pipeline,
+            "extract_workers": self._extract_workers,
+            "cache": self._cache,
+            "dns": self._dns,
+            "descriptors": server.descriptors,
+        }
+        if engine.search is not None:
+            parts["search"] = self._search
+        self._parts = parts
+        # Its figures look at each reader, of which a scrape need not know.
+        brief: dict[str, Callable[[], Part]] = {"streaming": lambda: {"status": engine.module.status()}}
+        engine.metrics.tell(
+            "health_status",
+            "0 healthy, 1 degraded, 2 unhealthy",
+            lambda: {name: WORST_LAST.index(str(part()["status"])) for name, part in (parts | brief).items()},
+            "dependency",
+        )
 
     def routes(self) -> list[Route]:
         """What the router serves of these."""
@@ -37,13 +83,8 @@ class Health:
 
     def healthz(self, call: Call) -> Reply:
         """Every dependency with its figures; as well as the least well of them."""
-        dependencies = {
-            "streaming": self._streaming(),
-            "pipeline": self._pipeline(),
-            "extract_workers": self._extract_workers(),
-            "cache": self._cache(),
-        }
-        status = max((str(d["status"]) for d in dependencies.values()), key=_WORST_LAST.index)
+        dependencies = {name: part() for name, part in self._parts.items()}
+        status = max((str(d["status"]) for d in dependencies.values()), key=WORST_LAST.index)
         body = {
             "status": status,
             "version": __version__,
@@ -58,10 +99,10 @@ class Health:
 
     def readyz(self, call: Call) -> Reply:
         """Whether new streams are taken.  Raises ShuttingDown or Overloaded."""
-        if self._draining():
+        if self._server.draining:
             raise ShuttingDown("the daemon is shutting down", retry_after_s=5)
-        if not self.ready:
-            raise Overloaded("the daemon is starting", retry_after_s=1)
+        if why := self._engine.module.overload() or self._server.overload():
+            raise Overloaded(why, retry_after_s=1)
         return Reply(b'{"status":"ready"}')
 
     def metrics(self, call: Call) -> Reply:
@@ -69,32 +110,68 @@ class Health:
         encode, content_type = choose_encoder(call.request.headers.get("accept", ""))
         return Reply(encode(self._engine.metrics.registry), content_type)
 
-    def _streaming(self) -> dict[str, object]:
-        module = self._engine.module
-        figures = asdict(module.metrics())
-        if not module.is_healthy():
-            figures["status"] = "unhealthy"
-        return figures
+    # ── the dependencies ─────────────────────────────────────────────────────────────────
 
-    def _pipeline(self) -> dict[str, object]:
-        turns = self._engine.turns
-        return {"status": "healthy", "in_flight": turns.in_flight, "waiting": turns.waiting, "hosts": turns.hosts}
+    def _streaming(self) -> Part:
+        return asdict(self._engine.module.metrics())
 
-    def _extract_workers(self) -> dict[str, object]:
-        pool = self._engine.pool
-        missing = pool.count - pool.alive
+    def _pipeline(self) -> Part:
+        """Origins that do not answer degrade it and no more: another daemon would not reach them either."""
+        turns, orchestrator = self._engine.turns, self._engine.orchestrator
+        now = turns.now()
+        urls = orchestrator.faults.events(now)
+        error_rate, bug_rate = orchestrator.faults.share(now), orchestrator.bugs.share(now)
+        judgement = max(
+            judged(error_rate, DEGRADED_ERROR_RATE, 1.0),
+            judged(bug_rate, DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE),
+            key=WORST_LAST.index,
+        )
         return {
-            "status": "healthy" if missing == 0 else "degraded" if pool.alive else "unhealthy",
+            "status": judgement if urls >= LEAST_URLS else "healthy",
+            "urls": urls,
+            "error_rate": round(error_rate, 4),
+            "bug_rate": round(bug_rate, 4),
+            "in_flight": turns.in_flight,
+            "waiting": turns.waiting,
+            "hosts": turns.hosts,
+        }
+
+    def _extract_workers(self) -> Part:
+        pool = self._engine.pool
+        recent_deaths = pool.died.bad(self._engine.module.now())
+        poor = pool.alive < pool.count or recent_deaths >= MANY_DEATHS
+        return {
+            "status": "unhealthy" if not pool.alive else "degraded" if poor else "healthy",
             "alive": pool.alive,
             "wanted": pool.count,
             "busy": pool.busy,
             "waiting": pool.waiting,
             "deaths": pool.deaths,
+            "recent_deaths": recent_deaths,
             "retired": pool.retired,
             "failed": pool.failed,
         }
 
-    def _cache(self) -> dict[str, object]:
-        hops = self._engine.hops
-        cache = hops.cache
+    def _cache(self) -> Part:
+        cache = self._engine.hops.cache
         return {"status": "healthy", "answers": cache.answers, "bytes": cache.bytes, "max_bytes": cache.max_bytes}
+
+    def _dns(self) -> Part:
+        names, now = self._engine.fetcher.names, self._engine.module.now()
+        lookups, unanswered = names.unanswered.events(now), names.unanswered.share(now)
+        return {
+            "status": "degraded" if lookups >= LEAST_LOOKUPS and unanswered > UNANSWERED_SHARE else "healthy",
+            "lookups": lookups,
+            "unanswered_rate": round(unanswered, 4),
+            "pending": names.pending,
+            "known_names": len(names),
+        }
+
+    def _search(self) -> Part:
+        plans, now = self._engine.plans, self._engine.module.now()
+        failed = plans.searched.share(now)
+        return {
+            "status": judged(failed, DEGRADED_ERROR_RATE, 1.0),
+            "searches": plans.searched.events(now),
+            "error_rate": round(failed, 4),
+        }

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from typing import Any
 
 import orjson
 
-from fastmesh.api.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, Strict
+from fastmesh.api.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, PageOptions, Strict
 from fastmesh.config import Settings
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.search import SearchProvider
+from fastmesh.crawl.target import Target
 from fastmesh.errors import NotFound, SearchUnavailable, ValidationError
 from fastmesh.events import search_event
+from fastmesh.rates import RecentShare
 from fastmesh.streaming.firehose import FirehoseProcessor
 from fastmesh.streaming.module import MakeProcessor
 from fastmesh.streaming.pipeline import Opening, StreamingPipeline
@@ -34,14 +38,27 @@ class Plan:
 class Plans:
     """Makes plans of requests."""
 
-    def __init__(self, settings: Settings, orchestrator: PipelineOrchestrator, search: SearchProvider | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        orchestrator: PipelineOrchestrator,
+        search: SearchProvider | None,
+        now: Callable[[], float],
+    ) -> None:
         self._settings = settings
         self._orchestrator = orchestrator
         self._search = search
+        self._now = now
+        self.searches: Counter[str] = Counter(dict.fromkeys(("success", "failed"), 0))
+        self.searched = RecentShare()
+
+    def reload(self, settings: Settings) -> None:
+        """From now on requests are held to *settings*."""
+        self._settings = settings
 
     def crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
         """The crawl that *body* asks for.  Raises ValidationError where it asks for more than is allowed."""
-        options = self._options(body.options)
+        targets = self._targets(body)
         opening = Opening(
             "crawl",
             request_id,
@@ -53,8 +70,7 @@ class Plans:
         )
 
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
-            backlog = partial(self._orchestrator.backlog, options=options)
-            return StreamProcessor(pipeline, backlog, body.options.concurrency, urls=body.urls)
+            return self._processor(pipeline, body.options, urls=targets)
 
         return Plan(opening, fill, _digest(body))
 
@@ -66,6 +82,18 @@ class Plans:
                 f"urls: {len(body.urls)} were given, {most} are allowed (STREAM__MAX_URLS)", field="urls"
             )
         return self.crawl(body, request_id, client)
+
+    def whole_crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
+        """The same for an answer that is one document: in the input's order, and waited for by its reader."""
+        if body.stream.detach or body.stream.on_slow != "block":
+            field = "stream.detach" if body.stream.detach else "stream.on_slow"
+            raise ValidationError(f"{field}: an answer that is one document leaves nothing out", field=field)
+        if "order" in body.options.model_fields_set and body.options.order != "input":
+            raise ValidationError(
+                "options.order: an answer that is one document has the input's", field="options.order"
+            )
+        options = body.options.model_copy(update={"order": "input"})
+        return self.checked_crawl(body.model_copy(update={"options": options}), request_id, client)
 
     def deep_search(self, body: DeepSearchRequest, request_id: str, client: str | None) -> Plan:
         """A search, and the crawl of what it finds.  Raises SearchUnavailable without a provider."""
@@ -83,17 +111,21 @@ class Plans:
             on_slow=body.stream.on_slow,
         )
 
-        async def search(pipeline: StreamingPipeline) -> Sequence[str]:
+        async def search(pipeline: StreamingPipeline) -> Sequence[Target]:
             begun = pipeline.now()
-            hits = await provider.search(body.query, body.limit)
+            try:
+                hits = await provider.search(body.query, body.limit)
+            except SearchUnavailable:
+                self._count_search("failed")
+                raise
+            self._count_search("success")
             took_ms = (pipeline.now() - begun) * 1000
             found = [{"rank": hit.rank, "url": hit.url, "title": hit.title, "snippet": hit.snippet} for hit in hits]
             pipeline.append_search(search_event(pipeline.id, body.query, found, took_ms))
-            return [hit.url for hit in hits] if body.include_content else []
+            return [Target(hit.url, options) for hit in hits] if body.include_content else []
 
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
-            backlog = partial(self._orchestrator.backlog, options=options)
-            return StreamProcessor(pipeline, backlog, body.options.concurrency, prepare=partial(search, pipeline))
+            return self._processor(pipeline, body.options, prepare=partial(search, pipeline))
 
         return Plan(opening, fill, _digest(body))
 
@@ -113,14 +145,50 @@ class Plans:
 
         return Plan(opening, fill, _digest(query))
 
-    def _options(self, asked: Options) -> CrawlOptions:
+    def _count_search(self, outcome: str) -> None:
+        self.searches[outcome] += 1
+        self.searched.count(self._now(), outcome == "failed")
+
+    def _processor(self, pipeline: StreamingPipeline, options: Options, **urls: Any) -> StreamProcessor:
+        in_order = options.order == "input"
+        return StreamProcessor(
+            pipeline,
+            partial(
+                self._orchestrator.backlog,
+                dedupe=options.dedupe,
+                in_order=in_order,
+                trace=pipeline.opening.trace,
+            ),
+            options.concurrency,
+            in_order=in_order,
+            stop_after_errors=options.stop_after_errors,
+            **urls,
+        )
+
+    def _targets(self, body: CrawlRequest) -> list[Target]:
+        """The URLs of *body*; those that are fetched in the same way share their options."""
+        options = self._options(body.options)
+        targets, known = [], {b"{}": options}
+        for index, item in enumerate(body.urls):
+            if isinstance(item, str):
+                targets.append(Target(item, options))
+                continue
+            own = {} if item.options is None else item.options.model_dump(exclude_unset=True)
+            key = _json(own)
+            if key not in known:
+                merged = PageOptions.model_construct(**(body.options.model_dump() | own))
+                known[key] = self._options(merged, f"urls.{index}.options")
+            targets.append(Target(item.url, known[key], item.id))
+        return targets
+
+    def _options(self, asked: PageOptions, at: str = "options") -> CrawlOptions:
         limits = self._settings
         return CrawlOptions(
-            timeout_ms=_lowered("options.timeout_ms", asked.timeout_ms, limits.fetch.timeout_ms),
-            max_body_bytes=int(_lowered("options.max_body_bytes", asked.max_body_bytes, limits.fetch.max_body_bytes)),
+            timeout_ms=_lowered(f"{at}.timeout_ms", asked.timeout_ms, limits.fetch.timeout_ms),
+            max_body_bytes=int(_lowered(f"{at}.max_body_bytes", asked.max_body_bytes, limits.fetch.max_body_bytes)),
             user_agent=asked.user_agent or limits.fetch.user_agent,
             max_frame_bytes=limits.stream.max_frame_bytes,
-            retries=int(_lowered("options.retries", asked.retries, limits.fetch.retries)),
+            retries=int(_lowered(f"{at}.retries", asked.retries, limits.fetch.retries)),
             respect_robots=limits.fetch.respect_robots if asked.respect_robots is None else asked.respect_robots,
             cache_mode=asked.cache_mode,
             max_age_s=asked.max_age_s,
@@ -135,9 +203,13 @@ class Plans:
 
 def _digest(body: Strict) -> bytes:
     """The same for bodies that ask for the same, however they are written."""
+    return blake2b(_json([type(body).__name__, body.model_dump()]), digest_size=16).digest()
+
+
+def _json(value: Any) -> bytes:
+    """The same for equal values."""
     # default: a set has no order, and equal ones may be iterated differently.
-    said = orjson.dumps([type(body).__name__, body.model_dump()], default=sorted, option=orjson.OPT_SORT_KEYS)
-    return blake2b(said, digest_size=16).digest()
+    return orjson.dumps(value, default=sorted, option=orjson.OPT_SORT_KEYS)
 
 
 def _lowered(field: str, asked: float | None, limit: float) -> float:

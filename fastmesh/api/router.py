@@ -1,29 +1,34 @@
 """From a request to what answers it, and everything that is refused before (contract section 3).
 
-Refusals come in this order: 400 (HTTP), 421, 403, then 404, 405, 413, and what
+Refusals come in this order: 400 (HTTP), 421, 403, 401, then 404, 405, 413, and what
 the endpoint itself refuses.  Pages of other origins may ask only where
-CORS__ALLOW_ORIGINS names them, whatever the route.
+CORS__ALLOW_ORIGINS names them, whatever the route; who has no token learns
+not even which routes there are.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
+from fastmesh.api.access import Access
+from fastmesh.api.tickets import Ticket
 from fastmesh.config import ServerSettings
 from fastmesh.errors import Forbidden, MethodNotAllowed, MisdirectedRequest, NotFound, PayloadTooLarge
 from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.trace import Trace
 from fastmesh.wire.encoders import Encoder
 from fastmesh.wire.http1 import Request
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})
 PREFIX = "/api/v1"
+ALL_METHODS = ("GET", "HEAD", "POST", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +37,11 @@ class Call:
 
     request: Request
     request_id: str
-    client: str | None  # whom its streams are counted for; None: nobody
+    client: str | None  # whose its streams are: of a token, else of an address; None: of this machine
     local_address: str  # the address it arrived at; empty on a Unix socket
+    trace: Trace = field(default_factory=Trace.begin)
     value: str = ""  # what stands in the path where the route has a name in braces
+    ticket: Ticket | None = None  # when it was shown in place of a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Reply:
 class StreamReply:
     """An answer that is a stream: *attach* lets the sink that it is given read it."""
 
-    encoding: Literal["ndjson", "sse"]
+    encoding: Literal["ndjson", "sse", "json"]  # json: the whole stream as one document
     attach: Callable[[Encoder, Sink], Subscriber]
 
 
@@ -72,7 +79,9 @@ class Route:
     name: str  # the path as it is documented: a metric's label; "{…}" stands for one segment
     method: str
     handler: Handler
-    health: bool = False  # may be read by any page
+    health: bool = False  # may be read by any page, and without a token
+    ticket: bool = False  # a browser asks here that can set no header
+    socket: bool = False  # opens a WebSocket
 
 
 Methods = dict[str, Route]
@@ -84,6 +93,7 @@ class Router:
 
     settings: ServerSettings
     origins: tuple[str, ...] = ()  # of pages that may ask although they are not the daemon's own
+    access: Access | None = None  # None: no tokens are set
     _exact: dict[str, Methods] = field(default_factory=dict)
     _patterns: list[tuple[re.Pattern[str], Methods]] = field(default_factory=list)
 
@@ -110,25 +120,36 @@ class Router:
             if method == route.method
         ]
 
-    def find(self, call: Call) -> tuple[Route, str]:
-        """The route of a request that may be answered, and the value in its path.  Raises an ApiError for any other."""
+    def find(self, call: Call) -> tuple[Route, Call]:
+        """The route of a request that may be answered, and the call with what is known now.
+
+        Raises an ApiError for any other.
+        """
         request = call.request
         if request.fault is not None and not isinstance(request.fault, PayloadTooLarge):
             raise request.fault
         self._check_host(call)
         methods, value = self._match(request.path)
         route = methods.get(request.method)
+        call = replace(call, value=value)
         if not (route and route.health):
             self._check_origin(request)
+            if self.access is not None:
+                if request.method == "OPTIONS" and self._is_preflight(request):
+                    # A browser sends it without the token: it is answered alike wherever it asks.
+                    return Route("preflight", "OPTIONS", partial(_preflight, ALL_METHODS)), call
+                ticket, socket = (route.ticket, route.socket) if route else (False, False)
+                caller = self.access.caller(request, ticket=ticket, socket=socket)
+                call = replace(call, client=caller.client, ticket=caller.ticket)
         if not methods:
             raise NotFound("there is nothing at this path")
         if route is None:
             if request.method == "OPTIONS" and self._is_preflight(request):
-                return Route("preflight", "OPTIONS", partial(_preflight, tuple(methods))), ""
+                return Route("preflight", "OPTIONS", partial(_preflight, tuple(methods))), call
             raise MethodNotAllowed(request.method, tuple(methods))
         if request.fault is not None:
             raise request.fault
-        return route, value
+        return route, call
 
     def cors_fields(self, request: Request) -> tuple[tuple[str, str], ...]:
         """What tells a browser that the page that asked may read the answer."""
@@ -161,6 +182,8 @@ class Router:
             return
         name = re.sub(r":[0-9]*$", "", host).strip("[]").lower().removesuffix(".")
         allowed = self.settings.allowed_hosts
+        if allowed is None and self.access is not None:
+            return  # a page that comes so has no token
         if allowed is None:
             fits = name in LOOPBACK_NAMES or (
                 name not in WILDCARDS and name in (self.settings.host.lower(), call.local_address)
@@ -200,7 +223,10 @@ def _preflight(methods: tuple[str, ...], call: Call) -> Reply:
         status=204,
         headers=(
             ("Access-Control-Allow-Methods", ", ".join(methods)),
-            ("Access-Control-Allow-Headers", "Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID"),
+            (
+                "Access-Control-Allow-Headers",
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID",
+            ),
             ("Access-Control-Max-Age", "600"),
         ),
     )

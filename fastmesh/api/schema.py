@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import orjson
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, Grade, Part
 from fastmesh.crawl.request_headers import header_refusal
@@ -20,6 +20,8 @@ from fastmesh.streaming.firehose import MAX_FRAMES, MIN_FRAME_BYTES
 _JSON = re.compile(r'application/json[ \t]*(;[ \t]*charset[ \t]*=[ \t]*"?utf-8"?[ \t]*)?', re.IGNORECASE)
 Model = TypeVar("Model", bound="Strict")
 
+TEXT, OBJECT = "a string", "an object"  # what stands for a URL
+
 
 class Strict(BaseModel):
     """Types as they are written, no unknown keys."""
@@ -27,14 +29,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Options(Strict):
-    """How the URLs are fetched."""
+class PageOptions(Strict):
+    """How a URL is fetched and extracted."""
 
-    concurrency: int = Field(16, ge=1, le=256)
     timeout_ms: float | None = Field(None, gt=0)
     include: Annotated[frozenset[Part], Field(strict=False)] = DEFAULT_PARTS
     extractor: Grade = "fast"
-    order: Literal["completion"] = "completion"
     user_agent: str | None = Field(None, min_length=1, max_length=512, pattern=r"^[\x20-\x7e]+$")
     headers: dict[str, str] = Field(default_factory=dict, max_length=32)
     max_body_bytes: int | None = Field(None, ge=0)
@@ -52,6 +52,31 @@ class Options(Strict):
         return headers
 
 
+class Options(PageOptions):
+    """How the URLs of a batch are."""
+
+    concurrency: int = Field(16, ge=1, le=256)
+    order: Literal["completion", "input"] = "completion"
+    dedupe: bool = True
+    stop_after_errors: int | None = Field(None, ge=1)
+
+
+class UrlItem(Strict):
+    """One URL with a name of the client's own, and options that go before the batch's."""
+
+    url: str
+    id: str | None = Field(None, min_length=1, max_length=256)
+    options: PageOptions | None = None
+
+
+def _kind_of_url(value: Any) -> str:
+    return OBJECT if isinstance(value, dict | UrlItem) else TEXT
+
+
+# Which of the two is meant is told by the value, so that a message speaks of that one alone.
+Url = Annotated[Annotated[str, Tag(TEXT)] | Annotated[UrlItem, Tag(OBJECT)], Discriminator(_kind_of_url)]
+
+
 class Stream(Strict):
     """How the stream behaves."""
 
@@ -67,9 +92,9 @@ class Stream(Strict):
 
 
 class CrawlRequest(Strict):
-    """The body of POST /crawl/stream, /crawl/sse and /streams."""
+    """The body of POST /crawl/stream, /crawl/sse, /streams and /crawl."""
 
-    urls: list[str] = Field(min_length=1)
+    urls: list[Url] = Field(min_length=1)
     options: Options = Options()
     stream: Stream = Stream()
 
@@ -128,7 +153,7 @@ def read_value(model: type[Model], value: Any) -> Model:
         return model.model_validate(value)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
+        path = ".".join(str(part) for part in first["loc"] if part not in (TEXT, OBJECT))
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "there is no such field"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from secrets import token_hex
 from typing import Any, Literal, Protocol
 
@@ -20,6 +21,7 @@ from fastmesh.log import get_logger
 from fastmesh.streaming.delivery import Subscriber
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.trace import Trace
 from fastmesh.wire.encoders import Encoder
 
 log = get_logger()
@@ -125,6 +127,7 @@ class SocketSession:
         "_ready",
         "_request_id",
         "_subscriptions",
+        "_trace",
         "port",
     )
 
@@ -137,6 +140,7 @@ class SocketSession:
         *,
         request_id: str,
         client: str | None,
+        trace: Trace,
         observe_ttfb: Callable[[float], None],
     ) -> None:
         self.port = port
@@ -145,6 +149,7 @@ class SocketSession:
         self._encoder = encoder
         self._request_id = request_id
         self._client = client
+        self._trace = trace
         self._observe_ttfb = observe_ttfb
         self._subscriptions: dict[str, Subscription] = {}
         self._ready: deque[Subscription] = deque()
@@ -181,9 +186,9 @@ class SocketSession:
             log.error("command.bug", request_id=self._request_id, exc_info=error)
             self._refuse(given, InternalError("the command failed by a fault of the server"))
 
-    def read(self, pipeline: StreamingPipeline) -> None:
-        """Subscribe to *pipeline*, from its beginning."""
-        self._attach(pipeline, None, b"")
+    def read(self, pipeline: StreamingPipeline, begun: float) -> None:
+        """Subscribe to *pipeline*, from its beginning; it was asked for at *begun* seconds."""
+        self._attach(pipeline, None, b"", begun)
 
     def serve(self, max_bytes: int) -> int:
         """Write about *max_bytes* of what its streams have, each in turn; return what was written."""
@@ -256,11 +261,12 @@ class SocketSession:
     def _crawl(self, command: CrawlCommand) -> None:
         begun = self._module.now()
         plan = self._plans.checked_crawl(command, self._request_id, self._client)
-        pipeline = self._module.open(plan.opening, plan.make_processor)
-        self._attach(pipeline, None, self._ack(command.id, pipeline))
-        self._observe_ttfb(self._module.now() - begun)
+        opening = replace(plan.opening, trace=self._trace.child())
+        pipeline = self._module.open(opening, plan.make_processor)
+        self._attach(pipeline, None, self._ack(command.id, pipeline), begun)
 
     def _subscribe(self, command: Subscribe) -> None:
+        begun = self._module.now()
         pipeline = self._found(command.stream_id)
         if pipeline.id in self._subscriptions:
             raise Conflict("this connection is subscribed to that stream already", field="stream_id")
@@ -270,7 +276,7 @@ class SocketSession:
         if pipeline.complete and after == last:
             self.port.send(self._ack(command.id, pipeline, complete=True))
         else:
-            self._attach(pipeline, after, self._ack(command.id, pipeline))
+            self._attach(pipeline, after, self._ack(command.id, pipeline), begun)
 
     def _unsubscribe(self, command: OfStream) -> None:
         self.drop(self._subscribed(command.stream_id))
@@ -317,16 +323,17 @@ class SocketSession:
 
     # ── helpers of the commands ──────────────────────────────────────────────────────────
 
-    def _attach(self, pipeline: StreamingPipeline, after: int | None, head: bytes) -> None:
+    def _attach(self, pipeline: StreamingPipeline, after: int | None, head: bytes, begun: float) -> None:
         """Subscribe; *head* and what is there leave in one write."""
         subscription = Subscription(self)
         self._subscriptions[pipeline.id] = subscription
         subscriber = self._module.attach(pipeline, self._encoder, subscription, after)
         subscription.subscriber = subscriber
         subscriber.serve(QUANTUM_BYTES, head)
+        self._observe_ttfb(self._module.now() - begun)
 
     def _found(self, stream_id: str) -> StreamingPipeline:
-        pipeline = self._module.find(stream_id)
+        pipeline = self._module.find(stream_id, self._client)
         if pipeline is None:
             raise NotFound("there is no such stream, or it can be read no more")
         return pipeline

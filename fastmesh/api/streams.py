@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import orjson
 
+from fastmesh.api.access import TICKET
 from fastmesh.api.plans import Plan, Plans
 from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamReply
 from fastmesh.api.schema import (
@@ -28,7 +30,7 @@ from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.wire.encoders import Encoder
 
-Encoding = Literal["ndjson", "sse"]
+Encoding = Literal["ndjson", "sse"]  # of frames
 
 _SEQ = re.compile(r"[0-9]{1,18}", re.ASCII)
 _EVENT_ID = re.compile(r"([0-9a-f]{5}-[0-9a-f]{32}):([0-9]{1,18})", re.ASCII)
@@ -45,19 +47,20 @@ class Streams:
     def routes(self) -> list[Route]:
         """What the router serves of these."""
         return [
+            Route("/crawl", "POST", self.crawl_whole),
             Route("/crawl/stream", "POST", partial(self._opening, "ndjson", self._crawl_plan)),
             Route("/crawl/sse", "POST", partial(self._opening, "sse", self._crawl_plan)),
-            Route("/crawl/sse", "GET", partial(self._opening, "sse", self._crawl_plan_of_query)),
-            Route("/crawl/ws", "GET", self.crawl_ws),
+            Route("/crawl/sse", "GET", partial(self._opening, "sse", self._crawl_plan_of_query), ticket=True),
+            Route("/crawl/ws", "GET", self.crawl_ws, ticket=True, socket=True),
             Route("/deepsearch/stream", "POST", partial(self._opening, "ndjson", self._deep_search_plan)),
             Route("/streams", "POST", self.open_stream),
             Route("/streams", "GET", self.list_streams),
             Route("/streams/{id}", "GET", self.show_stream),
             Route("/streams/{id}", "DELETE", self.cancel_stream),
-            Route("/streams/{id}/events", "GET", self.events),
+            Route("/streams/{id}/events", "GET", self.events, ticket=True),
             Route("/firehose/stream", "GET", partial(self._opening, "ndjson", self._firehose_plan)),
-            Route("/firehose/sse", "GET", partial(self._opening, "sse", self._firehose_plan)),
-            Route("/firehose/ws", "GET", self.firehose_ws),
+            Route("/firehose/sse", "GET", partial(self._opening, "sse", self._firehose_plan), ticket=True),
+            Route("/firehose/ws", "GET", self.firehose_ws, ticket=True, socket=True),
         ]
 
     # ── a stream is opened and read ──────────────────────────────────────────────────────
@@ -67,29 +70,66 @@ class Streams:
         named = _last_event_id(call)
         if named is not None:  # never starts the crawl anew
             stream_id, after = named
-            return self._reading(encoding, self._found(stream_id), after, "Last-Event-ID")
+            return self._reading(call, encoding, self._found(call, stream_id), after, "Last-Event-ID")
         plan = planned(call)
+        ticket = call.ticket
+        if ticket is not None and ticket.stream_id is not None:  # the connection broke before its first event
+            if ticket.request != plan.digest:
+                raise Conflict("this ticket opened another stream", field="ticket")
+            return self._reading(call, encoding, self._found(call, ticket.stream_id), 0, "ticket")
         key = _key(call)
         if key is not None:
-            joined = self._module.joined(call.client or "", key, plan.digest)
+            joined = self._module.joined(call.client, key, plan.digest)
             if joined is not None:
-                return self._reading(encoding, joined, 0, "Idempotency-Key")
+                return self._reading(call, encoding, joined, 0, "Idempotency-Key", plan.digest)
+
+        def attach(encoder: Encoder, sink: Sink) -> Subscriber:
+            pipeline = self._open(call, plan, key)
+            if ticket is not None:
+                ticket.use(pipeline.id, plan.digest)
+            return self._module.attach(pipeline, encoder, sink)
+
+        return StreamReply(encoding, attach)
+
+    def crawl_whole(self, call: Call) -> StreamReply:
+        """POST /crawl: a stream like any other, in the input's order, that is read as one document.
+
+        Raises Conflict when its key names a stream already: a document has no middle to go on from.
+        """
+        plan = self._plans.whole_crawl(self._crawl_request(call), call.request_id, call.client)
+        key = _key(call)
+        joined = None if key is None else self._module.joined(call.client, key, plan.digest)
+        if joined is not None:
+            raise Conflict(
+                f"this key's stream is there already: its frames are at /streams/{joined.id}/events",
+                field="Idempotency-Key",
+                stream_id=joined.id,
+            )
 
         def attach(encoder: Encoder, sink: Sink) -> Subscriber:
             return self._module.attach(self._open(call, plan, key), encoder, sink)
 
-        return StreamReply(encoding, attach)
+        return StreamReply("json", attach)
 
     def _open(self, call: Call, plan: Plan, key: str | None) -> StreamingPipeline:
-        pipeline = self._module.open(plan.opening, plan.make_processor)
+        pipeline = self._module.open(replace(plan.opening, trace=call.trace), plan.make_processor)
         if key is not None:
-            self._module.remember(call.client or "", key, plan.digest, pipeline)
+            self._module.remember(call.client, key, plan.digest, pipeline)
         return pipeline
 
     def _reading(
-        self, encoding: Encoding, pipeline: StreamingPipeline, after: int | None, field: str
+        self,
+        call: Call,
+        encoding: Encoding,
+        pipeline: StreamingPipeline,
+        after: int | None,
+        field: str,
+        request: bytes = b"",
     ) -> Reply | StreamReply:
-        """*pipeline* from behind the frame *after*; 204 when there is nothing behind it and never will be."""
+        """*pipeline* from behind the frame *after*; 204 when there is nothing behind it and never will be.
+
+        *request* is the digest of what the caller asked for, where that is not the stream itself.
+        """
         last = pipeline.journal.last_seq
         if after is not None and after > last:
             raise ValidationError(f"{field}: the stream's last frame is {last}, not {after}", field=field)
@@ -97,21 +137,25 @@ class Streams:
             return Reply(b"", status=204)
 
         def attach(encoder: Encoder, sink: Sink) -> Subscriber:
+            if call.ticket is not None:
+                call.ticket.use(pipeline.id, request)
             return self._module.attach(pipeline, encoder, sink, after)
 
         return StreamReply(encoding, attach)
 
     def _crawl_plan(self, call: Call) -> Plan:
-        body = read_body(CrawlRequest, call.request.headers.get("content-type"), call.request.body)
-        return self._plans.checked_crawl(body, call.request_id, call.client)
+        return self._plans.checked_crawl(self._crawl_request(call), call.request_id, call.client)
+
+    def _crawl_request(self, call: Call) -> CrawlRequest:
+        return read_body(CrawlRequest, call.request.headers.get("content-type"), call.request.body)
 
     def _crawl_plan_of_query(self, call: Call) -> Plan:
-        pairs = parse_qsl(call.request.query, keep_blank_values=True)
+        pairs = _pairs(call)
         urls = [value for name, value in pairs if name == "url"]
         if not urls:
             raise ValidationError("url: want at least one", field="url")
         query = read_query(CrawlQuery, [pair for pair in pairs if pair[0] not in ("url", "key")])
-        body = CrawlRequest(urls=urls, options=Options(concurrency=query.concurrency))
+        body = CrawlRequest(urls=[*urls], options=Options(concurrency=query.concurrency))
         return self._plans.checked_crawl(body, call.request_id, call.client)
 
     def _deep_search_plan(self, call: Call) -> Plan:
@@ -119,17 +163,23 @@ class Streams:
         return self._plans.deep_search(body, call.request_id, call.client)
 
     def _firehose_plan(self, call: Call) -> Plan:
-        query = read_query(FirehoseQuery, parse_qsl(call.request.query, keep_blank_values=True))
+        query = read_query(FirehoseQuery, _pairs(call))
         return self._plans.firehose(query, call.request_id, call.client)
 
     def crawl_ws(self, call: Call) -> SocketReply:
         """GET /crawl/ws: all is asked for by commands."""
-        return SocketReply(lambda: None)
+        return SocketReply(partial(_spent, call))
 
     def firehose_ws(self, call: Call) -> SocketReply:
         """GET /firehose/ws: the same, with a firehose running from the start."""
         plan = self._firehose_plan(call)
-        return SocketReply(lambda: self._open(call, plan, None))
+
+        def open_() -> StreamingPipeline:
+            pipeline = self._open(call, plan, None)
+            _spent(call)
+            return pipeline
+
+        return SocketReply(open_)
 
     # ── streams as resources ─────────────────────────────────────────────────────────────
 
@@ -139,7 +189,7 @@ class Streams:
         key = _key(call)
         status, pipeline = 200, None
         if key is not None:
-            pipeline = self._module.joined(call.client or "", key, plan.digest)
+            pipeline = self._module.joined(call.client, key, plan.digest)
         if pipeline is None:
             status, pipeline = 201, self._open(call, plan, key)
         opening = pipeline.opening
@@ -153,16 +203,16 @@ class Streams:
         return Reply(orjson.dumps(body), status=status, headers=(("Location", f"{prefix}/streams/{pipeline.id}"),))
 
     def list_streams(self, call: Call) -> Reply:
-        """GET /streams."""
-        return Reply(orjson.dumps({"streams": [described(pipeline) for pipeline in self._module.all()]}))
+        """GET /streams: those of the caller."""
+        return Reply(orjson.dumps({"streams": [described(pipeline) for pipeline in self._module.of(call.client)]}))
 
     def show_stream(self, call: Call) -> Reply:
         """GET /streams/{id}."""
-        return Reply(orjson.dumps(described(self._found(call.value))))
+        return Reply(orjson.dumps(described(self._found(call, call.value))))
 
     def cancel_stream(self, call: Call) -> Reply:
         """DELETE /streams/{id}: fetches stop, subscribers get the summary.  Raises Conflict when it is over."""
-        pipeline = self._found(call.value)
+        pipeline = self._found(call, call.value)
         if pipeline.complete or pipeline.stopped:
             raise Conflict("the stream is over already, or about to be")
         pipeline.stop("cancelled")
@@ -170,7 +220,7 @@ class Streams:
 
     def events(self, call: Call) -> Reply | StreamReply:
         """GET /streams/{id}/events."""
-        pipeline = self._found(call.value)
+        pipeline = self._found(call, call.value)
         after, field = _after(call), "after"
         named = _last_event_id(call)
         if named is not None:
@@ -179,11 +229,13 @@ class Streams:
             if stream_id != pipeline.id:
                 raise ValidationError(f"{field}: it names another stream than the path", field=field)
         encoding: Encoding = "sse" if _wants_events(call.request.headers.get("accept", "")) else "ndjson"
-        return self._reading(encoding, pipeline, after, field)
+        return self._reading(call, encoding, pipeline, after, field)
 
-    def _found(self, stream_id: str) -> StreamingPipeline:
-        pipeline = self._module.find(stream_id)
-        if pipeline is None:
+    def _found(self, call: Call, stream_id: str) -> StreamingPipeline:
+        """The caller's stream of that id; that there is one of somebody else is not told."""
+        pipeline = self._module.find(stream_id, call.client)
+        bound_to = None if call.ticket is None else call.ticket.stream_id
+        if pipeline is None or bound_to not in (None, stream_id):
             raise NotFound("there is no such stream, or it can be read no more")
         return pipeline
 
@@ -225,9 +277,21 @@ def described(pipeline: StreamingPipeline) -> dict[str, Any]:
     }
 
 
+def _spent(call: Call) -> None:
+    """A WebSocket opens: the ticket that let it in is no use for another."""
+    if call.ticket is not None:
+        call.ticket.spend()
+
+
+def _pairs(call: Call) -> list[tuple[str, str]]:
+    """The query, without the ticket that let the caller in."""
+    pairs = parse_qsl(call.request.query, keep_blank_values=True)
+    return pairs if call.ticket is None else [pair for pair in pairs if pair[0] != TICKET]
+
+
 def _after(call: Call) -> int | None:
     """The query's position.  Raises ValidationError for any other query."""
-    pairs = parse_qsl(call.request.query, keep_blank_values=True)
+    pairs = _pairs(call)
     if not pairs:
         return None
     if len(pairs) > 1 or pairs[0][0] != "after" or not _SEQ.fullmatch(pairs[0][1]):

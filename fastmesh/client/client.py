@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from weakref import WeakSet
 
 from fastmesh.client.errors import ConnectionLost, Refused, Unreachable
-from fastmesh.client.http import Address, Http, stream_path, valid_token
+from fastmesh.client.http import Address, Http, stream_path, trusting, valid_token
 from fastmesh.client.retry import Retry
 from fastmesh.client.sequence import valid_stream_id
 from fastmesh.client.stream import FrameStream, Opening, ProtocolName, opened_id
@@ -34,10 +34,11 @@ Json = Mapping[str, Any]
 class Client:
     """Talks to the daemon at *url*: ``http://host:port``, ``https://…`` or ``unix:/path``.
 
-    *token* is sent as ``Authorization: Bearer``.  *retry* says how often and how
+    *token* is sent as ``Authorization: Bearer``.  *cacert* names a PEM file of those whose
+    signature on the daemon's certificate is trusted, in place of the system's.  *retry* says how often and how
     long a broken connection is tried again; one that brings nothing for
     *idle_timeout_s*, not even a sign of life, counts as broken.  To be used in
-    ``async with``, or closed.  Raises ValueError for an address or token that is none.
+    ``async with``, or closed.  Raises ValueError for an address, token or file that is none.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Client:
         url: str = "http://127.0.0.1:8080",
         *,
         token: str | None = None,
+        cacert: str | None = None,
         retry: Retry | None = None,
         idle_timeout_s: float = 60.0,
         connect_timeout_s: float = 10.0,
@@ -53,6 +55,7 @@ class Client:
             raise ValueError("a token is of visible ASCII characters")
         self._address = Address.parse(url)
         self._token = token
+        self._tls = None if cacert is None else trusting(cacert)
         self._retry = retry or Retry()
         self._idle_timeout_s = idle_timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -77,7 +80,7 @@ class Client:
 
     def crawl(
         self,
-        urls: Iterable[str],
+        urls: Iterable[str | Json],
         *,
         protocol: ProtocolName = "ndjson",
         options: Json | None = None,
@@ -85,7 +88,7 @@ class Client:
         heartbeats: bool = False,
         cancel_on_exit: bool = False,
     ) -> FrameStream:
-        """Crawl *urls*; *options* and *stream* are those of the request's body."""
+        """Crawl *urls*; what one may be, *options* and *stream* are those of the request's body."""
         opening = Opening("POST", CRAWL, _crawl_body(urls, options, stream), subscribed=True)
         return self._stream(protocol, opening=opening, heartbeats=heartbeats, cancel_on_exit=cancel_on_exit)
 
@@ -144,7 +147,7 @@ class Client:
 
     # ── single requests ──────────────────────────────────────────────────────────────────
 
-    async def open(self, urls: Iterable[str], *, options: Json | None = None, stream: Json | None = None) -> str:
+    async def open(self, urls: Iterable[str | Json], *, options: Json | None = None, stream: Json | None = None) -> str:
         """Open a stream over *urls* without reading it; return its id."""
         headers = {"Idempotency-Key": token_hex(16)}
         return opened_id(await self._ask("POST", "/streams", _crawl_body(urls, options, stream), headers))
@@ -198,13 +201,14 @@ class Client:
             self._session = Http(
                 self._address,
                 token=self._token,
+                tls=self._tls,
                 connect_timeout_s=self._connect_timeout_s,
                 idle_timeout_s=self._idle_timeout_s,
             )
         return self._session
 
 
-def _crawl_body(urls: Iterable[str], options: Json | None, stream: Json | None) -> dict[str, Any]:
+def _crawl_body(urls: Iterable[str | Json], options: Json | None, stream: Json | None) -> dict[str, Any]:
     if isinstance(urls, str):
         raise ValueError("urls is one string: want a list of URLs")
     return {

@@ -101,6 +101,8 @@ class Page:
     cache_key: str | None = None
     document: Document | None = None
     error: PageError | None = None
+    id: str | None = None
+    duplicate_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +65,15 @@ class Address:
 class Http:
     """One session with one daemon; it must be made while the loop runs, and closed."""
 
-    def __init__(self, address: Address, *, token: str | None, connect_timeout_s: float, idle_timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        token: str | None,
+        connect_timeout_s: float,
+        idle_timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.idle_timeout_s = idle_timeout_s
         self._base = address.base
         self._shown = address.base if address.path is None else f"unix:{address.path}"
@@ -77,7 +86,7 @@ class Http:
             # As many streams as its user wants, each a connection of its own.
             connector=aiohttp.UnixConnector(address.path, limit=0)
             if address.path is not None
-            else aiohttp.TCPConnector(limit=0),
+            else aiohttp.TCPConnector(limit=0, ssl=tls or True),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -132,6 +141,17 @@ class Http:
             raise ProtocolViolation(f"the answer to {method} {path} is not a JSON object")
         return answer
 
+    async def get(self, path: str, *, also: frozenset[int] = frozenset()) -> bytes:
+        """The body at *path*, whose status is 2xx or one of *also*.
+
+        Raises ConnectionLost, Refused and ProtocolViolation.
+        """
+        with self._typed_faults():
+            async with self._session.get(self._base + path, allow_redirects=False) as response:
+                if not (200 <= response.status <= 299 or response.status in also):
+                    raise await _refusal(response)
+                return await _bounded(response, MAX_FRAME_BYTES)
+
     async def websocket(
         self, path: str, *, query: Query = (), headers: Mapping[str, str] | None = None
     ) -> ClientWebSocketResponse[bool]:
@@ -169,6 +189,8 @@ class Http:
             if error.status == 101:
                 raise ProtocolViolation(f"no WebSocket was opened: {error.message}") from None
             raise refusal_of(error.status, None, error.headers or {}) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Unreachable(f"{self._shown} shows no certificate that is trusted: {_verdict(error)}") from None
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"nobody answers at {self._shown}: {_reason(error.os_error)}") from None
         except aiohttp.ConnectionTimeoutError:
@@ -179,6 +201,16 @@ class Http:
             raise ProtocolViolation(f"the answer is not HTTP: {error.message}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionLost(f"the connection broke: {error or type(error).__name__}") from None
+
+
+def trusting(path: str) -> ssl.SSLContext:
+    """TLS that trusts whom the PEM file *path* holds, and nobody else.  Raises ValueError."""
+    try:
+        return ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise ValueError(f"{path} holds no certificates as PEM ({error.reason or 'broken'})") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def valid_token(token: str) -> bool:
@@ -261,6 +293,11 @@ async def _bounded(response: ClientResponse, limit: int) -> bytes:
         if len(body) > limit:
             raise ProtocolViolation(f"an answer is over the limit of {limit} bytes")
     return bytes(body)
+
+
+def _verdict(error: aiohttp.ClientConnectorCertificateError) -> str:
+    found = error.certificate_error
+    return found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else str(found)
 
 
 def _reason(error: OSError) -> str:

@@ -38,12 +38,18 @@ class SyncClient:
         url: str = "http://127.0.0.1:8080",
         *,
         token: str | None = None,
+        cacert: str | None = None,
         retry: Retry | None = None,
         idle_timeout_s: float = 60.0,
         connect_timeout_s: float = 10.0,
     ) -> None:
         self._client = Client(
-            url, token=token, retry=retry, idle_timeout_s=idle_timeout_s, connect_timeout_s=connect_timeout_s
+            url,
+            token=token,
+            cacert=cacert,
+            retry=retry,
+            idle_timeout_s=idle_timeout_s,
+            connect_timeout_s=connect_timeout_s,
         )
         self._loop = _LoopThread()
         # Also at the interpreter's exit: a thread that is killed there leaves connections half closed.
@@ -61,7 +67,7 @@ class SyncClient:
 
     def crawl(
         self,
-        urls: Iterable[str],
+        urls: Iterable[str | Json],
         *,
         protocol: ProtocolName = "ndjson",
         options: Json | None = None,
@@ -141,7 +147,7 @@ class SyncClient:
             )
         )
 
-    def open(self, urls: Iterable[str], *, options: Json | None = None, stream: Json | None = None) -> str:
+    def open(self, urls: Iterable[str | Json], *, options: Json | None = None, stream: Json | None = None) -> str:
         """See Client.open."""
         return self._loop.call(lambda: self._client.open(urls, options=options, stream=stream))
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from fastmesh.client import Client, ClientError, Frame, FrameStream, Refused
@@ -17,14 +18,23 @@ from fastmesh.commands.table import ResultTable
 from fastmesh.errors import ValidationError
 
 
-async def crawl_at(server: str, protocol: ProtocolName, request: dict[str, Any], *, table: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The daemon that is asked."""
+
+    address: str
+    token: str | None = None
+    cacert: str | None = None
+
+
+async def crawl_at(server: Server, protocol: ProtocolName, request: dict[str, Any], *, table: bool) -> int:
     """Have the daemon at *server* crawl *request*, frames as NDJSON on stdout or as a table; return the exit status.
 
     The first SIGINT or SIGTERM cancels the stream, whose summary still comes, a second
     one waits for nothing.  Raises FastmeshError when it cannot run or the stream is lost.
     """
     try:
-        client = Client(server)
+        client = Client(server.address, token=server.token, cacert=server.cacert)
     except ValueError as error:
         raise ValidationError(f"--server: {error}") from None
     this = asyncio.current_task()

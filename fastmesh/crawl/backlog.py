@@ -4,7 +4,9 @@ They stand in one queue for each host.  A queue whose host has no turn waits in
 that host's line and holds nothing; the others go on.  Among those that could
 start, the host with the fewest of this stream's URLs under way is first, so that
 one that answers slowly never takes all of the stream's places; among equals the
-input's order decides.
+input's order decides.  Where results leave in the input's order that alone decides.
+
+A URL that stands in the input again is no URL to be started: its first one's result is its own.
 """
 
 from __future__ import annotations
@@ -16,26 +18,42 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from fastmesh.crawl.retries import RetryBudget
+from fastmesh.crawl.target import Target
 from fastmesh.crawl.turns import Turn, Turns
 from fastmesh.events import PageResult
+from fastmesh.trace import Trace
 
 # Scheme and authority: what decides the host, however it is spelled.  Read once for all URLs that share it.
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 Run = Callable[["Job"], Coroutine[Any, Any, PageResult]]
 Locate = Callable[[str], str | None]
+Repeat = tuple[int, str, str | None]
 
 
 class Job:
-    """One URL that was started: its turn at its host, if it has one, and what its retries are counted in."""
+    """One URL that was started: its turn at its host, if it has one, and what its retries are counted in.
 
-    __slots__ = ("_queue", "_run", "backlog", "budget", "index", "queued_s", "turn", "url")
+    *repeats* is where its URL stands again: index, URL and id of each.
+    """
 
-    def __init__(self, backlog: Backlog, queue: _Queue, index: int, url: str, turn: Turn | None, run: Run) -> None:
+    __slots__ = ("_queue", "_run", "backlog", "budget", "index", "queued_s", "repeats", "target", "turn")
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        queue: _Queue,
+        index: int,
+        target: Target,
+        repeats: Sequence[Repeat],
+        turn: Turn | None,
+        run: Run,
+    ) -> None:
         self.backlog = backlog
         self.budget = queue.budget
         self.index = index
-        self.url = url
+        self.target = target
+        self.repeats = repeats
         self.turn = turn
         self.queued_s, queue.waited_s = queue.waited_s, 0.0
         self._queue: _Queue | None = queue
@@ -80,37 +98,57 @@ class Backlog:
     """One stream's.
 
     *locate* tells the host of a scheme and an authority, None when it is none; *wake* is
-    called when ``ready`` may say yes again.
+    called when ``ready`` may say yes again.  With *dedupe* a URL that is there more
+    than once is started once; with *in_order* the input's order goes before fairness among hosts.
     """
 
     def __init__(
-        self, urls: Sequence[str], wake: Callable[[], None], *, turns: Turns, locate: Locate, run: Run
+        self,
+        targets: Sequence[Target],
+        wake: Callable[[], None],
+        *,
+        turns: Turns,
+        locate: Locate,
+        run: Run,
+        dedupe: bool = False,
+        in_order: bool = False,
+        trace: Trace | None = None,
     ) -> None:
-        self.left = len(urls)
-        self._urls = urls
+        self.trace = trace  # what its fetches belong to
+        self.left = 0
+        self._targets = targets
         self._wake = wake
         self._turns = turns
         self._locate = locate
         self._run = run
+        self._in_order = in_order
+        self._repeats: dict[int, list[Repeat]] = {}
         self._by_host: dict[str | None, _Queue] = {}
         self._closed = False
         by_origin: dict[str, _Queue] = {}
-        for index, url in enumerate(urls):
-            found = _ORIGIN.match(url)
+        firsts: dict[tuple[str, str, int], int] = {}
+        for index, target in enumerate(targets):
+            found = _ORIGIN.match(target.url)
             origin = found[0] if found else ""
+            if dedupe:
+                first = firsts.setdefault((origin.lower(), target.url[len(origin) :] or "/", id(target.options)), index)
+                if first != index:
+                    self._repeats.setdefault(first, []).append((index, target.url, target.id))
+                    continue
             queue = by_origin.get(origin)
             if queue is None:
                 queue = by_origin[origin] = _Queue(self, origin)
             queue.indexes.append(index)
-        # (under way, first index, queue); an entry that is not true any more is passed over.
+            self.left += 1
+        # (weight, first index, queue); an entry that is not true any more is passed over.
         self._heap = [(0, queue.indexes[0], queue) for queue in by_origin.values()]
         heapify(self._heap)
 
     def ready(self) -> bool:
         """Whether a URL may be started now."""
         while self._heap:
-            running, first, queue = self._heap[0]
-            if not queue.open or queue.running != running or not queue.indexes or queue.indexes[0] != first:
+            weight, first, queue = self._heap[0]
+            if not queue.open or self._weight(queue) != weight or not queue.indexes or queue.indexes[0] != first:
                 heappop(self._heap)
             elif not queue.located:
                 self._find_host(queue)
@@ -123,6 +161,11 @@ class Backlog:
                 self._turns.wait(queue.key, self, queue.called)
         return False
 
+    @property
+    def first(self) -> int:
+        """The index that ``take`` would start, right after ``ready`` said yes."""
+        return self._heap[0][1]
+
     def take(self) -> Job:
         """Start the URL that ``ready`` said may be."""
         queue = heappop(self._heap)[2]
@@ -131,7 +174,7 @@ class Backlog:
         queue.running += 1
         self._offer(queue)
         turn = None if queue.key is None else self._turns.take(queue.key)
-        return Job(self, queue, index, self._urls[index], turn, self._run)
+        return Job(self, queue, index, self._targets[index], self._repeats.pop(index, ()), turn, self._run)
 
     def close(self) -> None:
         """No further URL is started."""
@@ -171,4 +214,8 @@ class Backlog:
 
     def _offer(self, queue: _Queue) -> None:
         if queue.indexes and not self._closed:
-            heappush(self._heap, (queue.running, queue.indexes[0], queue))
+            heappush(self._heap, (self._weight(queue), queue.indexes[0], queue))
+
+    def _weight(self, queue: _Queue) -> int:
+        """What comes before the input's order."""
+        return 0 if self._in_order else queue.running

@@ -39,12 +39,15 @@ from fastmesh.crawl.faults import typed_faults
 from fastmesh.crawl.freshness import kept_fields
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.hops import Entry, Hops
+from fastmesh.crawl.names import Names
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.request_headers import checked
 from fastmesh.crawl.resolve import GuardedResolver, Lookup
 from fastmesh.crawl.retry_after import retry_after_s
 from fastmesh.crawl.url import ParsedUrl
 from fastmesh.errors import DnsFailed, FetchTimeout, HttpStatus, TooManyRedirects
+from fastmesh.spans import Attribute, Spans
+from fastmesh.trace import HEADER, Trace
 
 ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -67,6 +70,7 @@ class Fetched:
     what is used of its time: the tries and the waits between them.  *share* counts the body among all that
     are in memory, until it is let go.  *answer* is what the cache may keep documents with, *from_cache*
     whether the last answer came from there; *began_at* is then when it was asked for, or confirmed, last.
+    Every request is a span below *trace*.
     """
 
     url: str
@@ -84,6 +88,7 @@ class Fetched:
     answer: Answer | None = None
     from_cache: bool = False
     asked: bool = False
+    trace: Trace | None = None
 
     def begun(self) -> None:
         """An origin is asked for it, here or by another; with its redirects that is one try."""
@@ -115,9 +120,11 @@ class Fetcher:
         *,
         hops: Hops | None = None,
         dns: aiodns.DNSResolver | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._max_redirects = settings.max_redirects
         self.hops = hops
+        self._spans = spans
         self.budget = BodyBudget(settings.total_bytes)
         self._guard = guard
         self._resolver = GuardedResolver(guard, dns)
@@ -132,6 +139,11 @@ class Fetcher:
             max_field_size=MAX_HEADER_FIELD_BYTES,
             trace_configs=[_lookup_trace()],
         )
+
+    @property
+    def names(self) -> Names:
+        """What it knows of names."""
+        return self._resolver.names
 
     async def fetch(self, page: Fetched, options: CrawlOptions, entry: Entry | None = None) -> None:
         """Fetch ``page.url`` and fill *page*.
@@ -231,11 +243,32 @@ class Fetcher:
         lookup: Lookup,
     ) -> Answer:
         asked_at_s = time.time()
+        if page.trace is not None and HEADER not in sent:
+            # Only here: what the cache knows a request by has no span.
+            trace = page.trace.child()
+            sent = CIMultiDict(sent, **{HEADER: trace.header})
+            if self._spans is not None:
+                with self._spans.request(url.href, trace) as told:
+                    return await self._asked(url, sent, page, share, options, lookup, asked_at_s, told)
+        return await self._asked(url, sent, page, share, options, lookup, asked_at_s, {})
+
+    async def _asked(
+        self,
+        url: ParsedUrl,
+        sent: CIMultiDict[str],
+        page: Fetched,
+        share: BodyShare,
+        options: CrawlOptions,
+        lookup: Lookup,
+        asked_at_s: float,
+        told: dict[str, Attribute],
+    ) -> Answer:
         with typed_faults(url.host, lookup):
             response = await self._session.get(
                 _as_yarl(url), headers=sent, allow_redirects=False, trace_request_ctx=lookup
             )
             came_at_s = time.time()
+            told["http.response.status_code"] = response.status
             # Said of a page whose body fails, too.
             page.final_url, page.status, page.content_type = url.href, response.status, _content_type(response)
             try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -23,6 +23,7 @@ import aiodns
 
 from fastmesh.crawl.addresses import Address
 from fastmesh.errors import DnsFailed
+from fastmesh.rates import RecentShare
 
 # A lost packet is asked for again while the default connect timeout of 3 s still runs.
 QUERY_TIMEOUT_S: Final = 1.0
@@ -75,6 +76,14 @@ class Names:
         self._lookups: dict[Key, asyncio.Task[Known]] = {}
         self._domains: dict[str, _Domain] = {}
         self._total = asyncio.Semaphore(MAX_LOOKUPS)
+        # Of lookups: found, no such name, and nobody said.
+        self.outcomes: Counter[str] = Counter(dict.fromkeys(("found", "absent", "failed"), 0))
+        self.unanswered = RecentShare()
+
+    @property
+    def pending(self) -> int:
+        """Lookups that run or wait for their turn."""
+        return len(self._lookups)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -112,16 +121,21 @@ class Names:
 
     async def _look_up(self, key: Key) -> Known:
         name, family = key
+        outcome = "failed"
         try:
             async with asyncio.timeout(LOOKUP_LIMIT_S):
                 found = await self._in_turn(name, family)
         except TimeoutError:
             known = self._absent(f"{name} was not resolved within {LOOKUP_LIMIT_S:g} s", FAILED_KEPT_S)
         except aiodns.error.DNSError as error:
-            kept_s = ABSENT_KEPT_S if error.args[0] in ABSENT else FAILED_KEPT_S
+            outcome = "absent" if error.args[0] in ABSENT else "failed"
+            kept_s = ABSENT_KEPT_S if outcome == "absent" else FAILED_KEPT_S
             known = self._absent(f"{name} was not resolved: {error.args[1]}", kept_s)
         else:
+            outcome = "found" if found else "absent"
             known = found or self._absent(f"{name} has no address", ABSENT_KEPT_S)
+        self.outcomes[outcome] += 1
+        self.unanswered.count(self._clock(), outcome == "failed")
         self._kept[key] = known
         if len(self._kept) > MAX_NAMES:
             self._kept.popitem(last=False)

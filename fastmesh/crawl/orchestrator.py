@@ -26,18 +26,53 @@ from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.robots import Robots
+from fastmesh.crawl.target import Target
 from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.workers import ExtractPool
-from fastmesh.errors import HttpStatus, UrlError, UrlInternal
+from fastmesh.errors import (
+    BlockedAddress,
+    CacheMiss,
+    ConnectFailed,
+    DecodeFailed,
+    DnsFailed,
+    ExtractFailed,
+    FetchTimeout,
+    HttpStatus,
+    InvalidUrl,
+    RobotsDisallowed,
+    TlsFailed,
+    TooLarge,
+    TooManyRedirects,
+    UnsupportedContent,
+    UrlError,
+    UrlInternal,
+)
 from fastmesh.events import PageResult, rfc3339
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
+from fastmesh.rates import RecentShare
+from fastmesh.spans import Spans
+from fastmesh.trace import Trace
 
 log = get_logger()
 
 FRAME_BYTES = 1024  # a result's frame without its document, its URLs and its content type
 TOO_MANY_REQUESTS: Final = 429
 SERVICE_UNAVAILABLE: Final = 503
+# Nobody answered, or not in time, or nothing could be made of it; that an origin says no is an answer.
+FAULTS: Final = (DnsFailed, ConnectFailed, TlsFailed, FetchTimeout, ExtractFailed, UrlInternal)
+ANSWERS: Final = (
+    BlockedAddress,
+    CacheMiss,
+    DecodeFailed,
+    HttpStatus,
+    InvalidUrl,
+    RobotsDisallowed,
+    TooLarge,
+    TooManyRedirects,
+    UnsupportedContent,
+)
+OUTCOMES: Final = ("success", *(error.type for error in (*FAULTS, *ANSWERS)))
 # Cache keys are equal for as long as this process lives, and nobody finds out a credential by one.
 _SALT: Final = os.urandom(16)
 
@@ -53,6 +88,7 @@ class PipelineOrchestrator:
         robots: Robots,
         pool: ExtractPool,
         metrics: Metrics,
+        spans: Spans | None = None,
     ) -> None:
         self._guard = guard
         self._turns = turns
@@ -60,15 +96,36 @@ class PipelineOrchestrator:
         self._robots = robots
         self._pool = pool
         self._metrics = metrics
+        self._spans = spans
         self._documents: Flights[Extracted] = Flights()
+        self.faults = RecentShare()  # of URLs
+        self.bugs = RecentShare()
+        for outcome in OUTCOMES:  # 0 is said too: a rate needs the value before the first
+            metrics.urls[outcome] += 0
         self._stages = {stage: metrics.stage.labels(stage) for stage in ("queue", "dns", "fetch", "extract")}
 
-    def backlog(self, urls: Sequence[str], wake: Callable[[], None], *, options: CrawlOptions) -> Backlog:
+    def backlog(
+        self,
+        targets: Sequence[Target],
+        wake: Callable[[], None],
+        *,
+        dedupe: bool,
+        in_order: bool,
+        trace: Trace | None = None,
+    ) -> Backlog:
         """A stream's URLs, to be started one by one."""
-        run = partial(self.execute, options=options)
-        return Backlog(urls, wake, turns=self._turns, locate=self._host_key, run=run)
+        return Backlog(
+            targets,
+            wake,
+            turns=self._turns,
+            locate=self._host_key,
+            run=self.execute,
+            dedupe=dedupe,
+            in_order=in_order,
+            trace=trace,
+        )
 
-    async def execute(self, job: Job, *, options: CrawlOptions) -> PageResult:
+    async def execute(self, job: Job) -> PageResult:
         """Fetch and extract *job*'s URL.
 
         Never raises but CancelledError: whatever goes wrong is the result's error.
@@ -76,18 +133,20 @@ class PipelineOrchestrator:
         """
         metrics = self._metrics
         metrics.inflight += 1
-        page, started = PageResult(job.url), time.perf_counter()
+        url, options = job.target.url, job.target.options
+        page, started = PageResult(url, id=job.target.id), time.perf_counter()
         robots = self._robots if options.respect_robots else None
         errand = Errand(self._turns, job.backlog, job.turn, robots, options.sent_user_agent)
         job.turn = None  # the errand's from here on
-        fetched = Fetched(job.url)
+        trace = None if job.backlog.trace is None else job.backlog.trace.child()
+        fetched = Fetched(url, trace=trace)
         try:
             await with_retries(lambda: self._fetch(fetched, errand, options), fetched, options, job.budget)
             await self._extract(page, fetched, options)
         except UrlError as error:
             page.error = error
         except Exception as error:  # a bug at one URL costs that URL
-            log.error("url.bug", url=job.url, exc_info=error)
+            log.error("url.bug", url=url, trace_id=None if trace is None else trace.trace_id, exc_info=error)
             page.error = UrlInternal("this page failed by a fault of the server")
         finally:
             metrics.inflight -= 1
@@ -101,8 +160,19 @@ class PipelineOrchestrator:
         page.attempts = fetched.tries or errand.robots_tries
         page.from_cache = fetched.from_cache
         if options.cache_mode != "bypass":
-            page.cache_key = cache_key(job.url, options)
+            page.cache_key = cache_key(url, options)
         metrics.urls["success" if page.error is None else page.error.type] += 1
+        now = self._turns.now()
+        self.faults.count(now, isinstance(page.error, FAULTS))
+        self.bugs.count(now, isinstance(page.error, UrlInternal))
+        if self._spans is not None and trace is not None:
+            self._spans.ended(
+                "url",
+                trace,
+                time.perf_counter() - started,
+                {"url.full": url, "fastmesh.attempts": page.attempts, "fastmesh.from_cache": page.from_cache},
+                fault=None if page.error is None else page.error.type,
+            )
         return page
 
     async def _fetch(self, fetched: Fetched, errand: Errand, options: CrawlOptions) -> None:
@@ -126,7 +196,7 @@ class PipelineOrchestrator:
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions) -> None:
         started = time.perf_counter()
         try:
-            max_bytes = options.max_frame_bytes - _frame_without_document(page.url, fetched)
+            max_bytes = options.max_frame_bytes - _frame_without_document(page, fetched)
             work = partial(
                 self._pool.extract,
                 fetched.body,
@@ -171,9 +241,9 @@ class PipelineOrchestrator:
             return None
 
 
-def _frame_without_document(url: str, fetched: Fetched) -> int:
+def _frame_without_document(page: PageResult, fetched: Fetched) -> int:
     """At most so many bytes of a result's frame are not its document."""
-    return FRAME_BYTES + len(orjson.dumps([url, fetched.final_url, fetched.content_type]))
+    return FRAME_BYTES + len(orjson.dumps([page.url, page.id, fetched.final_url, fetched.content_type]))
 
 
 def cache_key(url: str, options: CrawlOptions) -> str:

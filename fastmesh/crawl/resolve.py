@@ -23,7 +23,7 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, guard: AddressGuard, dns: aiodns.DNSResolver | None = None) -> None:
         self._guard = guard
-        self._names = Names(dns or aiodns.DNSResolver(timeout=QUERY_TIMEOUT_S, tries=QUERY_TRIES))
+        self.names = Names(dns or aiodns.DNSResolver(timeout=QUERY_TIMEOUT_S, tries=QUERY_TRIES))
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -33,7 +33,7 @@ class GuardedResolver(AbstractResolver):
         if is_loopback_name(host):
             addresses = self._guard.loopback(host, port)
         else:
-            addresses = await self._names.addresses(host, family)
+            addresses = await self.names.addresses(host, family)
             for address in addresses:
                 self._guard.check(address, port, host)
         return [
@@ -50,7 +50,7 @@ class GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """End the lookups that run."""
-        await self._names.close()
+        await self.names.close()
 
 
 class Lookup:

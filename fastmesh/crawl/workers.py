@@ -20,6 +20,7 @@ from fastmesh.crawl.gate import Extracted
 from fastmesh.crawl.worker import ANSWER, DONE, JOB, LAST, gate_of, ready
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
 from fastmesh.log import get_logger
+from fastmesh.rates import RecentShare
 
 COMMAND: Final = (sys.executable, "-m", "fastmesh.crawl.worker")
 START_TIMEOUT_S: Final = 30.0  # a worker takes 0.1 s; a machine that is busy starting takes longer
@@ -54,6 +55,7 @@ class ExtractPool:
         self.deaths = 0
         self.retired = 0
         self.failed = 0
+        self.died = RecentShare()
         self._deadline_s = deadline_s
         self._command = tuple(command)
         self._jobs: deque[_Job] = deque()
@@ -214,6 +216,7 @@ class ExtractPool:
                     log.info("extract.worker_retired", pid=worker.pid, pages=worker.pages)
                 else:
                     self.deaths += 1
+                    self.died.count(loop.time(), 1)
                     log.warning("extract.worker_died", pid=worker.pid, status=status, retry_in_s=backoff_s)
             await asyncio.sleep(backoff_s)
             backoff_s = min(max(FIRST_BACKOFF_S, backoff_s * 2), MAX_BACKOFF_S)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import replace
 
 from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, Overloaded, RequestTimeout
@@ -19,27 +18,31 @@ from fastmesh.server.responses import CONTINUE, refusal, request_id, socket_fiel
 from fastmesh.server.timers import NEVER
 from fastmesh.server.websocket import WebSocketPeer
 from fastmesh.streaming.delivery import Subscriber
+from fastmesh.trace import HEADER, Trace
 from fastmesh.wire.handshake import upgrade
 from fastmesh.wire.http1 import MAX_BATCH, HttpParser, Phase, Request
 from fastmesh.wire.websocket import Limits
+from fastmesh.wire.whole import WholeEncoder
 
 log = get_logger()
 
 # Requests that come behind a running stream wait for its end: so many bytes of them.
 MAX_BEHIND_BYTES = 65_536
+NO_TRACE = Trace("", "")  # of what is only judged
 UNROUTED = "other"  # the metrics' name for what has no route
-CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
+CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream", "json": "application/json"}
 
 
 class Exchange:
     """What is known of the request under way as long as its answer is written: of streams there are many."""
 
-    __slots__ = ("began", "keep_alive", "method", "request_id", "route")
+    __slots__ = ("began", "keep_alive", "method", "request_id", "route", "trace")
 
     def __init__(self, request: Request, began: float) -> None:
         self.method = request.method
         self.keep_alive = request.keep_alive
         self.request_id = request_id(request)
+        self.trace = Trace.of(request.headers.get(HEADER))
         self.began = began
         self.route = UNROUTED
 
@@ -105,7 +108,7 @@ class Connection(Peer):
             self.abort()
         else:
             self._close()
-        return True  # the transport stays open for what is still to be written
+        return self._half_open
 
     def pause_writing(self) -> None:
         """The transport has enough: the pump passes this connection by."""
@@ -187,7 +190,7 @@ class Connection(Peer):
     def _judge_early(self, parser: HttpParser, request: Request) -> None:
         """A head is here and its body is not: who would be refused anyway need not send it (RFC 9110, 10.1.1)."""
         try:
-            self._shared.router.find(self._call(request, request_id(request)))
+            self._shared.router.find(self._call(request, "", NO_TRACE))
         except ApiError as error:
             self._refuse(request, error)
             return
@@ -221,21 +224,21 @@ class Connection(Peer):
     def _answer(self, request: Request) -> None:
         exchange = Exchange(request, self._request_began)
         self._exchange = exchange
-        call = self._call(request, exchange.request_id)
+        call = self._call(request, exchange.request_id, exchange.trace)
         try:
-            route, value = self._shared.router.find(call)
+            route, call = self._shared.router.find(call)
             exchange.route = route.name
-            reply = route.handler(replace(call, value=value))
+            reply = route.handler(call)
             if isinstance(reply, StreamReply):
                 self._start_stream(request, reply)
                 return
             if isinstance(reply, SocketReply):
-                self._start_socket(request, reply)
+                self._start_socket(request, reply, call.client)
                 return
         except ApiError as error:
             reply = refusal(error, exchange.request_id)
         except Exception as error:
-            log.error("request.bug", request_id=exchange.request_id, exc_info=error)
+            log.error("request.bug", request_id=exchange.request_id, trace_id=exchange.trace.trace_id, exc_info=error)
             if not self._reading:  # the stream has begun: there is no room for an answer any more
                 self.abort()
                 return
@@ -261,8 +264,8 @@ class Connection(Peer):
         self._exchange = Exchange(request, self._request_began or self._shared.clock())
         self._reply(request, refusal(error, self._exchange.request_id))
 
-    def _call(self, request: Request, request_id: str) -> Call:
-        return Call(request, request_id, self._client, self._local_address)
+    def _call(self, request: Request, request_id: str, trace: Trace) -> Call:
+        return Call(request, request_id, self._client, self._local_address, trace)
 
     def _answered(self, status: int) -> None:
         exchange, self._exchange = self._exchange, None
@@ -276,6 +279,7 @@ class Connection(Peer):
         log.debug(
             "request.answered",
             request_id=exchange.request_id,
+            trace_id=exchange.trace.trace_id,
             route=exchange.route,
             method=exchange.method,
             status=status,
@@ -297,9 +301,19 @@ class Connection(Peer):
             if not exchange.keep_alive:
                 self._close()
             return
-        encoder = shared.encoders[reply.encoding, chunked]
+        own = reply.encoding == "json"
+        encoder = WholeEncoder(chunked=chunked) if own else shared.encoders[reply.encoding, chunked]
         subscriber = reply.attach(encoder, self)
-        fields.append(("X-Stream-ID", subscriber.pipeline.id))
+        pipeline = subscriber.pipeline
+        log.debug(
+            "stream.attached",
+            stream_id=pipeline.id,
+            request_id=exchange.request_id,
+            trace_id=exchange.trace.trace_id,
+            protocol=encoder.protocol,
+        )
+        exchange.trace = pipeline.opening.trace  # one object for all that read: of these there are many
+        fields.append(("X-Stream-ID", pipeline.id))
         head = stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=exchange.keep_alive)
         self.reader = subscriber
         self._set_due(NEVER)
@@ -310,7 +324,7 @@ class Connection(Peer):
     def failed(self, error: Exception) -> None:
         """The stream's delivery raised *error*."""
         assert self.reader is not None
-        log.error("stream.bug", stream_id=self.reader.pipeline.id, exc_info=error)
+        log.error("stream.bug", **self.reader.pipeline.named, exc_info=error)
         self.abort()
 
     write = Peer.send  # the sink's side
@@ -345,7 +359,7 @@ class Connection(Peer):
 
     # ── a WebSocket ──────────────────────────────────────────────────────────────────────
 
-    def _start_socket(self, request: Request, reply: SocketReply) -> None:
+    def _start_socket(self, request: Request, reply: SocketReply, client: str | None) -> None:
         """Hand the transport over to a WebSocket; its welcome leaves with the answer."""
         exchange, shared, transport = self._exchange, self._shared, self.transport
         assert exchange is not None
@@ -361,9 +375,9 @@ class Connection(Peer):
         self._forget_deadlines()
         self.life = CLOSED
         self.transport = None
-        peer = WebSocketPeer(shared, machine, exchange.request_id, self._client)
+        peer = WebSocketPeer(shared, machine, exchange.request_id, client, exchange.trace)
         transport.set_protocol(peer)
-        peer.begin(transport, head, stream, rest)
+        peer.begin(transport, head, stream, rest, exchange.began)
 
     # ── what the peer asks ───────────────────────────────────────────────────────────────
 
@@ -371,6 +385,11 @@ class Connection(Peer):
     def request_id(self) -> str | None:
         """Of the request under way."""
         return None if self._exchange is None else self._exchange.request_id
+
+    @property
+    def client(self) -> str | None:
+        """Whose stream it reads."""
+        return None if self.reader is None else self.reader.pipeline.opening.client
 
     @property
     def _reading(self) -> bool:

@@ -6,20 +6,28 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from fastmesh.api.access import Access
 from fastmesh.api.engine import Engine
 from fastmesh.api.health import Health
 from fastmesh.api.router import Router
-from fastmesh.config import Settings
+from fastmesh.api.ticket_office import TicketOffice
+from fastmesh.api.tokens import Tokens
+from fastmesh.config import Settings, refuse_public
+from fastmesh.errors import ConfigError
 from fastmesh.log import get_logger
 from fastmesh.server.collector import settle_collector
+from fastmesh.server.figures import ServerFigures
 from fastmesh.server.flow import make_pump
 from fastmesh.server.limits import raise_file_limit
 from fastmesh.server.listener import Listener, bind
 from fastmesh.server.peer import Shared
+from fastmesh.server.reload import merged
+from fastmesh.server.systemd import Inherited, Notifier, inherited_sockets, keep_informed
 from fastmesh.server.timers import TimerWheel
+from fastmesh.server.tls import Certificate
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 log = get_logger()
@@ -31,11 +39,19 @@ READ_SHARE = 0.95
 
 
 class Daemon:
-    """Engine, router and listener as one.  Made while the loop runs."""
+    """Engine, router and listeners as one.  Made while the loop runs.
 
-    def __init__(self, settings: Settings) -> None:
+    With *inherited* sockets it listens on these, and binds none.
+    """
+
+    def __init__(self, settings: Settings, inherited: Sequence[Inherited] = ()) -> None:
         self._settings = settings
+        self._inherited = inherited
         self._loop = asyncio.get_running_loop()
+        # Files before anything that would have to be closed again.
+        tokens_file = settings.auth.tokens_file
+        self.access = None if tokens_file is None else Access(tokens_file, time.monotonic)
+        self.certificate = Certificate.of(settings.tls)
         self.engine = Engine(settings)  # StreamingModule first: when it cannot be, nothing is
         connections = raise_file_limit(settings)
         server = settings.server.model_copy(update={"max_connections": connections})
@@ -45,7 +61,7 @@ class Daemon:
             stream=settings.stream,
             high_water=settings.buffer.high_water_bytes,
             low_water=settings.buffer.low_water_bytes,
-            router=Router(server, settings.cors.allow_origins),
+            router=Router(server, settings.cors.allow_origins, self.access),
             module=self.engine.module,
             plans=self.engine.plans,
             metrics=self.engine.metrics,
@@ -54,24 +70,66 @@ class Daemon:
             clock=time.monotonic,
             loop=self._loop,
             encoders=_encoders(settings.stream.sse_retry_ms),
+            certificate=self.certificate,
         )
-        self._health = Health(self.engine, lambda: self._shared.draining)
-        for route in (*self.engine.streams.routes(), *self._health.routes()):
+        health = Health(self.engine, ServerFigures(self._shared, self.engine.metrics))
+        office = TicketOffice(self.access)
+        for route in (*self.engine.streams.routes(), *office.routes(), *health.routes()):
             self._shared.router.add(route)
-        self._listener: Listener | None = None
+        self._listeners: list[Listener] = []
+        self._ends_at: float | None = None  # while it drains
         self._timer_task: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
-        """Accept connections; return the address.  Raises FastmeshError when it cannot."""
-        await self.engine.start()
-        self._listener = listener = Listener(bind(self._settings.server), self._shared)
-        if listener.bound is not None:
-            self.engine.guard.own.add(listener.bound)
+        """Accept connections; return the address, of several with commas.  Raises FastmeshError when it cannot.
+
+        Until all runs, streams are refused and /readyz says why.
+        """
+        for one in self._inherited:
+            self._listeners.append(Listener(one.sock, self._shared, inherited=True))
+        if not self._inherited:
+            self._listeners.append(Listener(bind(self._settings.server), self._shared))
+        for listener in self._listeners:
+            if listener.bound is not None:
+                refuse_public(listener.bound[0], self._settings)
+                self.engine.guard.own.add(listener.bound)
         self._timer_task = self._loop.create_task(self._turn_wheel())
-        self._health.ready = True
-        listener.start()
-        log.info("daemon.started", address=listener.address, pid=os.getpid())
-        return listener.address
+        for listener in self._listeners:
+            listener.start()
+        await self.engine.start()
+        address = ",".join(listener.address for listener in self._listeners)
+        names = [one.name for one in self._inherited]
+        log.info("daemon.started", address=address, inherited=names, pid=os.getpid())
+        return address
+
+    def reload(self, wanted: Settings) -> None:
+        """Take what a running daemon can take of the settings *wanted*, and say what it cannot.
+
+        The files of tokens and of the certificate are read again too.
+        """
+        self._settings, taken, left = merged(self._settings, wanted)
+        settings, shared = self._settings, self._shared
+        connections = raise_file_limit(settings)
+        shared.settings = settings.server.model_copy(update={"max_connections": connections})
+        shared.stream = settings.stream
+        shared.router.settings, shared.router.origins = shared.settings, settings.cors.allow_origins
+        self.engine.reload(settings)
+        for wrong in self.reload_access():
+            log.error("daemon.reload_refused", error=wrong)
+        log.warning("daemon.reloaded", changed=taken, wants_restart=left)
+
+    def status(self) -> str:
+        """What it does, in a line."""
+        figures, shared = self.engine.module.metrics(), self._shared
+        doing = "running" if self._ends_at is None else "draining"
+        return (
+            f"{doing}: {figures.active_streams} streams, {len(shared.connections)} connections,"
+            f" {figures.memory_bytes / 1_048_576:.1f} MiB in journals, {self.engine.turns.in_flight} fetches"
+        )
+
+    def ends_in(self) -> float | None:
+        """How many seconds a drain still has; None when there is none."""
+        return None if self._ends_at is None else max(0.0, self._ends_at - self._loop.time())
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """End within the drain deadline, whatever clients do; when *hurry* is set, without waiting for them.
@@ -87,21 +145,48 @@ class Daemon:
             return max(0.0, begun + share * deadline_s - self._loop.time())
 
         log.info("daemon.draining", deadline_s=deadline_s, connections=len(shared.connections))
+        self._ends_at = begun + deadline_s
         shared.draining = True
+        for listener in self._listeners:
+            listener.drain()
         module.stop_admitting()
         for connection in list(shared.connections):
             connection.drain()
         await _either(hurry, module.wait_closed(left(FINISH_SHARE)))
         module.stop_all("shutdown")
-        await _either(hurry, module.wait_closed(left(READ_SHARE)))
         await _either(hurry, self._wait_delivered(left(READ_SHARE)))
         for connection in list(shared.connections):
             connection.abort()
 
+    def reload_access(self) -> list[str]:
+        """Read tokens and certificate anew; return what is wrong with them, each of which stays as it was then.
+
+        What runs for a client none of whose tokens is left is ended.
+        """
+        wrong = []
+        for part in (self.certificate, None if self.access is None else self.access.tokens):
+            try:
+                if part is not None:
+                    part.reload()
+            except ConfigError as error:
+                wrong.append(str(error))
+        if self.access is not None:
+            self._end_strangers(self.access.tokens)
+        return wrong
+
+    def _end_strangers(self, tokens: Tokens) -> None:
+        for connection in list(self._shared.connections):
+            if connection.client is not None and not tokens.knows(connection.client):
+                connection.abort()
+        for pipeline in self.engine.module.all():
+            client = pipeline.opening.client
+            if client is not None and not tokens.knows(client):
+                pipeline.stop("cancelled")
+
     async def close(self) -> None:
         """Stop what still runs; also after a start that failed."""
-        if self._listener is not None:
-            await self._listener.close()
+        for listener in self._listeners:
+            await listener.close()
         for connection in list(self._shared.connections):
             connection.abort()
         if self._timer_task is not None:
@@ -112,9 +197,12 @@ class Daemon:
         log.info("daemon.stopped")
 
     async def _wait_delivered(self, timeout_s: float) -> None:
-        """Until every connection has closed: what was written is on its way to slow readers still."""
+        """Until every stream is read and every connection has closed, each as soon as it can be.
+
+        Who does not read keeps nobody else waiting for the goodbye.
+        """
         until = self._loop.time() + timeout_s
-        while self._shared.connections and self._loop.time() < until:
+        while (self._shared.connections or not self.engine.module.empty) and self._loop.time() < until:
             for connection in list(self._shared.connections):
                 connection.drain()
             await asyncio.sleep(self._wheel.step_s)
@@ -146,26 +234,42 @@ async def _either(hurry: asyncio.Event, waiting: object) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once.
+async def serve(load: Callable[[], Settings], announce: Callable[[str], None]) -> None:
+    """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once, SIGHUP reads the settings anew.
 
     *announce* is given the address when connections are accepted.  Raises
     FastmeshError when the start fails.
     """
+    settings = load()
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
+    notifier = Notifier(os.environ)
+    daemon = Daemon(settings, inherited_sockets(os.environ))
+    news = loop.create_task(keep_informed(notifier, daemon.status, daemon.ends_in))
 
     def signalled() -> None:
         (hurry if stop.is_set() else stop).set()
 
+    def reload() -> None:
+        notifier.reloading()
+        try:
+            daemon.reload(load())
+        except ConfigError as error:
+            log.error("daemon.reload_refused", error=str(error))
+        notifier.ready()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    daemon = Daemon(settings)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         address = await daemon.start()
         settle_collector()
         announce(address)
+        notifier.ready()
         await stop.wait()
         await daemon.drain(hurry)
     finally:
         await daemon.close()
+        news.cancel()
+        await asyncio.gather(news, return_exceptions=True)
+        notifier.close()

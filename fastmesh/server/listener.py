@@ -1,4 +1,4 @@
-"""Takes connections from one listening socket, many a turn of the loop.
+"""Takes connections from a listening socket, many a turn of the loop.
 
 uvloop's own server accepts one a turn: behind a hundred greedy streams a new
 client would wait for a hundred turns.
@@ -12,6 +12,7 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fastmesh.config import ServerSettings
 from fastmesh.errors import ConfigError
@@ -27,6 +28,8 @@ ACCEPTS_A_TURN = 64
 REFUSALS_AT_ONCE = 256
 OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_S = 0.2
+QUIET_S = 2.0  # out of files for so long no more than before: the log has said it
+CLOSING_S = 60.0  # TLS: no close takes longer than this beside the time that a client may be stuck
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux: in the module since Python 3.12
 
 
@@ -70,11 +73,15 @@ def _answers(path: str) -> bool:
 
 
 class Listener:
-    """Accepts from *sock* until it is closed; every connection is a Connection of *shared*."""
+    """Accepts from *sock* until it is closed; every connection is a Connection of *shared*.
 
-    def __init__(self, sock: socket.socket, shared: Shared) -> None:
+    One that is *inherited* outlives the daemon: who connects while it ends waits for the next one.
+    """
+
+    def __init__(self, sock: socket.socket, shared: Shared, *, inherited: bool = False) -> None:
         self._sock = sock
         self._shared = shared
+        self._inherited = inherited
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_tcp = sock.family != socket.AF_UNIX
@@ -89,7 +96,8 @@ class Listener:
         if self._path is not None:
             return f"unix:{self._path}"
         host, port = self._sock.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self._shared.certificate is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     @property
     def bound(self) -> tuple[str, int] | None:
@@ -103,18 +111,29 @@ class Listener:
         """Accept from now on."""
         self._shared.loop.add_reader(self._sock.fileno(), self._accept)
 
+    def drain(self) -> None:
+        """The daemon is on its way out: it refuses by itself who would find nobody else."""
+        if self._inherited:
+            self._stop()
+
     async def close(self) -> None:
         """Accept no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._shared.loop.remove_reader(self._sock.fileno())
+        self._stop()
         self._sock.close()
         os.close(self._reserve)
-        if self._path is not None:
+        if self._path is not None and not self._inherited:
             with suppress(FileNotFoundError):
                 os.unlink(self._path)
         if self._tasks:
+            if self._shared.certificate is not None:  # a handshake waits for its client
+                for task in self._tasks:
+                    task.cancel()
             await asyncio.wait(self._tasks)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._shared.loop.remove_reader(self._sock.fileno())
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_A_TURN):
@@ -135,6 +154,7 @@ class Listener:
         shared = self._shared
         # Those whose transport is still being made count too: a burst must not slip past the limit.
         if len(shared.connections) + len(self._tasks) >= shared.settings.max_connections + REFUSALS_AT_ONCE:
+            shared.unaccepted += 1
             client.close()
             return
         client.setblocking(False)
@@ -146,15 +166,28 @@ class Listener:
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, client: socket.socket) -> None:
+        shared = self._shared
+        tls: dict[str, Any] = {}
+        if shared.certificate is not None:
+            tls = {
+                "ssl": shared.certificate.context,
+                "ssl_handshake_timeout": shared.settings.header_timeout_s,
+                # The connection itself looks whether its client still takes what is left.
+                "ssl_shutdown_timeout": CLOSING_S + shared.settings.write_stall_timeout_s,
+            }
         try:
-            await self._shared.loop.connect_accepted_socket(lambda: Connection(self._shared), client)
-        except OSError:  # gone already
+            await shared.loop.connect_accepted_socket(lambda: Connection(shared), client, **tls)
+        except OSError:  # gone already, or it speaks no TLS
             client.close()
 
     def _pause(self, error: OSError) -> None:
         """No files are left: let one waiting client go, so that it does not wait in vain, and try again soon."""
-        log.warning("listener.out_of_files", error=error.strerror, connections=len(self._shared.connections))
-        loop = self._shared.loop
+        shared, now = self._shared, self._shared.clock()
+        if now - shared.out_of_files_at > QUIET_S:  # it may last, and be tried again five times a second
+            log.warning("listener.out_of_files", error=error.strerror, connections=len(shared.connections))
+        shared.out_of_files_at = now
+        shared.unaccepted += 1
+        loop = shared.loop
         loop.remove_reader(self._sock.fileno())
         os.close(self._reserve)
         try:

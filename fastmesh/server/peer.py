@@ -26,6 +26,7 @@ from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
 from fastmesh.server.progress import Progress, outstanding
 from fastmesh.server.timers import NEVER, TimerWheel
+from fastmesh.server.tls import Certificate
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.wire.encoders import Encoder
 
@@ -58,6 +59,9 @@ class Shared:
     encoders: dict[tuple[str, bool], Encoder]  # by encoding, and whether it is chunked
     connections: set[Peer] = field(default_factory=set)
     draining: bool = False
+    out_of_files_at: float = float("-inf")  # when a connection could not be accepted last
+    unaccepted: int = 0  # how often that was so, or one was closed without a word
+    certificate: Certificate | None = None  # None: no TLS
 
 
 class Peer(Outlet, asyncio.Protocol):
@@ -82,6 +86,11 @@ class Peer(Outlet, asyncio.Protocol):
     @abstractmethod
     def request_id(self) -> str | None:
         """Of the request under way, for the log."""
+
+    @property
+    @abstractmethod
+    def client(self) -> str | None:
+        """Whose streams it reads; None when it reads none, or this machine's."""
 
     @property
     @abstractmethod
@@ -112,6 +121,14 @@ class Peer(Outlet, asyncio.Protocol):
         self._shared.connections.discard(self)
         self._forget_deadlines()
         self.transport = None
+
+    @property
+    def _half_open(self) -> bool:
+        """Whether, when the client's side has ended, the transport stays open for what is still to be written.
+
+        TLS decides that by itself: what was written is sent before it closes.
+        """
+        return self.transport is None or self.transport.can_write_eof()
 
     def _forget_deadlines(self) -> None:
         self._shared.wheel.forget(self)
@@ -187,7 +204,11 @@ class Peer(Outlet, asyncio.Protocol):
         transport = self.transport
         assert transport is not None
         self._resume_reading()
-        transport.write_eof()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:  # TLS says that it ends, and waits for the peer to say so
+            self.paused = False  # nobody tells any more that there is room
+            transport.close()
         self._set_due(self._shared.clock() + LINGER_S)
         self._watch_progress()
         if self._finished:
@@ -197,7 +218,8 @@ class Peer(Outlet, asyncio.Protocol):
         """No input is unread: what the kernel has is still delivered after the close, without an RST."""
         if self.transport is None:
             return
-        if self.transport.get_write_buffer_size():
+        # TLS must say that it ends, and below it there is a buffer of which nothing is known here.
+        if self.transport.get_write_buffer_size() or not self.transport.can_write_eof():
             self._close()
         else:
             self.abort()

@@ -13,6 +13,7 @@ from fastmesh.api.session import SocketSession
 from fastmesh.log import get_logger
 from fastmesh.server.peer import OPEN, Peer, Shared
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.trace import Trace
 from fastmesh.wire.encoders import WebSocketEncoder
 from fastmesh.wire.websocket import Binary, Ended, Event, Ping, Text, WebSocketMachine
 
@@ -34,14 +35,18 @@ class WebSocketPeer(Peer):
         "_pinged_at",
         "_request_id",
         "_session",
+        "_trace",
         "_working",
     )
 
-    def __init__(self, shared: Shared, machine: WebSocketMachine, request_id: str, client: str | None) -> None:
+    def __init__(
+        self, shared: Shared, machine: WebSocketMachine, request_id: str, client: str | None, trace: Trace
+    ) -> None:
         super().__init__(shared)
         self._machine = machine
         self._request_id = request_id
         self._client = client
+        self._trace = trace
         self._session: SocketSession | None = None
         self._heard_at = shared.clock()
         self._pinged_at: float | None = None  # while an answer is awaited
@@ -54,8 +59,12 @@ class WebSocketPeer(Peer):
         head: bytes,
         stream: StreamingPipeline | None,
         rest: bytes,
+        began: float,
     ) -> None:
-        """Take over *transport*: *head* and the welcome leave in one write; *stream* is read, *rest* was received."""
+        """Take over *transport*: *head* and the welcome leave in one write; *stream* is read, *rest* was received.
+
+        The request's first byte was here at *began* seconds.
+        """
         shared, machine = self._shared, self._machine
         self._made(transport)
         encoder = WebSocketEncoder(machine.text) if machine.compresses else shared.encoders["websocket", False]
@@ -66,11 +75,12 @@ class WebSocketPeer(Peer):
             encoder,
             request_id=self._request_id,
             client=self._client,
+            trace=self._trace,
             observe_ttfb=shared.metrics.ttfb.labels("websocket").observe,
         )
         self.send(head + session.welcome())
         if stream is not None:
-            session.read(stream)
+            session.read(stream, began)
         self._set_due(self._heard_at + shared.stream.ws_ping_s)
         self._resume_reading()
         if rest:
@@ -92,7 +102,7 @@ class WebSocketPeer(Peer):
         """The client is gone."""
         self._finished = True
         self._abort_when_written()
-        return True  # the transport stays open for what is still to be written
+        return self._half_open
 
     def pause_writing(self) -> None:
         """The transport has enough."""
@@ -188,6 +198,11 @@ class WebSocketPeer(Peer):
     def request_id(self) -> str | None:
         """Of the request that opened it."""
         return self._request_id
+
+    @property
+    def client(self) -> str | None:
+        """Who opened it."""
+        return self._client
 
     @property
     def idle(self) -> bool:

@@ -80,9 +80,9 @@ class Subscriber(Reader):
         super().__init__(pipeline, pipeline.journal, encoder, backpressure, sink, counts, dropping, after)
         self.buffer = buffer
 
-    def has_room(self, running: int) -> bool:
-        """Whether the stream may start one more URL while *running* are under way."""
-        return self.buffer.has_room(self.unread_frames, self.unread_bytes, running)
+    def has_room(self, running: int, held_bytes: int) -> bool:
+        """Whether the stream may start one more URL while *running* are under way or held, with so many bytes."""
+        return self.buffer.has_room(self.unread_frames, self.unread_bytes + held_bytes, running)
 
     def heartbeat(self) -> bool:
         """Say that the stream is alive; return whether anything had to be said."""
@@ -90,7 +90,8 @@ class Subscriber(Reader):
         self.last_sent_at = self.pipeline.now()
         if data:
             self.sent_bytes += len(data)
-            self.pipeline.told(self, "heartbeat", len(data))
+            self.counts.bytes += len(data)
+            self.pipeline.told(self, "heartbeat")
             self.sink.beat(data)
         return bool(data)
 
@@ -144,14 +145,14 @@ class Subscriber(Reader):
         if missed == 1:  # the metadata is never evicted
             said = self.encoder.frame(Batch([pipeline.journal.metadata]), pipeline.journal.stream_id, 1)
             self.sent_frames += 1
-            pipeline.told(self, "metadata", len(said))
+            pipeline.told(self, "metadata")
             missed = 2
         if missed < first:
             gap = self.encoder.note(orjson.dumps(gap_event(pipeline.id, missed, first - 1, reason)))
             expired = max(0, first - max(missed, self.next_seq))
             self.missed_frames += expired
             self.counts.dropped["expired"] += expired
-            pipeline.told(self, "gap", len(gap))
+            pipeline.told(self, "gap")
             said += gap
         if self.next_seq < first:
             self.next_seq = first

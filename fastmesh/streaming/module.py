@@ -21,11 +21,12 @@ from fastmesh.config import BufferSettings, Settings
 from fastmesh.errors import ConfigError, Conflict, Overloaded, RateLimited, ShuttingDown
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
+from fastmesh.rates import RecentShare
+from fastmesh.streaming.allowances import Allowances
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.dropping import DropPolicy
 from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
-from fastmesh.streaming.rates import RecentShare
 from fastmesh.wire.encoders import Encoder
 
 log = get_logger()
@@ -38,6 +39,8 @@ TICKS_A_SAMPLE = 10  # utilization is sampled once a second
 
 DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE = 0.05, 0.10
 DEGRADED_DROP_RATIO, UNHEALTHY_DROP_RATIO = 0.10, 0.20
+WORST_LAST = ("healthy", "degraded", "unhealthy")
+LATE_SPAN_MS = 60_000
 
 MakeProcessor = Callable[[StreamingPipeline], Processor]
 
@@ -64,19 +67,24 @@ class StreamingModule:
         self._metrics = metrics
         self._clock = clock  # not the loop's, which stands still within a turn and counts milliseconds
         self._buffers = BufferManager(settings.buffer)
-        self._bounds = JournalBounds(settings.stream.journal_bytes, settings.stream.detached_bytes)
         self._pipelines: dict[str, StreamingPipeline] = {}
         self._closed: dict[str, StreamingPipeline] = {}  # what can still be read, the longest closed first
-        self._keys: dict[tuple[str, str], tuple[str, bytes]] = {}  # (client, key) → stream id, digest of the request
-        self._key_of: dict[str, tuple[str, str]] = {}
+        self._keys: dict[
+            tuple[str | None, str], tuple[str, bytes]
+        ] = {}  # (client, key) → stream id, digest of the request
+        self._key_of: dict[str, tuple[str | None, str]] = {}
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._clients: Counter[str] = Counter()
+        self._allowances = Allowances()
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = RecentShare()
         self._drops = RecentShare()
         self._counted = (0, 0)  # results dropped and sent, at the last tick
         self._recent_lag_s = 0.0
+        self._late = RecentShare()  # milliseconds that timers were late
         self._draining = False
+        self.on_closed: Callable[[StreamingPipeline], object] = lambda pipeline: None  # told of each stream's end
+        self.starting = False  # streams are refused until it is over
         self._empty = asyncio.Event()
         self._empty.set()
         self._loop = asyncio.get_running_loop()
@@ -85,12 +93,19 @@ class StreamingModule:
         self._buffers.reclaim = self._let_go
         metrics.active_streams = lambda: len(self._pipelines)
         metrics.memory_bytes = lambda: self._buffers.held_bytes
+        metrics.tell("streaming_streams_limit", "STREAM__MAX_CONCURRENT", lambda: self._settings.stream.max_concurrent)
+        metrics.tell("streaming_memory_limit_bytes", "BUFFER__TOTAL_BYTES", lambda: self._buffers.total_bytes)
+        metrics.tell("streaming_kept_streams", "Closed streams that can still be read", lambda: len(self._closed))
 
     # ── its life ─────────────────────────────────────────────────────────────────────────
 
     def validate(self) -> None:
         """Refuse settings that fit each their type but not each other.  Raises ConfigError."""
         _refuse_misfits(self._settings.buffer, self._settings.stream.max_frame_bytes)
+
+    def reload(self, settings: Settings) -> None:
+        """From now on streams are held to the limits of *settings*; the buffers stay as they were made."""
+        self._settings = settings
 
     def start_maintenance_tasks(self) -> None:
         """Look after readers and the loop from now on."""
@@ -120,6 +135,11 @@ class StreamingModule:
             return False
         return True
 
+    @property
+    def empty(self) -> bool:
+        """Whether every stream is closed."""
+        return not self._pipelines
+
     async def close(self) -> None:
         """End what is left, read or not, and the maintenance."""
         left = list(self._pipelines.values())
@@ -148,8 +168,10 @@ class StreamingModule:
         """
         self._admit(opening.client)
         stream_id = f"{self._node}-{token_hex(16)}"
+        limits = self._settings.stream
+        bounds = JournalBounds(limits.journal_bytes, limits.detached_bytes)
         pipeline = StreamingPipeline(
-            stream_id, opening, self._bounds, self._buffers, self._metrics, self._clock, self._on_closed
+            stream_id, opening, bounds, self._buffers, self._metrics, self._clock, self._on_closed
         )
         processor = make_processor(pipeline)  # what cannot be made was never opened
         self._pipelines[stream_id] = pipeline
@@ -160,8 +182,8 @@ class StreamingModule:
         pipeline.start(processor)
         log.info(
             "stream.opened",
-            stream_id=stream_id,
-            request_id=opening.request_id,
+            **pipeline.named,
+            span_id=opening.trace.span_id,
             type=opening.stream_type,
             urls=opening.total_urls,
         )
@@ -179,15 +201,20 @@ class StreamingModule:
         pipeline.attach(subscriber)
         return subscriber
 
-    def find(self, stream_id: str) -> StreamingPipeline | None:
-        """The stream of that id, as long as it can be read."""
-        return self._pipelines.get(stream_id) or self._closed.get(stream_id)
+    def find(self, stream_id: str, client: str | None) -> StreamingPipeline | None:
+        """The stream of that id, as long as it can be read; for *client*, whose it must be."""
+        pipeline = self._pipelines.get(stream_id) or self._closed.get(stream_id)
+        return pipeline if pipeline is not None and pipeline.opening.client == client else None
+
+    def of(self, client: str | None) -> list[StreamingPipeline]:
+        """Every stream of *client* that can be read, the closed ones first."""
+        return [pipeline for pipeline in self.all() if pipeline.opening.client == client]
 
     def all(self) -> list[StreamingPipeline]:
         """Every stream that can be read, the closed ones first."""
         return [*self._closed.values(), *self._pipelines.values()]
 
-    def joined(self, client: str, key: str, digest: bytes) -> StreamingPipeline | None:
+    def joined(self, client: str | None, key: str, digest: bytes) -> StreamingPipeline | None:
         """The stream that *client* opened under *key*, if it can still be read.
 
         Raises Conflict when it was opened by another request.
@@ -198,9 +225,9 @@ class StreamingModule:
         stream_id, first = known
         if first != digest:
             raise Conflict("this key came with another request", field="Idempotency-Key")
-        return self.find(stream_id)
+        return self.find(stream_id, client)
 
-    def remember(self, client: str, key: str, digest: bytes, pipeline: StreamingPipeline) -> None:
+    def remember(self, client: str | None, key: str, digest: bytes, pipeline: StreamingPipeline) -> None:
         """From now on *key* of *client* means *pipeline*."""
         self._keys[client, key] = pipeline.id, digest
         self._key_of[pipeline.id] = client, key
@@ -209,14 +236,30 @@ class StreamingModule:
         limits = self._settings.stream
         if self._draining:
             raise ShuttingDown("the daemon is shutting down", retry_after_s=5)
-        if len(self._pipelines) >= limits.max_concurrent:
-            raise Overloaded(f"{limits.max_concurrent} streams are open, no more are allowed", retry_after_s=1)
-        if not self._buffers.has_room:
-            raise Overloaded(f"the streams hold {self._buffers.held_bytes} bytes, all that they may", retry_after_s=1)
+        if why := self.overload():
+            raise Overloaded(why, retry_after_s=1)
         if client is not None and self._clients[client] >= limits.max_per_client:
             raise RateLimited(
                 f"this client has {limits.max_per_client} streams open, no more are allowed", retry_after_s=1
             )
+        # Last, so that only a stream that is opened takes of it.
+        wait_s = self._allowances.take(client, self._clock(), limits.rate_limit_rps, limits.rate_limit_burst)
+        if wait_s:
+            raise RateLimited(
+                f"this client opens more than {limits.rate_limit_rps:g} streams a second (STREAM__RATE_LIMIT_RPS)",
+                retry_after_s=ceil(wait_s),
+            )
+
+    def overload(self) -> str | None:
+        """Why nobody would be given a new stream now; None when that is no reason."""
+        if self.starting:
+            return "the daemon is starting"
+        most = self._settings.stream.max_concurrent
+        if len(self._pipelines) >= most:
+            return f"{most} streams are open, no more are allowed"
+        if not self._buffers.has_room:
+            return f"the streams hold {self._buffers.held_bytes} bytes, all that they may"
+        return None
 
     def _on_closed(self, pipeline: StreamingPipeline) -> None:
         opening, now = pipeline.opening, self._clock()
@@ -228,16 +271,28 @@ class StreamingModule:
             self._clients += Counter()  # forgets clients that have none
         if not self._pipelines:
             self._empty.set()
-        self._failures.count(now, bad=pipeline.status == "failed")
+        self._failures.count(now, bad=pipeline.faulty)
         self._metrics.duration.labels(pipeline.protocol, pipeline.status).observe(now - pipeline.opened_at)
+        successful, failed = pipeline.results
         log.info(
             "stream.closed",
-            stream_id=pipeline.id,
-            request_id=opening.request_id,
+            **pipeline.named,
+            type=opening.stream_type,
             status=pipeline.status,
+            fault=pipeline.fault,
+            protocol=pipeline.protocol,
+            urls=opening.total_urls,
+            successful=successful,
+            failed=failed,
             frames=pipeline.journal.last_seq,
+            subscribers=pipeline.readers,
+            sent_frames=pipeline.sent_frames,
+            sent_bytes=pipeline.sent_bytes,
+            missed_frames=pipeline.missed_frames,
+            kept_bytes=pipeline.journal.ring.allocated,
             took_ms=round((now - pipeline.opened_at) * 1000, 1),
         )
+        self.on_closed(pipeline)
         if not opening.kept:
             self._forget(pipeline)
 
@@ -273,7 +328,7 @@ class StreamingModule:
         error_rate, drop_ratio = self._failures.share(now), self._drops.share(now)
         readers = self._readers()
         return StreamingFigures(
-            status=_judged(error_rate, drop_ratio),
+            status=self.status(),
             active_connections=len(readers),
             active_streams=len(self._pipelines),
             error_rate=round(error_rate, 4),
@@ -283,9 +338,39 @@ class StreamingModule:
             slow_clients=sum(reader.backpressure.under_backpressure(now) for reader in readers),
         )
 
+    def journals(self) -> dict[str, object]:
+        """What all journals hold; full, they take no new stream and running ones wait for their readers."""
+        return {
+            "status": "healthy" if self._buffers.has_room else "degraded",
+            "bytes": self._buffers.held_bytes,
+            "max_bytes": self._buffers.total_bytes,
+            "unsent_bytes": self._buffers.unsent_bytes,
+            "kept_streams": len(self._closed),
+        }
+
+    def loop(self) -> dict[str, object]:
+        """How late the loop ran its timers: the worst of the last second, and all of the last 60 s."""
+        late_ms = self._late.bad(self._clock())
+        return {
+            "status": judged(late_ms / LATE_SPAN_MS, DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE),
+            "lag_ms": round(self._recent_lag_s * 1000, 3),
+            "late_ms": late_ms,
+        }
+
     def is_healthy(self) -> bool:
         """Whether few enough streams failed lately and the maintenance runs."""
-        return self.metrics().status != "unhealthy" and not any(task.done() for task in self._tasks)
+        return self.status() != "unhealthy"
+
+    def status(self) -> str:
+        """How well it is, without a look at each reader."""
+        if any(task.done() for task in self._tasks):
+            return "unhealthy"
+        now = self._clock()
+        return max(
+            judged(self._failures.share(now), DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE),
+            judged(self._drops.share(now), DEGRADED_DROP_RATIO, UNHEALTHY_DROP_RATIO),
+            key=WORST_LAST.index,
+        )
 
     def _readers(self) -> list[Subscriber]:
         return [reader for pipeline in self.all() for reader in pipeline.subscribers]
@@ -346,6 +431,7 @@ class StreamingModule:
             await asyncio.sleep(LAG_PROBE_S)
             lag = max(0.0, self._clock() - due)
             self._metrics.loop_lag.observe(lag)
+            self._late.count(self._clock(), int(lag * 1000))
             worst[place] = lag
             place = (place + 1) % len(worst)
             self._recent_lag_s = max(worst)
@@ -362,10 +448,9 @@ def water_level(sizes: list[int], wanted: int) -> int:
     return 0
 
 
-def _judged(error_rate: float, drop_ratio: float) -> str:
-    if error_rate > UNHEALTHY_ERROR_RATE or drop_ratio > UNHEALTHY_DROP_RATIO:
-        return "unhealthy"
-    return "degraded" if error_rate > DEGRADED_ERROR_RATE or drop_ratio > DEGRADED_DROP_RATIO else "healthy"
+def judged(share: float, degraded: float, unhealthy: float) -> str:
+    """The status of something of which *share* went wrong lately."""
+    return "unhealthy" if share > unhealthy else "degraded" if share > degraded else "healthy"
 
 
 def _refuse_misfits(buffer: BufferSettings, max_frame_bytes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from fastmesh._core import Journal, wake
@@ -15,6 +15,7 @@ from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Subscriber
 from fastmesh.streaming.lifecycle import Lifecycle, State, Step
 from fastmesh.streaming.pacer import PacerPlace, Place
+from fastmesh.trace import Trace
 
 log = get_logger()
 
@@ -50,12 +51,13 @@ class Opening:
 
     stream_type: str
     request_id: str
-    client: str | None  # whom it is counted for; None: nobody
+    client: str | None  # whose it is, and whom it is counted for; None: this machine's, and nobody
     total_urls: int | None
     deadline_s: float
     detached: bool = False  # nobody is waited for
     on_slow: Literal["block", "drop", "disconnect"] = "block"  # what a slow reader in the pacer's place means
     kept: bool = True  # its journal can be read after its end
+    trace: Trace = field(default_factory=Trace.begin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,9 @@ class StreamingPipeline:
         self.subscribers: list[Subscriber] = []  # attached, the longest first
         self.protocol = "none"  # of its first subscriber
         self.status = ""  # the summary's, once there is one
+        self.faulty = False  # failed, and not as its request asked for
+        self.fault: str | None = None  # the type of its error frame
+        self.readers = self.sent_frames = self.sent_bytes = self.missed_frames = 0  # of all that were attached
         self.stopped = False  # told to end early: the summary is under way
         self.waiting = False  # a detached stream that is full of what nobody has read
         self._bounds = bounds
@@ -108,6 +113,12 @@ class StreamingPipeline:
         self._sent_before = 1  # the frames before it were sent to somebody
         self._sent_offset = 0
         self._counted_offset = 0  # what of the text was counted as unsent
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What every log line of it has."""
+        opening = self.opening
+        return {"stream_id": self.id, "request_id": opening.request_id, "trace_id": opening.trace.trace_id}
 
     # ── the stream's verbs ───────────────────────────────────────────────────────────────
 
@@ -134,9 +145,14 @@ class StreamingPipeline:
         self._append(event)
         self.wake()
 
-    def fail(self, type_: str, message: str, *, retryable: bool = False) -> None:
-        """The stream as a whole failed: an error frame; the processor's summary follows."""
+    def fail(self, type_: str, message: str, *, retryable: bool = False, asked_for: bool = False) -> None:
+        """The stream as a whole failed: an error frame; the processor's summary follows.
+
+        One whose request *asked_for* it says nothing about the daemon's health.
+        """
         self.lifecycle.step(Step.FAIL)
+        self.faulty = not asked_for
+        self.fault = type_
         self._metrics.errors.labels(type_).inc()
         self._append(error_event(self.id, type_, message, retryable=retryable))
         self.wake()
@@ -176,19 +192,28 @@ class StreamingPipeline:
 
     # ── who waits for whom ───────────────────────────────────────────────────────────────
 
-    def may_start(self, running: int) -> bool:
-        """Whether one more URL may be started while *running* are under way."""
-        if not self.lifecycle.open or not self._has_room(running):
+    def may_start(self, running: int, held_bytes: int = 0) -> bool:
+        """Whether one more URL may be started.
+
+        *running* are under way, or have a result that is held back and makes *held_bytes* with the others.
+        """
+        if not self.lifecycle.open or not self._has_room(running, held_bytes):
             return False
-        # A stream that holds nothing may always go on by one frame, so that streams cannot lock each other out.
-        if self._buffers.has_room or (running == 0 and self._unread_frames == 0):
+        if self._total_allows(running):
             if self.lifecycle.state is State.FLUSHING:
                 self.lifecycle.step(Step.RESUME)
             return True
         if self.lifecycle.state is State.ACTIVE:
             self.lifecycle.step(Step.FLUSH)
-        self._buffers.wait(self.room)
         return False
+
+    def may_append(self) -> bool:
+        """Whether a result may be appended for which no URL was started."""
+        return self._has_room(0, 0) and self._total_allows(0)
+
+    def hold(self, count: int) -> None:
+        """*count* bytes more (or less) are held back, outside of the journal."""
+        self._buffers.total.add(count)
 
     def allowance(self) -> tuple[int, int]:
         """How many frames and bytes more the stream may be ahead of who it waits for."""
@@ -212,26 +237,34 @@ class StreamingPipeline:
         """There is something to read."""
         wake(self.subscribers)
 
-    def _has_room(self, running: int) -> bool:
+    def _total_allows(self, running: int) -> bool:
+        """Whether all journals together leave room; if not, the stream is woken when they do."""
+        # A stream that holds nothing may always go on by one frame, so that streams cannot lock each other out.
+        if self._buffers.has_room or (running == 0 and self._unread_frames == 0):
+            return True
+        self._buffers.wait(self.room)
+        return False
+
+    def _has_room(self, running: int, held_bytes: int) -> bool:
         holder = self.pacer.holder
         if holder is not None:
             # A place that was left has the room that its holder had; with nobody there nothing is started.
             if not self.subscribers or self._on_slow != "block":
                 return bool(self.subscribers)
-            room = holder.has_room(running)
+            room = holder.has_room(running, held_bytes)
             holder.held_back |= not room
             return room
         if self.pacer.place is Place.UNCLAIMED:
             return False
         if self._on_slow == "drop":
             return True
-        full = self._unsent_bytes >= self._bounds.detached
+        full = self._unsent_bytes + held_bytes >= self._bounds.detached
         if full or not (self._buffers.has_room_unsent or self._unread_frames == 0):
             if not full:
                 self._buffers.wait(self.room)
             if not self.waiting:
                 self.waiting = True
-                log.info("stream.waiting", stream_id=self.id, unsent_bytes=self._unsent_bytes)
+                log.info("stream.waiting", **self.named, unsent_bytes=self._unsent_bytes)
             return False
         self.waiting = False
         return True
@@ -298,7 +331,7 @@ class StreamingPipeline:
         if self._on_slow == "drop":
             holder.leave_out()
         else:
-            log.info("stream.slow_client", stream_id=self.id, unread_frames=holder.unread_frames)
+            log.info("stream.slow_client", **self.named, unread_frames=holder.unread_frames)
             holder.sink.give_up()
 
     def is_no_result(self, seq: int) -> bool:
@@ -325,6 +358,7 @@ class StreamingPipeline:
     def attach(self, subscriber: Subscriber) -> None:
         """*subscriber* reads from now on."""
         self.subscribers.append(subscriber)
+        self.readers += 1
         self.journal.shared = len(self.subscribers) > 1
         subscriber.waited_for = self._detached
         self.pacer.attached(subscriber)
@@ -345,6 +379,9 @@ class StreamingPipeline:
         self.pacer.left(subscriber, self.subscribers, now)
         protocol = subscriber.encoder.protocol
         subscriber.counts.active -= 1
+        self.sent_frames += subscriber.sent_frames
+        self.sent_bytes += subscriber.sent_bytes
+        self.missed_frames += subscriber.missed_frames
         self._metrics.connection_duration.labels(protocol).observe(now - subscriber.attached_at)
         self.journal.shared = len(self.subscribers) > 1
         if self.subscribers:
@@ -375,9 +412,8 @@ class StreamingPipeline:
                 counts.sent[kind] += 1
                 counts.results -= 1
 
-    def told(self, subscriber: Subscriber, kind: str, written: int) -> None:
+    def told(self, subscriber: Subscriber, kind: str) -> None:
         """*subscriber* was told one frame that is not from the journal."""
-        subscriber.counts.bytes += written
         subscriber.counts.sent[kind] += 1
 
     @property
@@ -397,7 +433,7 @@ class StreamingPipeline:
         self._on_closed(self)
 
     def _changed(self, old: State, new: State) -> None:
-        log.debug("stream.state", stream_id=self.id, request_id=self.opening.request_id, old=old, new=new)
+        log.debug("stream.state", **self.named, old=old, new=new)
 
 
 class _Gone:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from fastmesh.errors import ApiError
+from fastmesh.errors import ApiError, TooManyErrors
 from fastmesh.events import PageResult, result_event, summary_event
 from fastmesh.log import get_logger
 from fastmesh.streaming.lifecycle import State, Step
+from fastmesh.streaming.outbox import Finished, Outbox
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.tally import Tally
 
 log = get_logger()
 
-Prepare = Callable[[], Awaitable[Sequence[str]]]
+Prepare = Callable[[], Awaitable[Sequence[Any]]]
 
 
 class Job(Protocol):
@@ -24,6 +26,11 @@ class Job(Protocol):
     @property
     def index(self) -> int:
         """Its place in the input."""
+        ...
+
+    @property
+    def repeats(self) -> Sequence[tuple[int, str, str | None]]:
+        """Where the same URL stands again, whose result is this one's: index, URL and id."""
         ...
 
     def run(self) -> Coroutine[Any, Any, PageResult]:
@@ -47,6 +54,11 @@ class Backlog(Protocol):
         """Whether one of them may be started now.  After a no, its owner is woken when that changes."""
         ...
 
+    @property
+    def first(self) -> int:
+        """The index that ``take`` would start, right after ``ready`` said yes."""
+        ...
+
     def take(self) -> Job:
         """Start one, right after ``ready`` said yes."""
         ...
@@ -56,7 +68,7 @@ class Backlog(Protocol):
         ...
 
 
-MakeBacklog = Callable[[Sequence[str], Callable[[], None]], Backlog]  # of the URLs, and what wakes the owner
+MakeBacklog = Callable[[Sequence[Any], Callable[[], None]], Backlog]  # of the URLs, and what wakes the owner
 
 
 class StreamProcessor:
@@ -65,6 +77,8 @@ class StreamProcessor:
     It is handed *backlog*, which says what URL may be started next and runs it; anything
     that a job raises is a bug that fails the stream.  At most *concurrency* URLs are under way.
     Where the URLs are not known yet, *prepare* finds them; an ApiError that it raises fails the stream.
+    With *in_order* results leave in the input's order, what is finished before its turn counts as unread;
+    after *stop_after_errors* failed results the stream ends as failed.
     """
 
     def __init__(
@@ -73,8 +87,10 @@ class StreamProcessor:
         backlog: MakeBacklog,
         concurrency: int,
         *,
-        urls: Sequence[str] = (),
+        urls: Sequence[Any] = (),
         prepare: Prepare | None = None,
+        in_order: bool = False,
+        stop_after_errors: int | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._make_backlog = backlog
@@ -83,6 +99,10 @@ class StreamProcessor:
         self._urls = urls
         self._prepare = prepare
         self._tally = Tally(len(urls))
+        self._outbox = Outbox(in_order=in_order)
+        self._held_bytes = 0  # of the outbox, as the stream was told
+        self._stop_after_errors = stop_after_errors
+        self._failure: ApiError | None = None
         self._running = 0
         self._room = asyncio.Event()
         self._status = "completed"
@@ -139,6 +159,14 @@ class StreamProcessor:
         )
 
     async def _run(self) -> None:
+        try:
+            await self._work()
+        except asyncio.CancelledError:
+            for finished in self._outbox.give_up():
+                self._append(finished)
+            raise
+
+    async def _work(self) -> None:
         if self._prepare is not None:
             self._urls = await self._prepare()
             self._tally = Tally(len(self._urls))
@@ -146,17 +174,23 @@ class StreamProcessor:
         async with asyncio.TaskGroup() as self._pages:
             while backlog.left:
                 self._room.clear()
+                self._send()
                 self._fill()
                 if backlog.left:
                     await self._room.wait()
             await self.flush()
+            while self._running or self._outbox.frames:
+                self._room.clear()
+                self._send()
+                if self._running or self._outbox.frames:
+                    await self._room.wait()
 
     def _fill(self) -> None:
         """Start what may be started: there are places, a URL has its turn, and the stream has room for its result."""
         backlog, pages = self._backlog, self._pages
         if backlog is None or pages is None:
             return
-        while self._running < self._concurrency and backlog.ready() and self._pipeline.may_start(self._running):
+        while self._running < self._concurrency and backlog.ready() and self._may_start(backlog.first):
             job = backlog.take()
             self._running += 1
             # A callback too: a task that is cancelled before its first step never enters its body.
@@ -167,14 +201,11 @@ class StreamProcessor:
     async def _one(self, job: Job) -> None:
         try:
             page = await self._fetched(job)
-            tally, succeeded = self._tally, page.error is None
-            # Counted once its frame is there: one that cannot be encoded fails the stream, and is no result.
-            self._pipeline.append(
-                result_event(
-                    self._pipeline.id, job.index, page, tally.completed + 1, tally.total, tally.successful + succeeded
-                )
-            )
-            tally.count(job.index, succeeded, page.from_cache)
+            self._outbox.put(job.index, page)
+            for index, url, id_ in job.repeats:
+                again = replace(page, url=url, id=id_, duplicate_of=job.index)
+                self._outbox.put(index, again, repeat=True)
+            self._send()
         except BaseException:
             self._start_no_more()  # the group ends, and takes no further task
             raise
@@ -182,6 +213,37 @@ class StreamProcessor:
             job.close()
         self._running -= 1
         self._room.set()
+
+    def _may_start(self, index: int) -> bool:
+        """Whether the stream has room for the result of *index*, which may be started."""
+        pipeline, outbox = self._pipeline, self._outbox
+        if pipeline.may_start(self._running + outbox.frames, outbox.bytes):
+            return True
+        # What is held waits for this one, so it does not hold this one up.
+        return index == outbox.expected and pipeline.may_start(0)
+
+    def _send(self) -> None:
+        """Append what may leave the outbox.  A result goes past the window: its URL had room; repeats had none."""
+        outbox = self._outbox
+        while (finished := outbox.next()) is not None and (not finished.repeat or self._pipeline.may_append()):
+            self._append(outbox.pop())
+        if outbox.bytes != self._held_bytes:
+            self._pipeline.hold(outbox.bytes - self._held_bytes)
+            self._held_bytes = outbox.bytes
+
+    def _append(self, finished: Finished) -> None:
+        tally, page = self._tally, finished.page
+        succeeded = page.error is None
+        # Counted once its frame is there: one that cannot be encoded fails the stream, and is no result.
+        self._pipeline.append(
+            result_event(
+                self._pipeline.id, finished.index, page, tally.completed + 1, tally.total, tally.successful + succeeded
+            )
+        )
+        tally.count(finished.index, succeeded, page.from_cache)
+        if tally.failed == self._stop_after_errors:
+            self._failure = TooManyErrors(f"{tally.failed} URLs failed, as many as may (options.stop_after_errors)")
+            self.stop("failed")
 
     async def _fetched(self, job: Job) -> PageResult:
         try:
@@ -200,11 +262,14 @@ class StreamProcessor:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._start_no_more()
-        if not task.cancelled() and (fault := task.exception()) is not None:
+        fault = self._failure if task.cancelled() else task.exception()
+        self._pipeline.hold(-self._held_bytes)
+        if fault is not None:
             self._status = "failed"
             if isinstance(fault, ApiError):
-                self._pipeline.fail(fault.type, fault.message, retryable=fault.retryable)
+                asked_for = isinstance(fault, TooManyErrors)
+                self._pipeline.fail(fault.type, fault.message, retryable=fault.retryable, asked_for=asked_for)
             else:
-                log.error("stream.bug", stream_id=self._pipeline.id, exc_info=fault)
+                log.error("stream.bug", **self._pipeline.named, exc_info=fault)
                 self._pipeline.fail("internal_error", "the stream failed by a fault of the server")
         self.close()

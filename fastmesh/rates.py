@@ -29,9 +29,18 @@ class RecentShare:
 
     def share(self, now: float) -> float:
         """Bad ones to all, 0.0 when there were none."""
+        total = self.events(now)
+        return self.bad(now) / total if total else 0.0
+
+    def bad(self, now: float) -> int:
+        """How many bad ones there were."""
         self._leave(now)
-        total = sum(entry[1] for entry in self._seconds)
-        return sum(entry[2] for entry in self._seconds) / total if total else 0.0
+        return sum(entry[2] for entry in self._seconds)
+
+    def events(self, now: float) -> int:
+        """How many there were of all kinds."""
+        self._leave(now)
+        return sum(entry[1] for entry in self._seconds)
 
     def _leave(self, now: float) -> None:
         while self._seconds and self._seconds[0][0] <= now - SPAN_S:

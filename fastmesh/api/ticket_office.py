@@ -1,0 +1,35 @@
+"""POST /tickets: for a page that can show its token here, and nowhere in a URL."""
+
+from __future__ import annotations
+
+import orjson
+
+from fastmesh.api.access import Access
+from fastmesh.api.router import Call, Reply, Route
+from fastmesh.api.schema import Strict, read_body
+from fastmesh.api.tickets import TICKET_S
+from fastmesh.errors import NotFound
+
+
+class NoFields(Strict):
+    """A body that says nothing."""
+
+
+class TicketOffice:
+    """Makes tickets for those who have a token; without tokens there is nothing that they could open."""
+
+    def __init__(self, access: Access | None) -> None:
+        self._access = access
+
+    def routes(self) -> list[Route]:
+        """What the router serves of these."""
+        return [Route("/tickets", "POST", self.issue)]
+
+    def issue(self, call: Call) -> Reply:
+        """POST /tickets.  Raises RateLimited when the client has as many as it may have."""
+        if self._access is None or call.client is None:
+            raise NotFound("no tokens are set, and no ticket is needed")
+        if call.request.body:
+            read_body(NoFields, call.request.headers.get("content-type"), call.request.body)
+        ticket = self._access.tickets.issue(call.client)
+        return Reply(orjson.dumps({"ticket": ticket, "expires_in_s": int(TICKET_S)}), status=201)

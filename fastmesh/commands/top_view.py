@@ -1,0 +1,292 @@
+"""What ``fastmesh top`` shows: two looks at a daemon, and the picture of what is between them.
+
+What a daemon says may be anything: what is missing is shown as nothing, and no
+text of it is obeyed by the terminal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fastmesh.client.errors import ProtocolViolation
+from fastmesh.commands.table import clean
+
+Json = dict[str, Any]
+Labels = tuple[tuple[str, str], ...]
+
+PROTOCOLS: Final = ("ndjson", "sse", "websocket")
+STYLES: Final = {"healthy": "green", "degraded": "yellow", "unhealthy": "red"}
+HEAD_ROWS: Final = 16  # of a picture, above its streams
+ID_CHARS: Final = 14
+
+# Of each dependency, the figure that says most; figures of the same unit are shown as one of the other.
+TELLING: Final = {
+    "streaming": ("error_rate", "drop_ratio"),
+    "journals": ("bytes", "max_bytes"),
+    "loop": ("lag_ms",),
+    "pipeline": ("error_rate",),
+    "extract_workers": ("alive", "wanted"),
+    "cache": ("bytes", "max_bytes"),
+    "dns": ("unanswered_rate",),
+    "descriptors": ("open", "limit"),
+    "search": ("error_rate",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a daemon said at *at* seconds."""
+
+    at: float
+    health: Json
+    streams: list[Json]
+    metrics: dict[tuple[str, Labels], float]
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of all samples of *name* that have *labels*."""
+        wanted = set(labels.items())
+        return sum(value for (known, has), value in self.metrics.items() if known == name and wanted <= set(has))
+
+
+def sample_of(at: float, health: bytes, streams: bytes, metrics: bytes) -> Sample:
+    """Read the three answers.  Raises ProtocolViolation."""
+    try:
+        listed = orjson.loads(streams)["streams"]
+        said = orjson.loads(health)
+        if not isinstance(said, dict) or not isinstance(listed, list):
+            raise TypeError
+        families = text_string_to_metric_families(metrics.decode())
+        samples = {
+            (sample.name.removeprefix("fastmesh_"), tuple(sorted(sample.labels.items()))): sample.value
+            for family in families
+            for sample in family.samples
+        }
+    except (ValueError, KeyError, TypeError):
+        raise ProtocolViolation("what answers there is no fastmesh daemon") from None
+    return Sample(at, said, [stream for stream in listed if isinstance(stream, dict)], samples)
+
+
+def picture(server: str, before: Sample, now: Sample, *, rows: int | None) -> RenderableType:
+    """All of it, in about *rows* lines if that is said."""
+    rate = _Rates(before, now)
+    most = len(now.streams) if rows is None else max(1, rows - HEAD_ROWS)
+    ordered = sorted(now.streams, key=lambda stream: (-rate.frames(stream), _text(stream, "stream_id")))
+    parts: list[RenderableType] = [
+        _head(server, now),
+        _dependencies(now),
+        _flow(rate, now),
+        _totals(rate, now),
+        _streams(rate, ordered[:most]),
+    ]
+    if len(ordered) > most:
+        parts.append(Text(f"and {len(ordered) - most} more", "dim"))
+    return Group(*parts)
+
+
+class _Rates:
+    """What is more now, a second."""
+
+    def __init__(self, before: Sample, now: Sample) -> None:
+        self.seconds = now.at - before.at
+        self._before = before
+        self._now = now
+        self._seqs = {_text(stream, "stream_id"): _number(stream, "last_seq") for stream in before.streams}
+
+    def of(self, name: str, **labels: str) -> float:
+        """Of a counter."""
+        return self._a_second(self._now.total(name, **labels) - self._before.total(name, **labels))
+
+    def frames(self, stream: Json) -> float:
+        """Of what was appended to a stream."""
+        last = _number(stream, "last_seq")
+        return self._a_second(last - self._seqs.get(_text(stream, "stream_id"), last))
+
+    def quantile(self, share: float, name: str, **labels: str) -> float | None:
+        """The bound under which *share* of a histogram's new observations are; None when there were none."""
+        grown: dict[float, float] = {}
+        for (known, has), value in self._now.metrics.items():
+            said = dict(has)
+            if known == f"{name}_bucket" and labels.items() <= said.items():
+                bound = float(said["le"])
+                grown[bound] = grown.get(bound, 0.0) + value - self._before.metrics.get((known, has), 0.0)
+        total = grown.get(math.inf, 0.0)
+        return next((bound for bound in sorted(grown) if total > 0 and grown[bound] >= share * total), None)
+
+    def _a_second(self, more: float) -> float:
+        return max(0.0, more) / self.seconds if self.seconds > 0 else 0.0
+
+
+# ── the parts ────────────────────────────────────────────────────────────────────────────
+
+
+def _head(server: str, now: Sample) -> Text:
+    status = _text(now.health, "status")
+    return Text.assemble(
+        ("fastmesh ", "bold"),
+        (f"{_text(now.health, 'version')}  ", ""),
+        (f"{clean(server)}  ", "bold"),
+        (status, STYLES.get(status, "red")),
+        f"  up {_lasted(_number(now.health, 'uptime_s'))}",
+        f"  {_count(now.total('server_connections'))} connections",
+        f"  {_count(now.total('streaming_active_streams'))} streams open,",
+        f" {_count(now.total('streaming_kept_streams'))} kept",
+    )
+
+
+def _dependencies(now: Sample) -> Text:
+    line = Text()
+    known = now.health.get("dependencies")
+    for name, part in (known if isinstance(known, dict) else {}).items():
+        if not isinstance(part, dict):
+            continue
+        status = _text(part, "status")
+        figures = "/".join(_figure(figure, part) for figure in TELLING.get(name, ()))
+        line.append(clean(str(name)), STYLES.get(status, "red"))
+        line.append(f" {figures}  " if figures else "  ", "dim")
+    return line
+
+
+def _flow(rate: _Rates, now: Sample) -> Table:
+    table = _table(
+        "protocol", ">readers", ">new/s", ">frames/s", ">bytes/s", ">dropped/s", ">pauses/s", ">first byte p99"
+    )
+    for protocol in PROTOCOLS:
+        bound = rate.quantile(0.99, "streaming_ttfb_seconds", protocol=protocol)
+        table.add_row(
+            protocol,
+            _count(now.total("streaming_active_connections", protocol=protocol)),
+            _rate(rate.of("streaming_connections_total", protocol=protocol)),
+            _rate(rate.of("streaming_messages_sent_total", protocol=protocol)),
+            _bytes(rate.of("streaming_bytes_total", protocol=protocol)),
+            _rate(rate.of("streaming_messages_dropped_total", protocol=protocol)),
+            _rate(rate.of("streaming_backpressure_events_total", protocol=protocol, event="pause")),
+            "-" if bound is None else f"≤ {bound * 1000:g} ms",
+        )
+    return table
+
+
+def _totals(rate: _Rates, now: Sample) -> Table:
+    lag = rate.quantile(0.99, "loop_lag_seconds")
+    urls = rate.of("pipeline_urls_total")
+    good = rate.of("pipeline_urls_total", outcome="success")
+    cached = rate.of("cache_requests_total", outcome="hit")
+    running, waiting = (_count(now.total("pipeline_fetches", state=state)) for state in ("running", "waiting"))
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        f"URLs {_rate(urls)}/s ({_rate(urls - good)} failed)",
+        f"in flight {_count(now.total('pipeline_inflight'))}",
+        f"fetches {running}/{_count(now.total('pipeline_fetches_limit'))}, {waiting} wait",
+        f"cache hits {_rate(cached)}/s",
+    )
+    table.add_row(
+        f"journals {_of(now.total('streaming_memory_usage_bytes'), now.total('streaming_memory_limit_bytes'))}",
+        f"memory {_bytes(now.total('process_resident_memory_bytes'))}",
+        f"CPU {100 * rate.of('process_cpu_seconds_total'):.0f} %",
+        "loop lag p99 " + ("-" if lag is None else f"≤ {lag * 1000:g} ms"),
+    )
+    return table
+
+
+def _streams(rate: _Rates, streams: Iterable[Json]) -> Table:
+    table = _table(
+        "stream", "type", "state", ">done", ">frames/s", ">kept", "reader", ">sent", ">unread", ">window", ">missed"
+    )
+    for stream in streams:
+        done = _number(stream, "successful") + _number(stream, "failed")
+        total = stream.get("total_urls")
+        status = _text(stream, "status") or _text(stream, "state")
+        first = (
+            _text(stream, "stream_id")[:ID_CHARS],
+            _text(stream, "stream_type"),
+            status,
+            f"{_count(done)}/{_count(_number(stream, 'total_urls')) if total is not None else '?'}",
+            _rate(rate.frames(stream)),
+            _bytes(_number(stream, "kept_bytes")),
+        )
+        for at, reader in enumerate(_readers(stream)):
+            table.add_row(*(first if at == 0 else ("",) * len(first)), *reader)
+    return table
+
+
+def _readers(stream: Json) -> Iterator[tuple[str, ...]]:
+    """A stream's readers, at least a line that says that there is none."""
+    given = stream.get("subscribers")
+    known = [reader for reader in given if isinstance(reader, dict)] if isinstance(given, list) else []
+    if not known:
+        yield ("nobody", "", "", "", "")
+        return
+    reader = max(known, key=lambda reader: _number(reader, "unread_frames"))
+    more = f" +{len(known) - 1}" if len(known) > 1 else ""
+    yield (
+        f"{_text(reader, 'protocol')}{' paused' if reader.get('paused') else ''}{more}",
+        _bytes(_number(reader, "sent_bytes")),
+        _count(_number(reader, "unread_frames")),
+        _count(_number(reader, "capacity_frames")),
+        _count(_number(reader, "missed_frames")),
+    )
+
+
+def _table(*columns: str) -> Table:
+    """Columns by their names, those of numbers marked with >."""
+    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
+    return table
+
+
+# ── figures ──────────────────────────────────────────────────────────────────────────────
+
+
+def _text(of: Json, name: str) -> str:
+    value = of.get(name)
+    return clean(value) if isinstance(value, str) else ""
+
+
+def _number(of: Json, name: str) -> float:
+    value = of.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _figure(name: str, part: Json) -> str:
+    value = _number(part, name)
+    if name.endswith(("_rate", "_ratio")):
+        return f"{100 * value:.1f}%"
+    if name.endswith("bytes"):
+        return _bytes(value)
+    return f"{value:.1f}ms" if name.endswith("_ms") else _count(value)
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _of(value: float, limit: float) -> str:
+    share = f" ({100 * value / limit:.0f} %)" if limit else ""
+    return f"{_bytes(value)}/{_bytes(limit)}{share}"
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "K", "M", "G"):
+        if value < 1000 or unit == "G":
+            return f"{value:.0f}{unit}" if unit == "B" or value >= 100 else f"{value:.1f}{unit}"
+        value /= 1024
+    return ""
+
+
+def _lasted(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}"

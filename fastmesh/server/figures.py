@@ -1,0 +1,67 @@
+"""What the socket's side says of itself: connections and files, for /healthz, /readyz and Prometheus."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastmesh.metrics import Metrics
+from fastmesh.server.peer import Shared
+from fastmesh.server.process import cpu_seconds, file_limit, open_files, resident_bytes
+
+NEARLY_ALL: Final = 0.95
+RECENT_S: Final = 60.0
+NOW_S: Final = 1.0  # it is tried again five times a second
+
+
+class ServerFigures:
+    """Reads *shared* when it is asked, and says how to *metrics*."""
+
+    def __init__(self, shared: Shared, metrics: Metrics) -> None:
+        self._shared = shared
+        metrics.tell("server_connections", "Connections open", lambda: len(shared.connections))
+        metrics.tell(
+            "server_connections_limit",
+            "SERVER__MAX_CONNECTIONS, or what the file limit holds",
+            lambda: shared.settings.max_connections,
+        )
+        metrics.tell(
+            "server_unaccepted",
+            "Connections that got no answer: no files were left, or far too many came",
+            lambda: shared.unaccepted,
+            counted=True,
+        )
+        metrics.tell("process_open_fds", "Descriptors open", open_files)
+        metrics.tell("process_max_fds", "Descriptors that may be", file_limit)
+        metrics.tell("process_resident_memory_bytes", "Of the daemon, workers apart", resident_bytes)
+        metrics.tell("process_cpu_seconds", "Used by the daemon, workers apart", cpu_seconds, counted=True)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon is on its way out."""
+        return self._shared.draining
+
+    def descriptors(self) -> dict[str, object]:
+        """Connections and files, and whether there are enough."""
+        shared, files, limit = self._shared, open_files(), file_limit()
+        scarce = files > NEARLY_ALL * limit or self._since_out_of_files_s() < RECENT_S
+        return {
+            "status": "degraded" if scarce else "healthy",
+            "open": files,
+            "limit": limit,
+            "connections": len(shared.connections),
+            "max_connections": shared.settings.max_connections,
+            "unaccepted": shared.unaccepted,
+        }
+
+    def overload(self) -> str | None:
+        """Why nobody else would be served now, if so."""
+        shared = self._shared
+        if self._since_out_of_files_s() < NOW_S:
+            return "no descriptors are left"
+        most = shared.settings.max_connections
+        if len(shared.connections) >= most:
+            return f"{most} connections are open, no more are allowed"
+        return None
+
+    def _since_out_of_files_s(self) -> float:
+        return self._shared.clock() - self._shared.out_of_files_at

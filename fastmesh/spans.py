@@ -1,0 +1,117 @@
+"""Spans for OpenTelemetry: one a stream, below it one a URL, below that one a request to its origin.
+
+Their ids are those that logs and ``traceparent`` have, so that all three tell of
+the same.  OpenTelemetry is an extra, loaded when a collector is set; a thread of
+its own sends what has ended, and drops what the collector does not take.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from fastmesh.config import Settings
+from fastmesh.errors import ConfigError
+from fastmesh.log import printable, without_secrets
+from fastmesh.trace import Trace
+from fastmesh.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.trace import SpanContext
+
+Attribute = str | int | float | bool
+
+EXPORT_TIMEOUT_S: Final = 5.0
+SEND_EVERY_S: Final = 1.0
+MAX_WAITING: Final = 4096  # spans; over it new ones are dropped
+
+
+def make_spans(settings: Settings) -> Spans | None:
+    """What the settings ask for.  Raises ConfigError when the extra is not installed."""
+    url = settings.trace.otlp_url
+    if url is None:
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise ConfigError(
+            f"TRACE__OTLP_URL={url!r} wants OpenTelemetry, which is not installed: pip install 'fastmesh[otel]'"
+        ) from None
+    exporter = OTLPSpanExporter(url, timeout=EXPORT_TIMEOUT_S)
+    return Spans(BatchSpanProcessor(exporter, MAX_WAITING, SEND_EVERY_S * 1000))
+
+
+class Spans:
+    """Gives *processor* what has ended, of traces that were begun here or that their beginner samples."""
+
+    def __init__(self, processor: SpanProcessor) -> None:
+        from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+
+        self._processor = processor
+        self._resource = Resource.create({SERVICE_NAME: "fastmesh", SERVICE_VERSION: __version__})
+
+    def ended(
+        self,
+        name: str,
+        trace: Trace,
+        took_s: float,
+        attributes: Mapping[str, Attribute],
+        *,
+        fault: str | None = None,
+        client: bool = False,
+    ) -> None:
+        """The span *trace* took *took_s* until now.
+
+        *fault* is the type of what went wrong, *client* that another was asked.
+        """
+        if not (trace.sampled or trace.begun):
+            return
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.trace import SpanKind, Status, StatusCode
+
+        now_ns = time.time_ns()
+        shown = {
+            key: printable(without_secrets(value)) if isinstance(value, str) else value
+            for key, value in attributes.items()
+        }
+        span = ReadableSpan(
+            name,
+            context=_context(trace.trace_id, trace.span_id, remote=False),
+            parent=_context(trace.trace_id, trace.parent_id, remote=True) if trace.parent_id else None,
+            resource=self._resource,
+            attributes=shown if fault is None else shown | {"error.type": fault},
+            kind=SpanKind.CLIENT if client else SpanKind.INTERNAL,
+            status=Status(StatusCode.UNSET if fault is None else StatusCode.ERROR),
+            start_time=now_ns - int(took_s * 1e9),
+            end_time=now_ns,
+        )
+        self._processor.on_end(span)
+
+    @contextmanager
+    def request(self, url: str, trace: Trace) -> Iterator[dict[str, Attribute]]:
+        """A request to *url* in the block, which adds what it learns to the attributes that it is given."""
+        attributes: dict[str, Attribute] = {"url.full": url, "http.request.method": "GET"}
+        begun, fault = time.perf_counter(), None
+        try:
+            yield attributes
+        except BaseException as error:
+            fault = str(getattr(error, "type", type(error).__name__))
+            raise
+        finally:
+            self.ended("GET", trace, time.perf_counter() - begun, attributes, fault=fault, client=True)
+
+    def close(self) -> None:
+        """Send what is left, for a while; it blocks."""
+        self._processor.shutdown()
+
+
+def _context(trace_id: str, span_id: str, *, remote: bool) -> SpanContext:
+    from opentelemetry.trace import SpanContext, TraceFlags
+
+    return SpanContext(
+        int(trace_id, 16), int(span_id, 16), is_remote=remote, trace_flags=TraceFlags(TraceFlags.SAMPLED)
+    )

@@ -1,0 +1,76 @@
+"""Results that are there and not appended yet: because earlier ones are missing, or for want of room.
+
+A machine without clock or task: it says which result may go next, and how much is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Final
+
+from fastmesh.events import PageResult
+
+FRAME_BYTES: Final = 512  # of a result's frame without its document, about
+
+
+@dataclass(order=True, slots=True)
+class Finished:
+    """One result on its way into the journal; a *repeat* is one for which nothing was fetched."""
+
+    key: tuple[int, int]
+    index: int = field(compare=False)
+    page: PageResult = field(compare=False)
+    repeat: bool = field(compare=False)
+
+    @property
+    def size(self) -> int:
+        """The bytes of its frame, about."""
+        return FRAME_BYTES + (0 if self.page.document is None else len(self.page.document))
+
+
+class Outbox:
+    """Finished results, in the order in which they leave.
+
+    With *in_order* that is the input's: one leaves when all before it have.  Else they
+    leave as they came, repeats after the others: these wait for room, and the others do not.
+    """
+
+    def __init__(self, *, in_order: bool) -> None:
+        self.frames = 0
+        self.bytes = 0
+        self.expected: int | None = 0 if in_order else None  # the index that leaves next
+        self._came = 0
+        self._held: list[Finished] = []
+
+    def put(self, index: int, page: PageResult, *, repeat: bool = False) -> None:
+        """The result of *index* is there."""
+        self._came += 1
+        key = (repeat, self._came) if self.expected is None else (index, 0)
+        finished = Finished(key, index, page, repeat)
+        heappush(self._held, finished)
+        self.frames += 1
+        self.bytes += finished.size
+
+    def next(self) -> Finished | None:
+        """What may leave now; None when there is nothing, or an earlier one is missing."""
+        if not self._held or self.expected not in (None, self._held[0].index):
+            return None
+        return self._held[0]
+
+    def pop(self) -> Finished:
+        """Let go of the first, in order or not."""
+        finished = heappop(self._held)
+        self.frames -= 1
+        self.bytes -= finished.size
+        if self.expected is not None:
+            self.expected = finished.index + 1
+        return finished
+
+    def give_up(self) -> Iterator[Finished]:
+        """No result comes any more: let go of all, and give those that were fetched, in their order."""
+        while self._held:
+            finished = self.pop()
+            if not finished.repeat:
+                yield finished

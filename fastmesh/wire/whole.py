@@ -1,0 +1,67 @@
+"""A whole stream as one JSON document, which grows as the stream does: the answer of ``POST /crawl``.
+
+``{"results": […], "summary": {…}}``, and before the summary an ``error`` when the stream as a whole failed.
+A result is the frame's own, with its index; nothing is parsed for it, since events.py builds frames with
+their fields in one order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastmesh._core import Batch
+
+INDEX: Final = b'"index":'
+RESULT: Final = b'"result":{'
+PROGRESS: Final = b',"progress":{'  # the last field, and numbers only: its last place is the right one
+ERROR: Final = b'"error":{'
+
+
+class WholeEncoder:
+    """One reader's: it knows what it has written."""
+
+    protocol = "ndjson"  # whose window and figures it shares
+
+    def __init__(self, *, chunked: bool) -> None:
+        self._chunked = chunked
+        self._has_results = False
+        self._results_ended = False
+
+    def begin(self) -> bytes:
+        """The document is there, before its first result."""
+        return self._sent(b'{"results":[')
+
+    def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
+        """What the *batch* adds to the document."""
+        return self._sent(b"".join(map(self._added, batch)))
+
+    def note(self, frame: bytes) -> bytes:
+        """A document has no place for such a *frame*.  Raises ValueError: better no answer than one with a hole."""
+        raise ValueError(f"a document has no place for {frame[:64]!r}")
+
+    def heartbeat(self, frame: bytes) -> bytes:
+        """White space, which JSON may have between any two values."""
+        return self._sent(b"\n")
+
+    def end(self) -> bytes:
+        """The last chunk."""
+        return b"0\r\n\r\n" if self._chunked else b""
+
+    def _added(self, frame: bytes) -> bytes:
+        if frame.startswith(b'{"type":"result"'):
+            at = frame.index(RESULT)
+            index = frame[frame.index(INDEX) : at]
+            fields = frame[at + len(RESULT) : frame.rindex(PROGRESS)]
+            comma, self._has_results = b",\n" if self._has_results else b"\n", True
+            return b"%b{%b%b" % (comma, index, fields)
+        if frame.startswith(b'{"type":"error"'):
+            self._results_ended = True
+            return b'\n],"error":' + frame[frame.index(ERROR) + len(ERROR) - 1 : -1]
+        if frame.startswith(b'{"type":"summary"'):
+            return b'%b,"summary":%b}\n' % (b"" if self._results_ended else b"\n]", frame)
+        return b""
+
+    def _sent(self, text: bytes) -> bytes:
+        if not text or not self._chunked:
+            return text  # an empty chunk would be the last
+        return b"%x\r\n%b\r\n" % (len(text), text)
