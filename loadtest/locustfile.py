@@ -84,7 +84,11 @@ class StreamUser(User):
         seen, begun = Seen(), time.perf_counter()
         failure: Exception | None = None
         try:
-            for _ in read(self.host, self.protocol, path, seen, body=body, receive_bytes=self.receive_bytes):
+            token = _options(self.environment).token
+            batches = read(
+                self.host, self.protocol, path, seen, body=body, receive_bytes=self.receive_bytes, token=token
+            )
+            for _ in batches:
                 if self.pause_s:
                     time.sleep(self.pause_s)  # locust patched it: the other users go on
         except (StreamFailed, OSError, HTTPException) as error:
@@ -202,6 +206,7 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     for name, kind, default, text in limits:
         variable = f"LOCUST_{name.replace('-', '_').upper()}"
         parser.add_argument(f"--{name}", type=kind, default=default, env_var=variable, help=text)
+    parser.add_argument("--token", default="", env_var="FASTMESH_TOKEN", help="shown to the daemon of --host")
     parser.add_argument(
         "--site",
         default="",

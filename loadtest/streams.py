@@ -86,15 +86,23 @@ class Seen:
 
 
 def read(
-    host: str, protocol: Protocol, path: str, seen: Seen, *, body: Body | None = None, receive_bytes: int | None = None
+    host: str,
+    protocol: Protocol,
+    path: str,
+    seen: Seen,
+    *,
+    body: Body | None = None,
+    receive_bytes: int | None = None,
+    token: str = "",
 ) -> Iterator[int]:
     """Read the stream at *host* (its base URL) to its end into *seen*; yields after each batch its frames' number.
 
     A *body* is a crawl's: posted, or sent as a command.  With *receive_bytes* no more than so many are read at once,
-    and the socket's buffer is as small.  Raises StreamFailed, Hole, OSError and HTTPException.
+    and the socket's buffer is as small.  A *token* is shown.  Raises StreamFailed, Hole, OSError and HTTPException.
     """
     reader = _messages if protocol == "ws" else _responses
-    for frames in reader(host, protocol, path, seen, body, receive_bytes):
+    shown = {"Authorization": f"Bearer {token}"} if token else {}
+    for frames in reader(host, protocol, path, seen, body, receive_bytes, shown):
         if frames and not seen.first_byte_at:
             seen.first_byte_at = time.perf_counter()
         for frame in frames:
@@ -106,7 +114,13 @@ def read(
 
 
 def _responses(
-    host: str, protocol: Protocol, path: str, seen: Seen, body: Body | None, receive_bytes: int | None
+    host: str,
+    protocol: Protocol,
+    path: str,
+    seen: Seen,
+    body: Body | None,
+    receive_bytes: int | None,
+    shown: dict[str, str],
 ) -> Iterator[list[Frame]]:
     """The body of a response, batch by batch."""
     parts = urlsplit(host)
@@ -116,7 +130,7 @@ def _responses(
         connection.connect()
         _bound(connection.sock, receive_bytes)
         text = None if body is None else orjson.dumps(body)
-        connection.request("GET" if text is None else "POST", path, text, {"Content-Type": "application/json"})
+        connection.request("GET" if text is None else "POST", path, text, {"Content-Type": "application/json"} | shown)
         response = connection.getresponse()
         if response.status != 200:
             raise StreamFailed(f"{path}: status {response.status}: {response.read(500)!r}")
@@ -130,7 +144,13 @@ def _responses(
 
 
 def _messages(
-    host: str, protocol: Protocol, path: str, seen: Seen, body: Body | None, receive_bytes: int | None
+    host: str,
+    protocol: Protocol,
+    path: str,
+    seen: Seen,
+    body: Body | None,
+    receive_bytes: int | None,
+    shown: dict[str, str],
 ) -> Iterator[list[Frame]]:
     """The stream's messages of a WebSocket, as many as come at once."""
     parts = urlsplit(host)
@@ -139,7 +159,8 @@ def _messages(
     with socket.create_connection((parts.hostname, parts.port or 80), TIMEOUT_S) as sock:
         _bound(sock, receive_bytes)
         machine = WSConnection(ConnectionType.CLIENT)
-        sock.sendall(machine.send(Request(host=parts.netloc, target=path)))
+        fields = [(name.encode(), value.encode()) for name, value in shown.items()]
+        sock.sendall(machine.send(Request(host=parts.netloc, target=path, extra_headers=fields)))
         begun = ""
         while data := sock.recv(receive_bytes or 65_536):
             seen.octets += len(data)
