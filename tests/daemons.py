@@ -7,11 +7,12 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +23,31 @@ PATIENCE_S = 30.0  # for what must happen; no test waits so long unless it fails
 
 
 class Daemon:
-    """``fastmesh serve`` with *settings* by their names; ends at the end of the block.
+    """``fastmesh serve`` with *settings* by their names; ends at the end of the block.  It inherits *fds*.
 
     with Daemon(SERVER__HEADER_TIMEOUT_S=0.3) as daemon:
         peer = daemon.connect()
     """
 
-    def __init__(self, *flags: str, prefix: Iterable[str] = (), **settings: object) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        prefix: Iterable[str] = (),
+        fds: Sequence[int] = (),
+        cacert: Path | None = None,
+        **settings: object,
+    ) -> None:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("FASTMESH_")}
         environ |= {f"FASTMESH_{name}": str(value) for name, value in settings.items()}
         if "SERVER__UDS" not in settings:
             environ.setdefault("FASTMESH_SERVER__PORT", "0")
         self._peers: list[Peer] = []
+        self._cacert = cacert  # whom connections trust when it speaks TLS
         self._stderr = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed with the daemon
         command = [*prefix, sys.executable, "-m", "fastmesh.cli", "serve", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, env=environ, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self._stderr, env=environ, text=True, pass_fds=fds
+        )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         match = re.fullmatch(r"fastmesh \S+ listening on (\S+)\n", line)
@@ -82,7 +93,7 @@ class Daemon:
     @property
     def host(self) -> str:
         """Host and port, as a Host header has it."""
-        return self.address.removeprefix("http://")
+        return self.address.removeprefix("http://").removeprefix("https://")
 
     def stderr(self) -> str:
         """All that it logged so far."""
@@ -105,6 +116,8 @@ class Daemon:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             sock.connect(("127.0.0.1", self.port))
         sock.settimeout(PATIENCE_S)
+        if self.address.startswith("https:"):
+            sock = ssl.create_default_context(cafile=self._cacert).wrap_socket(sock, server_hostname="127.0.0.1")
         peer = Peer(sock, "localhost" if self.address.startswith("unix:") else self.host)
         self._peers.append(peer)
         return peer
@@ -114,7 +127,9 @@ class Daemon:
         with self.connect() as peer:
             return peer.ask(method, path, body, **headers)
 
-    def crawl(self, *urls: str, stream: dict[str, Any] | None = None, **options: Any) -> list[dict[str, Any]]:
+    def crawl(
+        self, *urls: str | dict[str, Any], stream: dict[str, Any] | None = None, **options: Any
+    ) -> list[dict[str, Any]]:
         """The frames of a crawl."""
         response = self.ask("POST", "/crawl/stream", {"urls": urls, "options": options, "stream": stream or {}})
         assert response.status == 200, response

@@ -87,6 +87,11 @@ class InOrder:
         """Whether one is left."""
         return self.left > 0
 
+    @property
+    def first(self) -> int:
+        """The index of the next one."""
+        return self._next
+
     def take(self) -> InOrderJob:
         """The next one."""
         job = InOrderJob(self._next, functools.partial(self._execute, self._urls[self._next]))
@@ -105,6 +110,7 @@ class InOrderJob:
 
     index: int
     run: Callable[[], Coroutine[Any, Any, PageResult]]
+    repeats: Sequence[tuple[int, str, str | None]] = ()
 
     def close(self) -> None:
         """It holds nothing."""

@@ -44,10 +44,14 @@ class Nameserver:
         self._thread.join()
         self._socket.close()
 
+    @property
+    def address(self) -> str:
+        """Where it listens, as FETCH__NAMESERVERS has it."""
+        return f"127.0.0.1:{self._socket.getsockname()[1]}"
+
     def client(self) -> aiodns.DNSResolver:
         """A client that asks this server only, and keeps no answer."""
-        port = self._socket.getsockname()[1]
-        return aiodns.DNSResolver([f"127.0.0.1:{port}"], timeout=0.2, tries=2, lookups="b")
+        return aiodns.DNSResolver([self.address], timeout=0.2, tries=2, lookups="b")
 
     def _serve(self) -> None:
         while query := self._socket.recvfrom(512):

@@ -99,7 +99,7 @@ def test_a_wrong_value_is_named_with_its_source_and_what_is_allowed(name: str, v
 
 @pytest.mark.parametrize(
     "name",
-    ["SERVER__COLOUR", "STREAM__RATE_LIMIT_RPS", "TLS__CERT", "DATA_DIR", "X"],
+    ["SERVER__COLOUR", "STREAM__COLOUR", "TLS__COLOUR", "DATA_DIR", "X"],
 )
 def test_an_unknown_setting_is_refused_from_every_source(name: str, file) -> None:
     with pytest.raises(ConfigError, match=rf"unknown setting {name}='1' \(environment\)"):
@@ -117,8 +117,13 @@ def test_the_first_wrong_one_in_the_models_order_is_named() -> None:
 def test_rules_between_settings_name_both() -> None:
     with pytest.raises(ConfigError, match=r"BUFFER__LOW_WATER_BYTES.*BUFFER__HIGH_WATER_BYTES"):
         load({"BUFFER__LOW_WATER_BYTES": "5", "BUFFER__HIGH_WATER_BYTES": "4"}, environ={})
-    with pytest.raises(ConfigError, match=r"SERVER__HOST='192.0.2.1'.*AUTH__INSECURE=true"):
+    with pytest.raises(ConfigError, match=r"SERVER__HOST='192.0.2.1'.*AUTH__TOKENS_FILE.*AUTH__INSECURE=true"):
         load({"SERVER__HOST": "192.0.2.1"}, environ={})
+    assert load({"SERVER__HOST": "192.0.2.1", "AUTH__TOKENS_FILE": "/t"}, environ={}).values.server.host == "192.0.2.1"
+    with pytest.raises(ConfigError, match=r"TLS__CERT and TLS__KEY, or neither: TLS__KEY is not set"):
+        load({"TLS__CERT": "/c"}, environ={})
+    with pytest.raises(ConfigError, match=r"TLS__CERT and TLS__KEY, or neither: TLS__CERT is not set"):
+        load({"TLS__KEY": "/k"}, environ={})
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,8 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_other_variables_are_nobodys_business() -> None:
-    assert load({}, environ={"PATH": "x", "FASTMESHES": "x", "HTTP_PROXY": "x"}).given == {}
+    environ = {"PATH": "x", "FASTMESHES": "x", "HTTP_PROXY": "x", "FASTMESH_TOKEN": "a client's"}
+    assert load({}, environ=environ).given == {}
 
 
 def test_every_setting_is_described_and_has_a_readable_default() -> None:

@@ -22,7 +22,8 @@ def test_healthz_says_how_each_part_is(daemon: Daemon) -> None:
     assert body["status"] == "healthy"
     assert re.fullmatch(r"\d+\.\d+\.\d+", body["version"])
     assert body["uptime_s"] >= 0
-    assert set(body["dependencies"]) == {"streaming", "pipeline", "extract_workers", "cache"}
+    parts = {"streaming", "journals", "loop", "pipeline", "extract_workers", "cache", "dns", "descriptors"}
+    assert set(body["dependencies"]) == parts
     assert all(part["status"] == "healthy" for part in body["dependencies"].values())
     streaming = body["dependencies"]["streaming"]
     assert {"active_connections", "active_streams", "error_rate", "drop_ratio", "memory_bytes", "loop_lag_ms"} <= set(
@@ -80,5 +81,5 @@ def test_labels_have_few_values_whatever_is_asked(daemon: Daemon) -> None:
     assert "METHOD" not in text
     routes = set(re.findall(r'route="([^"]+)"', text))
     documented = """/crawl/stream /crawl/sse /crawl/ws /deepsearch/stream /streams /streams/{id} /streams/{id}/events
-    /firehose/stream /firehose/sse /firehose/ws /healthz /livez /readyz /metrics preflight other"""
+    /firehose/stream /firehose/sse /firehose/ws /tickets /healthz /livez /readyz /metrics preflight other"""
     assert routes <= set(documented.split())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from doubles import TurnedLoop, settle, turned
@@ -11,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.crawl.backlog import Backlog, Job
+from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.target import Target
 from fastmesh.crawl.turns import Slot, Turn, Turns
 from fastmesh.events import PageResult
+
+OPTIONS = CrawlOptions(1000.0, 1 << 20, "tests", 1 << 20)
 
 
 def make_turns(total: int = 256, per_host: int = 8, starts_per_s: float = 0.0) -> Turns:
@@ -27,7 +33,7 @@ def host_of(origin: str) -> str | None:
 
 
 async def nothing(job: Job) -> PageResult:
-    return PageResult(job.url)
+    return PageResult(job.target.url)
 
 
 class Stream:
@@ -39,7 +45,8 @@ class Stream:
         self.urls = urls
         self.running: list[Job] = []
         self.started: list[int] = []
-        self.backlog = Backlog(urls, self.fill, turns=turns, locate=host_of, run=nothing)
+        targets = [Target(url, OPTIONS) for url in urls]
+        self.backlog = Backlog(targets, self.fill, turns=turns, locate=host_of, run=nothing)
 
     def fill(self) -> None:
         while len(self.running) < self._places and self.backlog.ready():
@@ -57,7 +64,7 @@ class Stream:
         self.fill()
 
     def hosts(self) -> Counter[str | None]:
-        return Counter(host_of(job.url.rpartition("/")[0]) for job in self.running)
+        return Counter(host_of(job.target.url.rpartition("/")[0]) for job in self.running)
 
 
 def test_urls_start_in_the_order_of_the_input() -> None:
@@ -83,6 +90,57 @@ def test_a_host_that_is_slow_does_not_take_the_places_of_one_that_is_quick() -> 
                 stream.finish(next(job.index for job in stream.running if job.index >= 200))
             assert sorted(index for index in stream.started if index >= 200) == list(range(200, 400))
             stream.backlog.close()
+
+    turned(run())
+
+
+def taken(backlog: Backlog, turns: Turns) -> Iterator[Job]:
+    """The jobs that may be started now; each is the one that was announced."""
+    while backlog.ready():
+        first, job = backlog.first, backlog.take()
+        assert job.index == first
+        if job.turn is not None:
+            turns.meet(job.turn.key, None)
+        yield job
+
+
+def test_a_repeated_url_is_started_once_and_its_job_knows_where_it_stands_again() -> None:
+    async def run() -> None:
+        other = replace(OPTIONS, retries=1)
+        urls = [
+            "http://a/1",
+            "HTTP://A/1",
+            "http://a/1#x",
+            "http://a",
+            "http://a/",
+            "http://a/1",
+            "x",
+            "x",
+            "http://a/A",
+        ]
+        targets = [Target(url, OPTIONS, f"id{at}") for at, url in enumerate(urls)] + [Target(urls[0], other)]
+        turns = make_turns(per_host=99)
+        backlog = Backlog(targets, lambda: None, turns=turns, locate=host_of, run=nothing, dedupe=True)
+        assert backlog.left == 6
+        repeats = {job.index: list(job.repeats) for job in taken(backlog, turns)}
+        assert repeats == {
+            0: [(1, "HTTP://A/1", "id1"), (5, "http://a/1", "id5")],
+            2: [],
+            3: [(4, "http://a/", "id4")],
+            6: [(7, "x", "id7")],
+            8: [],
+            9: [],
+        }
+
+    turned(run())
+
+
+def test_in_the_inputs_order_a_slow_host_goes_first_where_it_stands_first() -> None:
+    async def run() -> None:
+        targets = [Target(f"http://{host}/{at}", OPTIONS) for at, host in enumerate("aabbaab")]
+        turns = make_turns(per_host=99)
+        backlog = Backlog(targets, lambda: None, turns=turns, locate=host_of, run=nothing, in_order=True)
+        assert [job.index for job in taken(backlog, turns)] == list(range(7))
 
     turned(run())
 

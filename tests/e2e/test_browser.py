@@ -14,6 +14,8 @@ from conftest import need
 from daemons import Daemon
 from origins import Origin
 
+from fastmesh.api.tokens import line_of, new_token
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -202,6 +204,70 @@ def test_a_websocket_of_the_page_reads_a_crawl(daemon: Daemon, page: Page, urls:
     assert (welcome["type"], ack["type"], ack["id"]) == ("welcome", "ack", "1")
     check(frames, urls)
     assert (seen["protocol"], seen["code"], seen["clean"]) == ("fastmesh.v1", 1000, True)
+
+
+# ── a page with a token ──────────────────────────────────────────────────────────────────
+
+TOKEN = new_token()
+
+
+@pytest.fixture(scope="module")
+def guarded(home: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that wants one."""
+    tokens = tmp_path_factory.mktemp("browser") / "tokens"
+    tokens.write_text(line_of(TOKEN, "page"))
+    with Daemon(
+        AUTH__TOKENS_FILE=tokens,
+        FETCH__ALLOW_NETWORKS="127.0.0.0/8",
+        STREAM__SSE_RETRY_MS=20,
+        CORS__ALLOW_ORIGINS=home.url("").rstrip("/"),
+    ) as running:
+        yield running
+        assert TOKEN not in running.stderr()
+
+
+TICKET = """
+async ([address, token]) => {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {}
+  const answer = await fetch(`${address}/tickets`, { method: 'POST', headers })
+  return [answer.status, (await answer.json()).ticket]
+}
+"""
+
+
+@pytest.mark.parametrize("harm", [Harm.FIN, Harm.RST, Harm.HALF_OPEN])
+def test_eventsource_reads_a_broken_stream_with_one_ticket(
+    guarded: Daemon, page: Page, urls: list[str], harm: Harm
+) -> None:
+    status, ticket = page.evaluate(TICKET, [guarded.address, TOKEN])
+    assert status == 201
+    with Chaos(guarded.port, plan=[(Blow(harm, TO_CLIENT, CUT_AT),)] * 4) as chaos:
+        query = "&".join(f"url={url}" for url in urls) + f"&ticket={ticket}"
+        seen = page.evaluate(EVENT_SOURCE, f"{chaos.address}/crawl/sse?{query}")
+        assert chaos.broken >= 2
+    check(seen["frames"], urls)
+    assert ticket not in guarded.stderr()
+
+
+def test_eventsource_without_a_ticket_gets_nothing(guarded: Daemon, page: Page) -> None:
+    assert page.evaluate(TICKET, [guarded.address, ""]) == [401, None]
+    assert page.evaluate(TICKET, [guarded.address, new_token()]) == [401, None]
+    for query in ("", "&ticket=nonsense", f"&ticket={TOKEN}"):
+        seen = page.evaluate(EVENT_SOURCE, f"{guarded.address}/crawl/sse?url=http://127.0.0.1:1/{query}")
+        assert seen == {"frames": [], "ids": [], "opened": 0, "broken": 0}
+
+
+def test_a_websocket_shows_a_token_or_a_ticket(guarded: Daemon, page: Page, urls: list[str]) -> None:
+    address = f"ws://{guarded.host}/crawl/ws"
+    shown = WEBSOCKET.replace("'fastmesh.v1'", f"['fastmesh.v1', 'fastmesh.token.{TOKEN}']")
+    seen = page.evaluate(shown, [address, urls])
+    check(seen["got"][2:], urls)
+    assert (seen["protocol"], seen["code"], seen["clean"]) == ("fastmesh.v1", 1000, True)
+    _, ticket = page.evaluate(TICKET, [guarded.address, TOKEN])
+    seen = page.evaluate(WEBSOCKET, [f"{address}?ticket={ticket}", ["nonsense"]])
+    assert (seen["got"][-1]["type"], seen["code"]) == ("summary", 1000)
+    for path, script in ((address, WEBSOCKET), (f"{address}?ticket={ticket}", WEBSOCKET)):
+        assert page.evaluate(script, [path, []]) == {"got": [], "protocol": "", "code": 1006, "clean": False}
 
 
 # ── a page that may not ask ──────────────────────────────────────────────────────────────

@@ -50,7 +50,11 @@ def frames(origin: Origin):
     ) as daemon:
         urls = [origin.url(path) for path in EXPECTED]
         frames = daemon.crawl(*urls, concurrency=32, timeout_ms=3000)
-        assert daemon.ask("GET", "/healthz").json["status"] == "healthy"
+        parts = daemon.ask("GET", "/healthz").json["dependencies"]
+        # So many that do not answer are seen; they are no fault of the daemon's.
+        assert {name: part["status"] for name, part in parts.items() if part["status"] != "healthy"} == {
+            "pipeline": "degraded"
+        }
         assert "Traceback" not in daemon.stderr()
         assert daemon.logs("url.bug") == []
         yield frames
@@ -130,11 +134,11 @@ def test_a_request_may_lower_a_limit_and_never_raise_it(origin: Origin) -> None:
 def test_concurrency_is_enforced_by_stream_and_host(origin: Origin) -> None:
     with Daemon(FETCH__ALLOW_NETWORKS="127.0.0.0/8", FETCH__PER_HOST_CONCURRENCY=3, FETCH__TIMEOUT_MS=400) as daemon:
         before = origin.connections
-        frames = daemon.crawl(*[origin.url("/silent")] * 9, cache_mode="bypass")
+        frames = daemon.crawl(*[origin.url("/silent")] * 9, cache_mode="bypass", dedupe=False)
         assert {frame["result"]["error"]["type"] for frame in frames[1:-1]} == {"timeout"}
         assert frames[-1]["total_processing_time_ms"] >= 3 * 400  # nine at once at most three by three
         assert origin.connections - before == 9
-        frames = daemon.crawl(*[origin.url("/silent")] * 3, concurrency=1, cache_mode="bypass")
+        frames = daemon.crawl(*[origin.url("/silent")] * 3, concurrency=1, cache_mode="bypass", dedupe=False)
         assert frames[-1]["total_processing_time_ms"] >= 3 * 400
 
 

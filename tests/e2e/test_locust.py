@@ -9,6 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from daemons import Daemon
+
+from fastmesh.api.tokens import line_of, new_token
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "locust", "--config", "loadtest/locust.conf", "--stop-timeout", "20"]
@@ -45,8 +48,18 @@ def test_a_limit_that_is_passed_fails_the_command_and_is_named(tmp_path: Path):
     assert "limit passed: NDJSON, time to first byte, p99: " in done.stderr
 
 
+def test_a_daemon_with_tokens_is_shown_one(tmp_path: Path):
+    token, tokens = new_token(), tmp_path / "tokens"
+    tokens.write_text(line_of(token, None))
+    with Daemon(AUTH__TOKENS_FILE=tokens, FIREHOSE__ENABLED="true") as daemon:
+        flags = ["--run-time", "3s", "--host", daemon.address, "--html", str(tmp_path / "report.html")]
+        done = load(*flags, "--token", token)
+        assert done.returncode == 0, done.stderr
+        assert load(*flags).returncode == 1
+
+
 def test_streams_that_fail_are_counted(tmp_path: Path):
     nobody = "http://127.0.0.1:1"
-    done = load("--run-time", "1s", "--host", nobody, "--html", str(tmp_path / "report.html"))
+    done = load("--host", nobody, "--html", str(tmp_path / "report.html"))
     assert done.returncode == 1
     assert "streams failed, allowed are 0.00%" in done.stderr

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from daemons import PATIENCE_S, Closed, Daemon, Peer
+from daemons import PATIENCE_S, Closed, Daemon, Peer, Response
 
 FOREVER = "/firehose/stream?frames=1000000000&rate=1"
 
@@ -184,6 +184,39 @@ def test_a_public_address_needs_the_word() -> None:
     with Daemon("--host", "0.0.0.0", AUTH__INSECURE="true") as daemon:
         assert daemon.ask("GET", "/livez", Host="127.0.0.1").status == 200
         assert daemon.ask("GET", "/livez", Host="0.0.0.0").status == 421
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has loopback addresses only")
+        return str(probe.getsockname()[0])
+
+
+def test_without_tokens_a_client_is_its_address() -> None:
+    address = own_address()
+    with Daemon(
+        "--host", "0.0.0.0", AUTH__INSECURE="true", STREAM__RATE_LIMIT_RPS=0.001, STREAM__RATE_LIMIT_BURST=1
+    ) as daemon:
+
+        def outside(method: str, path: str, body: object = None) -> Response:
+            with socket.create_connection((address, daemon.port), PATIENCE_S) as sock:
+                return Peer(sock, f"{address}:{daemon.port}").ask(method, path, body)
+
+        def local(method: str, path: str, body: object = None) -> Response:
+            return daemon.ask(method, path, body, Host="127.0.0.1")
+
+        body = {"urls": ["x"], "stream": {"detach": True}}
+        theirs = outside("POST", "/streams", body).json["stream_id"]
+        ours = local("POST", "/streams", body).json["stream_id"]
+        assert outside("POST", "/streams", body).status == 429
+        assert local("POST", "/streams", body).status == 201
+        assert (outside("GET", f"/streams/{theirs}").status, outside("GET", f"/streams/{ours}").status) == (200, 404)
+        assert local("GET", f"/streams/{theirs}").status == 404
+        assert [stream["stream_id"] for stream in outside("GET", "/streams").json["streams"]] == [theirs]
 
 
 def test_allowed_hosts() -> None:

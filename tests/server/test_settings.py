@@ -43,7 +43,9 @@ def test_the_window_is_how_far_a_stream_runs_ahead(origin: Origin) -> None:
         ) as daemon:
             before = origin.hits["/w"]
             peer = daemon.connect(receive_buffer=4096)
-            peer.send(peer.request("POST", "/crawl/stream", {"urls": [origin.url("/w")] * 200}))
+            peer.send(
+                peer.request("POST", "/crawl/stream", {"urls": [f"{origin.url('/w')}?{at}" for at in range(200)]})
+            )
             while daemon.metric("fastmesh_pipeline_inflight") or not daemon.metric(PAUSES):
                 pass
             started.append(origin.hits["/w"] - before)
@@ -124,7 +126,7 @@ class TestLogs:
             lines = [json.loads(line) for line in daemon.stderr().splitlines()]
         of_request = [line for line in lines if line["event"].startswith(("stream.", "request."))]
         assert {line["event"] for line in of_request} == {
-            "stream.opened", "stream.state", "stream.closed", "request.answered",
+            "stream.opened", "stream.attached", "stream.state", "stream.closed", "request.answered",
         }  # fmt: skip
         assert {line["request_id"] for line in of_request} == {"the-id"}
 

@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh._core import BackpressureHandler, Journal, RingBuffer
 from fastmesh.config import BufferSettings
+from fastmesh.rates import RecentShare
 from fastmesh.streaming.buffer import BufferManager, DynamicBuffer, WindowBounds
 from fastmesh.streaming.lifecycle import NEXT, State
-from fastmesh.streaming.rates import RecentShare
 from fastmesh.streaming.tally import Tally
 
 

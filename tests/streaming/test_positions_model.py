@@ -101,7 +101,7 @@ class PositionsModel(RuleBasedStateMachine):
 
     @property
     def kept(self) -> bool:
-        return self.house.module.find(self.pipeline.id) is not None
+        return self.house.module.find(self.pipeline.id, None) is not None
 
     # ── what may happen ──────────────────────────────────────────────────────────────────
 

@@ -35,7 +35,7 @@ class Watched:
         self.left = False
         self.asked = ""
         self._house = house
-        self._may_start: Callable[[int], bool] = lambda _: False
+        self._may_start: Callable[[int, int], bool] = lambda *_: False
         self.sink = house.open(self._make, urls)
 
     def _make(self, pipeline: StreamingPipeline) -> StreamProcessor:
@@ -51,12 +51,12 @@ class Watched:
         self.finished += 1
         return page
 
-    def _watch(self, claimed: int) -> bool:
+    def _watch(self, claimed: int, held_bytes: int) -> bool:
         running, reader = self.started - self.finished, self.reader
-        assert claimed == running
+        assert (claimed, held_bytes) == (running, 0)
         batch = self._pipeline.journal.ring.read(reader.next_seq, 1 << 30)[0] if reader else []
         unread, unread_bytes = len(batch), len(b"".join(batch))
-        may = self._may_start(claimed)
+        may = self._may_start(claimed, held_bytes)
         if may:
             assert reader is not None
             assert running < self.concurrency

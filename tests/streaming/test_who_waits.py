@@ -247,7 +247,7 @@ async def test_the_summary_passes_every_bound_and_what_was_not_read_is_still_han
     crawl.pipeline.stop(status)
     await settle()
     opener.leave()
-    assert house.module.find(crawl.pipeline.id) is crawl.pipeline
+    assert house.module.find(crawl.pipeline.id, None) is crawl.pipeline
     back = crawl.attach(after=0)
     back.read()
     assert (seqs(back), back.frames[-1]["status"], back.ended) == (list(range(1, 8)), status, True)
@@ -267,7 +267,7 @@ async def test_a_closed_stream_can_be_read_for_the_resume_window_and_is_then_for
     assert seqs(again) == [1]
     again.leave()
     house.module.tick(house.now + 500, sample=False)
-    assert house.module.find(crawl.pipeline.id) is None
+    assert house.module.find(crawl.pipeline.id, None) is None
     assert house.module.metrics().memory_bytes == 0
 
 
@@ -313,9 +313,9 @@ async def test_a_detached_stream_that_was_never_read_is_kept_until_its_deadline(
     crawl = Crawl(house, detached=True)
     await crawl.run()
     house.module.tick(house.now + 3599, sample=False)
-    assert house.module.find(crawl.pipeline.id) is crawl.pipeline
+    assert house.module.find(crawl.pipeline.id, None) is crawl.pipeline
     house.module.tick(house.now + 3600, sample=False)
-    assert house.module.find(crawl.pipeline.id) is None
+    assert house.module.find(crawl.pipeline.id, None) is None
 
 
 @in_loop
@@ -327,7 +327,7 @@ async def test_one_that_was_read_to_its_end_goes_with_the_resume_window() -> Non
     reader.read()
     assert reader.ended
     house.module.tick(house.now + 121, sample=False)
-    assert house.module.find(crawl.pipeline.id) is None
+    assert house.module.find(crawl.pipeline.id, None) is None
 
 
 # ── total ────────────────────────────────────────────────────────────────────────────────
@@ -349,11 +349,11 @@ async def test_over_the_total_closed_streams_go_first_and_the_oldest_of_them() -
     hog = Crawl(house, size=2000)
     reader = hog.attach()
     await settle()
-    while house.module.find(closed[0].id):
+    while house.module.find(closed[0].id, None):
         hog.pages.finish(next(iter(hog.pages.running)), text="x" * 2000)
         await settle()
         reader.read()
-    assert house.module.find(closed[1].id) is closed[1]
+    assert house.module.find(closed[1].id, None) is closed[1]
     assert not reader.ended
     assert house.module.metrics().memory_bytes < 100_000
 
