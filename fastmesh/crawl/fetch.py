@@ -13,6 +13,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -243,27 +244,14 @@ class Fetcher:
         lookup: Lookup,
     ) -> Answer:
         asked_at_s = time.time()
+        span: AbstractContextManager[dict[str, Attribute]] = nullcontext({})
         if page.trace is not None and HEADER not in sent:
             # Only here: what the cache knows a request by has no span.
             trace = page.trace.child()
             sent = CIMultiDict(sent, **{HEADER: trace.header})
             if self._spans is not None:
-                with self._spans.request(url.href, trace) as told:
-                    return await self._asked(url, sent, page, share, options, lookup, asked_at_s, told)
-        return await self._asked(url, sent, page, share, options, lookup, asked_at_s, {})
-
-    async def _asked(
-        self,
-        url: ParsedUrl,
-        sent: CIMultiDict[str],
-        page: Fetched,
-        share: BodyShare,
-        options: CrawlOptions,
-        lookup: Lookup,
-        asked_at_s: float,
-        told: dict[str, Attribute],
-    ) -> Answer:
-        with typed_faults(url.host, lookup):
+                span = self._spans.request(url.href, trace)
+        with span as told, typed_faults(url.host, lookup):
             response = await self._session.get(
                 _as_yarl(url), headers=sent, allow_redirects=False, trace_request_ctx=lookup
             )
