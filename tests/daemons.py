@@ -43,7 +43,8 @@ class Daemon:
             environ.setdefault("FASTMESH_SERVER__PORT", "0")
         self._peers: list[Peer] = []
         self._cacert = cacert  # whom connections trust when it speaks TLS
-        self._stderr = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed with the daemon
+        # Appended to: the daemon shares the file's position, and who reads here moves it.
+        self._stderr = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the daemon
         command = [*prefix, sys.executable, "-m", "fastmesh.cli", "serve", *flags]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self._stderr, env=environ, text=True, pass_fds=fds
