@@ -301,3 +301,11 @@ class ExtractFailed(UrlError):
     """The page arrived, but its extraction failed, died or took too long."""
 
     type = "extract"
+
+
+def types_of(root: type[ApiError] | type[UrlError]) -> list[str]:
+    """The types that *root* and the errors below it have, each once."""
+    types = {root.type}
+    for error in root.__subclasses__():
+        types.update(types_of(error))
+    return sorted(types)

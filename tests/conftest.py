@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from daemons import Daemon
 from hypothesis import settings
 from origins import Origin
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A busy machine is no finding; the number of examples stays hypothesis' own.
 settings.register_profile("fastmesh", deadline=None)
@@ -50,3 +54,18 @@ def origin() -> Iterator[Origin]:
     """Pages to fetch, ordinary and hostile."""
     with Origin() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; without it, or without what drives it, the tests are skipped, but in CI they fail."""
+    chromium = need("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing = "playwright is not installed"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-proxy-server"])
+        yield browser
+        browser.close()

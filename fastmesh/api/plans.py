@@ -72,7 +72,7 @@ class Plans:
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
             return self._processor(pipeline, body.options, urls=targets)
 
-        return Plan(opening, fill, _digest(body))
+        return Plan(opening, fill, _digest(opening, body))
 
     def checked_crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
         """The same for a request from outside, which may have STREAM__MAX_URLS at most."""
@@ -82,18 +82,6 @@ class Plans:
                 f"urls: {len(body.urls)} were given, {most} are allowed (STREAM__MAX_URLS)", field="urls"
             )
         return self.crawl(body, request_id, client)
-
-    def whole_crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
-        """The same for an answer that is one document: in the input's order, and waited for by its reader."""
-        if body.stream.detach or body.stream.on_slow != "block":
-            field = "stream.detach" if body.stream.detach else "stream.on_slow"
-            raise ValidationError(f"{field}: an answer that is one document leaves nothing out", field=field)
-        if "order" in body.options.model_fields_set and body.options.order != "input":
-            raise ValidationError(
-                "options.order: an answer that is one document has the input's", field="options.order"
-            )
-        options = body.options.model_copy(update={"order": "input"})
-        return self.checked_crawl(body.model_copy(update={"options": options}), request_id, client)
 
     def deep_search(self, body: DeepSearchRequest, request_id: str, client: str | None) -> Plan:
         """A search, and the crawl of what it finds.  Raises SearchUnavailable without a provider."""
@@ -127,7 +115,7 @@ class Plans:
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
             return self._processor(pipeline, body.options, prepare=partial(search, pipeline))
 
-        return Plan(opening, fill, _digest(body))
+        return Plan(opening, fill, _digest(opening, body))
 
     def firehose(self, query: FirehoseQuery, request_id: str, client: str | None) -> Plan:
         """Made-up results.  Raises NotFound unless FIREHOSE__ENABLED."""
@@ -143,7 +131,7 @@ class Plans:
         def fill(pipeline: StreamingPipeline) -> FirehoseProcessor:
             return FirehoseProcessor(pipeline, query.frames, query.bytes, query.rate)
 
-        return Plan(opening, fill, _digest(query))
+        return Plan(opening, fill, _digest(opening, query))
 
     def _count_search(self, outcome: str) -> None:
         self.searches[outcome] += 1
@@ -201,9 +189,9 @@ class Plans:
         return _lowered("stream.deadline_s", asked, self._settings.stream.deadline_s)
 
 
-def _digest(body: Strict) -> bytes:
-    """The same for bodies that ask for the same, however they are written."""
-    return blake2b(_json([type(body).__name__, body.model_dump()]), digest_size=16).digest()
+def _digest(opening: Opening, body: Strict) -> bytes:
+    """The same for bodies that ask for the same stream, however they are written."""
+    return blake2b(_json([opening.stream_type, body.model_dump()]), digest_size=16).digest()
 
 
 def _json(value: Any) -> bytes:

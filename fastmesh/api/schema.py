@@ -6,14 +6,25 @@ An option that is not built does not exist: it is refused by its name.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args, get_origin
 
 import orjson
 import pydantic
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    WithJsonSchema,
+)
+from pydantic.config import JsonDict
 
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, Grade, Part
-from fastmesh.crawl.request_headers import header_refusal
+from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, header_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
 from fastmesh.streaming.firehose import MAX_FRAMES, MIN_FRAME_BYTES
 
@@ -22,6 +33,27 @@ Model = TypeVar("Model", bound="Strict")
 
 TEXT, OBJECT = "a string", "an object"  # what stands for a URL
 
+KEY_PATTERN: Final = r"^[A-Za-z0-9._-]{1,128}$"  # of an Idempotency-Key
+EVENT_ID_PATTERN: Final = r"^([0-9a-f]{5}-[0-9a-f]{32}:[0-9]{1,18})?$"  # stream:seq, as SSE sends it; empty is none
+MAX_SEQ: Final = 10**18 - 1
+MAX_HEADERS: Final = 32
+
+# What JSON Schema cannot be told by the type alone.
+_PARTS = {"type": "array", "items": {"enum": sorted(get_args(Part))}}
+_DEFAULT_PARTS: list[JsonValue] = [*sorted(DEFAULT_PARTS)]
+_HEADERS = {
+    "type": "object",
+    "propertyNames": {"pattern": NAME_PATTERN},
+    "additionalProperties": {"type": "string", "pattern": VALUE_PATTERN},
+}
+# A detached stream waits for nobody: nobody is disconnected.
+_NOBODY_TO_DISCONNECT: JsonDict = {
+    "not": {
+        "properties": {"detach": {"const": True}, "on_slow": {"const": "disconnect"}},
+        "required": ["detach", "on_slow"],
+    }
+}
+
 
 class Strict(BaseModel):
     """Types as they are written, no unknown keys."""
@@ -29,16 +61,27 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)  # JSON has one kind of number: 16.0 is 16
+
+
 class PageOptions(Strict):
     """How a URL is fetched and extracted."""
 
     timeout_ms: float | None = Field(None, gt=0)
-    include: Annotated[frozenset[Part], Field(strict=False)] = DEFAULT_PARTS
+    include: Annotated[frozenset[Part], WithJsonSchema(_PARTS)] = Field(
+        DEFAULT_PARTS, strict=False, json_schema_extra={"default": _DEFAULT_PARTS}
+    )
     extractor: Grade = "fast"
     user_agent: str | None = Field(None, min_length=1, max_length=512, pattern=r"^[\x20-\x7e]+$")
-    headers: dict[str, str] = Field(default_factory=dict, max_length=32)
-    max_body_bytes: int | None = Field(None, ge=0)
-    retries: int | None = Field(None, ge=0)
+    headers: Annotated[dict[str, str], WithJsonSchema(_HEADERS | {"maxProperties": MAX_HEADERS})] = Field(
+        default_factory=dict, max_length=MAX_HEADERS
+    )
+    max_body_bytes: Annotated[int, Field(ge=0), Whole] | None = None
+    retries: Annotated[int, Field(ge=0), Whole] | None = None
     respect_robots: bool | None = None
     cache_mode: CacheMode = "read_through"
     max_age_s: float | None = Field(None, ge=0)
@@ -55,10 +98,10 @@ class PageOptions(Strict):
 class Options(PageOptions):
     """How the URLs of a batch are."""
 
-    concurrency: int = Field(16, ge=1, le=256)
+    concurrency: Annotated[int, Field(ge=1, le=256), Whole] = 16
     order: Literal["completion", "input"] = "completion"
     dedupe: bool = True
-    stop_after_errors: int | None = Field(None, ge=1)
+    stop_after_errors: Annotated[int, Field(ge=1), Whole] | None = None
 
 
 class UrlItem(Strict):
@@ -80,6 +123,8 @@ Url = Annotated[Annotated[str, Tag(TEXT)] | Annotated[UrlItem, Tag(OBJECT)], Dis
 class Stream(Strict):
     """How the stream behaves."""
 
+    model_config = ConfigDict(json_schema_extra=_NOBODY_TO_DISCONNECT)
+
     on_slow: Literal["block", "drop", "disconnect"] = "block"
     detach: bool = False
     deadline_s: float | None = Field(None, gt=0)
@@ -92,39 +137,102 @@ class Stream(Strict):
 
 
 class CrawlRequest(Strict):
-    """The body of POST /crawl/stream, /crawl/sse, /streams and /crawl."""
+    """The body of POST /crawl/stream, /crawl/sse and /streams."""
 
     urls: list[Url] = Field(min_length=1)
-    options: Options = Options()
-    stream: Stream = Stream()
+    options: Options = Field(default_factory=Options)
+    stream: Stream = Field(default_factory=Stream)
 
 
-class CrawlQuery(Strict):
-    """The query of GET /crawl/sse, without its URLs and its key."""
+class WholeOptions(Options):
+    """The same for a crawl that is answered as one document, which has the input's order."""
+
+    order: Literal["input"] = "input"
+
+
+class WholeStream(Stream):
+    """The stream behind one document: its reader is waited for, and nothing is left out."""
+
+    on_slow: Literal["block"] = "block"
+    detach: bool = Field(False, json_schema_extra={"const": False})
+
+    @pydantic.field_validator("detach")
+    @classmethod
+    def _read(cls, detach: bool) -> bool:
+        if detach:
+            raise ValueError("an answer that is one document is read as it comes")
+        return detach
+
+
+class WholeCrawlRequest(CrawlRequest):
+    """The body of POST /crawl."""
+
+    options: WholeOptions = Field(default_factory=WholeOptions)
+    stream: WholeStream = Field(default_factory=WholeStream)
+
+
+def _key(text: str) -> str:
+    if re.fullmatch(KEY_PATTERN, text) is None:
+        raise ValueError("want 1 to 128 characters of A-Z a-z 0-9 . _ -")
+    return text
+
+
+def _seq(text: str) -> str:
+    if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) is None:
+        raise ValueError("want one number, the seq of the last frame that was received")
+    return text
+
+
+Key = Annotated[str, AfterValidator(_key), Field(json_schema_extra={"pattern": KEY_PATTERN})]
+Seq = Annotated[str, AfterValidator(_seq), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_SEQ})]
+
+
+class Query(Strict):
+    """A query's values are text that is read as what they stand for."""
 
     model_config = ConfigDict(strict=False)
 
-    concurrency: int = Field(16, ge=1, le=256)
+
+class CrawlQuery(Query):
+    """The query of GET /crawl/sse."""
+
+    url: list[str] = Field(min_length=1)
+    concurrency: Annotated[int, Field(ge=1, le=256), Whole] = 16
+    key: Key | None = None
+
+
+class KeyQuery(Query):
+    """The query of a request that opens a stream by its body."""
+
+    key: Key | None = None
+
+
+class EventsQuery(Query):
+    """The query of GET /streams/{id}/events."""
+
+    after: Seq | None = None
 
 
 class DeepSearchRequest(Strict):
     """The body of POST /deepsearch/stream."""
 
     query: str = Field(min_length=1, max_length=500)
-    limit: int = Field(10, ge=1, le=50)
+    limit: Annotated[int, Field(ge=1, le=50), Whole] = 10
     include_content: bool = True
-    options: Options = Options()
-    stream: Stream = Stream()
+    options: Options = Field(default_factory=Options)
+    stream: Stream = Field(default_factory=Stream)
 
 
-class FirehoseQuery(Strict):
+class FirehoseQuery(Query):
     """The query of GET /firehose/stream, /firehose/sse and /firehose/ws."""
 
-    model_config = ConfigDict(strict=False)
-
-    frames: int = Field(1000, ge=1, le=MAX_FRAMES)
-    bytes: int = Field(MIN_FRAME_BYTES, ge=MIN_FRAME_BYTES)
+    frames: Annotated[int, Field(ge=1, le=MAX_FRAMES), Whole] = 1000
+    bytes: Annotated[int, Field(ge=MIN_FRAME_BYTES), Whole] = MIN_FRAME_BYTES
     rate: float | None = Field(None, gt=0)
+
+
+class NoFields(Strict):
+    """A body that says nothing."""
 
 
 def read_body(model: type[Model], content_type: str | None, body: bytes) -> Model:
@@ -139,12 +247,20 @@ def read_body(model: type[Model], content_type: str | None, body: bytes) -> Mode
 
 
 def read_query(model: type[Model], pairs: list[tuple[str, str]]) -> Model:
-    """A query's *pairs* as *model*.  Raises ValidationError with the name of the field."""
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
+    """A query's *pairs* as *model*; what is a list there may be given again.
+
+    Raises ValidationError with the name of the field.
+    """
+    given: dict[str, Any] = {}
+    for name, value in pairs:
+        field = model.model_fields.get(name)
+        if field is not None and get_origin(field.annotation) is list:
+            given.setdefault(name, []).append(value)
+        elif name in given:
             raise ValidationError(f"{name} is given more than once", field=name)
-    return read_value(model, dict(pairs))
+        else:
+            given[name] = value
+    return read_value(model, given)
 
 
 def read_value(model: type[Model], value: Any) -> Model:

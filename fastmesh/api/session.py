@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from secrets import token_hex
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import orjson
 
 from fastmesh.api.plans import Plans
-from fastmesh.api.schema import CrawlRequest, Strict, read_value
+from fastmesh.api.schema import CrawlRequest, Strict, Whole, read_value
 from fastmesh.errors import ApiError, Conflict, InternalError, NotFound, ValidationError
 from fastmesh.log import get_logger
 from fastmesh.streaming.delivery import Subscriber
@@ -71,7 +71,7 @@ class Subscribe(Command):
     """Reads a stream, from its first kept frame or behind the frame *after*."""
 
     stream_id: str
-    after: int | None = None
+    after: Annotated[int, Whole] | None = None
 
 
 class OfStream(Command):

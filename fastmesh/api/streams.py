@@ -15,11 +15,17 @@ from fastmesh.api.access import TICKET
 from fastmesh.api.plans import Plan, Plans
 from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamReply
 from fastmesh.api.schema import (
+    EVENT_ID_PATTERN,
+    KEY_PATTERN,
     CrawlQuery,
     CrawlRequest,
     DeepSearchRequest,
+    EventsQuery,
     FirehoseQuery,
+    KeyQuery,
+    Model,
     Options,
+    WholeCrawlRequest,
     read_body,
     read_query,
 )
@@ -31,10 +37,6 @@ from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.wire.encoders import Encoder
 
 Encoding = Literal["ndjson", "sse"]  # of frames
-
-_SEQ = re.compile(r"[0-9]{1,18}", re.ASCII)
-_EVENT_ID = re.compile(r"([0-9a-f]{5}-[0-9a-f]{32}):([0-9]{1,18})", re.ASCII)
-_KEY = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class Streams:
@@ -96,7 +98,7 @@ class Streams:
 
         Raises Conflict when its key names a stream already: a document has no middle to go on from.
         """
-        plan = self._plans.whole_crawl(self._crawl_request(call), call.request_id, call.client)
+        plan = self._plans.checked_crawl(_posted(WholeCrawlRequest, call), call.request_id, call.client)
         key = _key(call)
         joined = None if key is None else self._module.joined(call.client, key, plan.digest)
         if joined is not None:
@@ -144,23 +146,15 @@ class Streams:
         return StreamReply(encoding, attach)
 
     def _crawl_plan(self, call: Call) -> Plan:
-        return self._plans.checked_crawl(self._crawl_request(call), call.request_id, call.client)
-
-    def _crawl_request(self, call: Call) -> CrawlRequest:
-        return read_body(CrawlRequest, call.request.headers.get("content-type"), call.request.body)
+        return self._plans.checked_crawl(_posted(CrawlRequest, call), call.request_id, call.client)
 
     def _crawl_plan_of_query(self, call: Call) -> Plan:
-        pairs = _pairs(call)
-        urls = [value for name, value in pairs if name == "url"]
-        if not urls:
-            raise ValidationError("url: want at least one", field="url")
-        query = read_query(CrawlQuery, [pair for pair in pairs if pair[0] not in ("url", "key")])
-        body = CrawlRequest(urls=[*urls], options=Options(concurrency=query.concurrency))
+        query = read_query(CrawlQuery, _pairs(call))
+        body = CrawlRequest(urls=[*query.url], options=Options(concurrency=query.concurrency))
         return self._plans.checked_crawl(body, call.request_id, call.client)
 
     def _deep_search_plan(self, call: Call) -> Plan:
-        body = read_body(DeepSearchRequest, call.request.headers.get("content-type"), call.request.body)
-        return self._plans.deep_search(body, call.request_id, call.client)
+        return self._plans.deep_search(_posted(DeepSearchRequest, call), call.request_id, call.client)
 
     def _firehose_plan(self, call: Call) -> Plan:
         query = read_query(FirehoseQuery, _pairs(call))
@@ -221,7 +215,8 @@ class Streams:
     def events(self, call: Call) -> Reply | StreamReply:
         """GET /streams/{id}/events."""
         pipeline = self._found(call, call.value)
-        after, field = _after(call), "after"
+        query, field = read_query(EventsQuery, _pairs(call)), "after"
+        after = None if query.after is None else int(query.after)
         named = _last_event_id(call)
         if named is not None:
             stream_id, after = named
@@ -289,36 +284,29 @@ def _pairs(call: Call) -> list[tuple[str, str]]:
     return pairs if call.ticket is None else [pair for pair in pairs if pair[0] != TICKET]
 
 
-def _after(call: Call) -> int | None:
-    """The query's position.  Raises ValidationError for any other query."""
-    pairs = _pairs(call)
-    if not pairs:
-        return None
-    if len(pairs) > 1 or pairs[0][0] != "after" or not _SEQ.fullmatch(pairs[0][1]):
-        raise ValidationError("after: want one number, the seq of the last frame that was received", field="after")
-    return int(pairs[0][1])
+def _posted(model: type[Model], call: Call) -> Model:
+    """What the body of a request asks for that opens a stream; its query may have a key and nothing else."""
+    read_query(KeyQuery, _pairs(call))
+    return read_body(model, call.request.headers.get("content-type"), call.request.body)
 
 
 def _last_event_id(call: Call) -> tuple[str, int] | None:
     """The stream and the frame that Last-Event-ID names.  Raises ValidationError when it is not one of our ids."""
     given = call.request.headers.get("last-event-id")
-    if given is None:
+    if not given:  # to an EventSource the empty one is none (HTML standard, section 9.2.3)
         return None
-    match = _EVENT_ID.fullmatch(given)
-    if match is None:
+    if re.fullmatch(EVENT_ID_PATTERN, given) is None:
         raise ValidationError("Last-Event-ID: want an id as it was sent, stream:seq", field="Last-Event-ID")
-    return match[1], int(match[2])
+    stream_id, _, seq = given.partition(":")
+    return stream_id, int(seq)
 
 
 def _key(call: Call) -> str | None:
-    """Idempotency-Key, or ?key= for a browser's EventSource.  Raises ValidationError when it is none."""
+    """Idempotency-Key, or ?key= for a browser's EventSource, which the query's model has read."""
     key = call.request.headers.get("idempotency-key")
     if key is None:
-        keys = [value for name, value in parse_qsl(call.request.query, keep_blank_values=True) if name == "key"]
-        if not keys:
-            return None
-        key = keys[0] if len(keys) == 1 else ""
-    if _KEY.fullmatch(key) is None:
+        return dict(_pairs(call)).get("key")
+    if re.fullmatch(KEY_PATTERN, key) is None:
         raise ValidationError("Idempotency-Key: want 1 to 128 characters of A-Z a-z 0-9 . _ -", field="Idempotency-Key")
     return key
 

@@ -6,13 +6,9 @@ import orjson
 
 from fastmesh.api.access import Access
 from fastmesh.api.router import Call, Reply, Route
-from fastmesh.api.schema import Strict, read_body
+from fastmesh.api.schema import NoFields, read_body
 from fastmesh.api.tickets import TICKET_S
 from fastmesh.errors import NotFound
-
-
-class NoFields(Strict):
-    """A body that says nothing."""
 
 
 class TicketOffice:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from math import ceil
-from typing import Final, NotRequired, TypedDict
+from typing import Final, NotRequired
+
+from typing_extensions import TypedDict  # typing's own cannot be read by pydantic before Python 3.12
 
 WORDS_PER_MINUTE: Final = 200
 
@@ -12,7 +14,7 @@ _CJK: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U
 
 
 class Link(TypedDict):
-    """One ``a[href]``."""
+    """One link of the page."""
 
     url: str
     text: str
@@ -28,9 +30,9 @@ class Image(TypedDict):
 
 
 class Document(TypedDict):
-    """Contract section 4.
+    """What was extracted of a page.
 
-    Parts that were not asked for are None; the last three fields are there only when they say something.
+    Parts that were not asked for are null; the last three fields are there only when they say something.
     """
 
     title: str | None

@@ -27,8 +27,18 @@ RESERVED: Final = frozenset(
     }
 )
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKEN: Final = re.compile(_NAME)
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+
+
+def _in_any_case(name: str) -> str:
+    return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in name)
+
+
+# The same for those who read a JSON Schema, whose regular expressions cannot ignore the case.
+NAME_PATTERN: Final = rf"^(?!(?:{'|'.join(_in_any_case(name) for name in sorted(RESERVED))})$){_NAME}$"
+VALUE_PATTERN: Final = rf"^{_VALUE.pattern}$"
 
 
 def header_refusal(name: str, value: str) -> str | None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from fastmesh.api.access import Access
 from fastmesh.api.engine import Engine
 from fastmesh.api.health import Health
+from fastmesh.api.openapi import OpenApi
 from fastmesh.api.router import Router
 from fastmesh.api.ticket_office import TicketOffice
 from fastmesh.api.tokens import Tokens
@@ -76,6 +77,7 @@ class Daemon:
         office = TicketOffice(self.access)
         for route in (*self.engine.streams.routes(), *office.routes(), *health.routes()):
             self._shared.router.add(route)
+        self._openapi = OpenApi(self._shared.router, settings)
         self._listeners: list[Listener] = []
         self._ends_at: float | None = None  # while it drains
         self._timer_task: asyncio.Task[None] | None = None
@@ -114,6 +116,7 @@ class Daemon:
         shared.stream = settings.stream
         shared.router.settings, shared.router.origins = shared.settings, settings.cors.allow_origins
         self.engine.reload(settings)
+        self._openapi.reload(settings)
         for wrong in self.reload_access():
             log.error("daemon.reload_refused", error=wrong)
         log.warning("daemon.reloaded", changed=taken, wants_restart=left)

@@ -17,6 +17,12 @@ from fastmesh.streaming.pipeline import StreamingPipeline
 MIN_FRAME_BYTES = 700
 MAX_FRAMES = 10**9
 
+# A whole one, so that no reader has to know that the page was made up.
+DOCUMENT = (
+    b'{"title":"Firehose","byline":null,"published":null,"language":null,"site_name":null,"description":null,'
+    b'"canonical_url":null,"text":"%b","markdown":null,"links":null,"media":null,"word_count":1,"reading_time_min":1}'
+)
+
 # How much is built in one go: what the pump writes for one subscriber in its turn.
 BURST_BYTES = 16_384
 
@@ -32,11 +38,11 @@ def template(frame_bytes: int, stream_id: str) -> PageResult:
         processing_time_ms=1.25,
         attempts=1,
         body_bytes=frame_bytes,
-        document=b'{"title":"Firehose","text":""}',
+        document=DOCUMENT % b"",
     )
     frame = result_event(stream_id, 100_000, page, 100_001, 1_000_000, 100_001) | {"seq": 100_002}
     padding = frame_bytes - len(orjson.dumps(frame))
-    page.document = b'{"title":"Firehose","text":"%b"}' % (b"x" * max(0, padding))
+    page.document = DOCUMENT % (b"x" * max(0, padding))
     return page
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from chaos import TO_CLIENT, Blow, Chaos, Harm
-from conftest import need
 from daemons import Daemon
 from origins import Origin
 
@@ -22,21 +20,6 @@ if TYPE_CHECKING:
 PAGES = 20
 CUT_AT = 9000  # bytes: behind some results, before the last
 _numbers = count()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium; without it, or without what drives it, the tests are skipped, but in CI they fail."""
-    chromium = need("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing = "playwright is not installed"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-proxy-server"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -324,10 +324,20 @@ def test_an_after_that_is_no_frame_is_refused(daemon: Daemon, closed: tuple[str,
     assert refused(answer) == (400, "validation_error", "after")
 
 
-@pytest.mark.parametrize("query", ["?after=1&after=1", "?after", "?from=1", "?after=1&x=1"])
-def test_any_other_query_is_refused(daemon: Daemon, closed: tuple[str, list[str]], query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("?after=1&after=1", "after"), ("?after", "after"), ("?from=1", "from"), ("?after=1&x=1", "x")],
+)
+def test_any_other_query_is_refused(daemon: Daemon, closed: tuple[str, list[str]], query: str, field: str) -> None:
     answer = daemon.ask("GET", f"/streams/{closed[0]}/events{query}")
-    assert refused(answer) == (400, "validation_error", "after")
+    assert refused(answer) == (400, "validation_error", field)
+
+
+@pytest.mark.parametrize("path", ["/crawl/stream", "/crawl/sse", "/crawl", "/streams"])
+def test_a_post_may_have_a_key_in_its_query_and_nothing_else(daemon: Daemon, path: str) -> None:
+    for query, field in (("?concurrency=3", "concurrency"), ("?key=a&key=b", "key"), ("?key=a%20b", "key")):
+        answer = daemon.ask("POST", path + query, {"urls": ["http://127.0.0.1:1/"]})
+        assert refused(answer) == (400, "validation_error", field)
 
 
 @pytest.mark.parametrize("path", ["/streams/{id}/events", "/crawl/sse", "/crawl/sse?url=http://127.0.0.1:1/"])
@@ -359,6 +369,12 @@ def test_a_nul_in_a_last_event_id_is_no_http(daemon: Daemon, closed: tuple[str, 
     with daemon.connect() as peer:
         peer.send(peer.request("GET", "/crawl/sse", Last_Event_ID=f"{closed[0]}:1\0"))
         assert refused(peer.read())[:2] == (400, "bad_request")
+
+
+def test_an_empty_last_event_id_is_none(daemon: Daemon) -> None:
+    """To an EventSource it is the same as none, and so it is to us: the request is looked at."""
+    answer = daemon.ask("GET", "/crawl/sse", Last_Event_ID="")
+    assert refused(answer) == (400, "validation_error", "url")
 
 
 def test_two_last_event_ids_are_none(daemon: Daemon, closed: tuple[str, list[str]]) -> None:
@@ -421,7 +437,7 @@ def test_at_a_closed_streams_last_frame_a_subscription_is_complete(
         assert json.loads(ws.recv())["type"] == "welcome"
         ws.send(json.dumps({"type": "subscribe", "id": "1", "stream_id": closed[0], "after": LAST}))
         assert json.loads(ws.recv()) == {"type": "ack", "id": "1", "stream_id": closed[0], "complete": True}
-        for after in (-1, LAST + 1, 2**70, "1", True, 1.0):
+        for after in (-1, LAST + 1, 2**70, "1", True, 1.5):
             ws.send(json.dumps({"type": "subscribe", "id": "2", "stream_id": closed[0], "after": after}))
             answer = json.loads(ws.recv())
             assert (answer["type"], answer["id"], answer["error"]["type"]) == ("error", "2", "validation_error"), after
