@@ -13,6 +13,8 @@ cdef class Journal:
     cdef readonly bytes metadata        # the first frame, which is never evicted
     cdef readonly bint sealed           # no frame follows
     cdef public long long last_other    # the last frame that is no result
+    cdef readonly bytes news            # what is told to each reader that has all there is; the newest only
+    cdef readonly long long told        # how many there were
     cdef MemoryTotal total
     cdef object clock
     cdef bint is_shared
@@ -29,7 +31,8 @@ cdef class Journal:
         self.stream_id = stream_id
         self.metadata = b""
         self.sealed = self.is_shared = False
-        self.last_other = 0
+        self.last_other = self.told = 0
+        self.news = None
         self.framed = None
 
     @property
@@ -60,6 +63,11 @@ cdef class Journal:
         """Append the metadata, which is never let go."""
         self.append(event)
         (self.metadata,), _ = self.ring.read(1, 0)
+
+    def tell(self, dict event not None):
+        """Let each reader know *event* as soon as it has read all; who has not by the next one is told that instead."""
+        self.news = dumps(event)
+        self.told += 1
 
     def seal(self):
         """No frame follows: the newest is never evicted, so that every reader comes to an end."""

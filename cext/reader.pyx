@@ -22,6 +22,7 @@ cdef class Reader:
     cdef public long long missed_frames # that a gap named
     cdef readonly double attached_at    # seconds
     cdef public double last_sent_at
+    cdef long long told                 # of the journal's news
     cdef readonly bint returning        # it came with a position
     cdef public bint waited_for         # what it reads makes room
     cdef public bint held_back          # its window kept the stream from going on, since it last grew
@@ -42,6 +43,7 @@ cdef class Reader:
         self.gap_from = self.sent_frames = self.sent_bytes = self.missed_frames = 0
         self.attached_at = self.last_sent_at = journal.clock()
         self.waited_for = self.held_back = False
+        self.told = 0
 
     @property
     def sink(self):
@@ -100,6 +102,10 @@ cdef class Reader:
             data = head + data + self.encoder.end()
         elif head:
             data = head + data
+        if self.told < journal.told and end > last and not journal.sealed:
+            self.told = journal.told
+            data += self.encoder.note(journal.news)
+            self.pipeline.told(self, "progress")
         written = PyBytes_GET_SIZE(data)
         self.sent_bytes += written
         self.sent_frames += end - seq

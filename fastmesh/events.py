@@ -17,7 +17,7 @@ from fastmesh.errors import UrlError
 
 Event = dict[str, Any]
 
-FRAME_TYPES: Final = ("metadata", "search", "result", "error", "summary", "gap", "heartbeat")
+FRAME_TYPES: Final = ("metadata", "search", "result", "error", "summary", "gap", "progress", "heartbeat")
 
 
 @dataclass(slots=True)
@@ -155,3 +155,26 @@ def heartbeat_event(stream_id: str) -> Event:
 def gap_event(stream_id: str, from_seq: int, to_seq: int, reason: str) -> Event:
     """Told to one subscriber: these durable frames were not sent here, both ends included."""
     return {"type": "gap", "stream_id": stream_id, "from_seq": from_seq, "to_seq": to_seq, "reason": reason}
+
+
+def progress_event(
+    stream_id: str, stream_type: str, started_at: float, phase: str, completed: int, total: int, item: str
+) -> Event:
+    """Told to each subscriber of a stream that asked for it; *item* is the URL that was completed last.
+
+    *started_at* is in seconds since the epoch; the end is estimated by the pace so far.
+    """
+    estimated = started_at + (time.time() - started_at) * total / completed
+    return {
+        "type": "progress",
+        "stream_id": stream_id,
+        "operation_id": stream_id,
+        "operation_type": stream_type,
+        "started_at": rfc3339(started_at),
+        "current_phase": phase,
+        "progress_percentage": round(100 * completed / total, 1),
+        "items_completed": completed,
+        "items_total": total,
+        "estimated_completion": rfc3339(estimated),
+        "current_item": item,
+    }

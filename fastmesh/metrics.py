@@ -58,7 +58,7 @@ class ProtocolCounts(SentCounts):
         self.grows = 0  # of windows
         self.shrinks = 0
         self.dropped = {"slow_client": 0, "expired": 0}  # frames that a gap named, by its reason
-        self.sent = dict.fromkeys(("metadata", "search", "error", "summary", "gap", "heartbeat"), 0)
+        self.sent = dict.fromkeys(("metadata", "search", "error", "summary", "gap", "progress", "heartbeat"), 0)
 
     def sent_by_type(self) -> dict[str, int]:
         """Frames written, by their type."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import orjson
@@ -134,6 +135,15 @@ def test_a_heartbeat_has_no_seq() -> None:
     assert list(frame) == ["type", "stream_id", "timestamp"]
 
 
+def test_progress_estimates_the_end_by_the_pace_so_far() -> None:
+    begun = time.time() - 10
+    frame = sent(events.progress_event("s", "crawl", begun, "active", 5, 20, "u"))
+    assert (frame["progress_percentage"], frame["items_completed"], frame["items_total"]) == (25.0, 5, 20)
+    assert frame["started_at"] == events.rfc3339(begun)
+    left = datetime.fromisoformat(frame["estimated_completion"]).timestamp() - begun
+    assert left == pytest.approx(40, abs=1)
+
+
 def test_every_frame_type_is_listed() -> None:
     made = [
         events.metadata_event("s", "r", "crawl", 1),
@@ -142,6 +152,7 @@ def test_every_frame_type_is_listed() -> None:
         events.error_event("s", "t", "m", False),
         events.summary_event("s", "completed", 1, 1, 0, [], 0, 1.0),
         events.gap_event("s", 2, 3, "expired"),
+        events.progress_event("s", "crawl", 0.0, "active", 5, 20, "u"),
         events.heartbeat_event("s"),
     ]
     assert tuple(event["type"] for event in made) == events.FRAME_TYPES

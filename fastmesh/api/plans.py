@@ -67,6 +67,7 @@ class Plans:
             deadline_s=self._deadline_s(body.stream.deadline_s),
             detached=body.stream.detach,
             on_slow=body.stream.on_slow,
+            progress=body.stream.progress,
         )
 
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
@@ -97,6 +98,7 @@ class Plans:
             deadline_s=self._deadline_s(body.stream.deadline_s),
             detached=body.stream.detach,
             on_slow=body.stream.on_slow,
+            progress=body.stream.progress,
         )
 
         async def search(pipeline: StreamingPipeline) -> Sequence[Target]:

@@ -128,6 +128,7 @@ class Stream(Strict):
     on_slow: Literal["block", "drop", "disconnect"] = "block"
     detach: bool = False
     deadline_s: float | None = Field(None, gt=0)
+    progress: bool = False
 
     @pydantic.model_validator(mode="after")
     def _somebody_to_disconnect(self) -> Self:
@@ -155,13 +156,14 @@ class WholeStream(Stream):
 
     on_slow: Literal["block"] = "block"
     detach: bool = Field(False, json_schema_extra={"const": False})
+    progress: bool = Field(False, json_schema_extra={"const": False})
 
-    @pydantic.field_validator("detach")
+    @pydantic.field_validator("detach", "progress")
     @classmethod
-    def _read(cls, detach: bool) -> bool:
-        if detach:
-            raise ValueError("an answer that is one document is read as it comes")
-        return detach
+    def _none(cls, asked: bool) -> bool:
+        if asked:
+            raise ValueError("an answer that is one document is read as it comes, and says nothing else")
+        return asked
 
 
 class WholeCrawlRequest(CrawlRequest):

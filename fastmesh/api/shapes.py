@@ -164,6 +164,22 @@ class GapFrame(TypedDict):
     reason: Literal["slow_client", "expired"]
 
 
+class ProgressFrame(TypedDict):
+    """Told to a reader that has all there is, of a stream that asked for it."""
+
+    type: Literal["progress"]
+    stream_id: StreamId
+    operation_id: Annotated[StreamId, Field(description="the stream's")]
+    operation_type: StreamType
+    started_at: Timestamp
+    current_phase: Annotated[State | Literal["waiting"], Field(description="the stream's state")]
+    progress_percentage: Annotated[float, Field(ge=0, le=100)]
+    items_completed: Seq
+    items_total: Seq
+    estimated_completion: Annotated[Timestamp, Field(description="by the pace so far")]
+    current_item: Annotated[str, Field(description="the URL that was completed last")]
+
+
 class HeartbeatFrame(TypedDict):
     """Told to one reader of NDJSON that heard nothing for a while."""
 
@@ -173,7 +189,7 @@ class HeartbeatFrame(TypedDict):
 
 
 Frame = Annotated[
-    MetadataFrame | SearchFrame | ResultFrame | ErrorFrame | SummaryFrame | GapFrame | HeartbeatFrame,
+    MetadataFrame | SearchFrame | ResultFrame | ErrorFrame | SummaryFrame | GapFrame | ProgressFrame | HeartbeatFrame,
     Field(discriminator="type"),
 ]
 

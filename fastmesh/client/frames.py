@@ -206,6 +206,9 @@ class Gap(Frame):
 class Progress(Frame):
     """How far the whole operation is; only when it was asked for."""
 
+    operation_id: str | None = None
+    operation_type: str | None = None
+    started_at: str | None = None
     current_phase: str | None = None
     progress_percentage: float | None = None
     items_completed: int | None = None

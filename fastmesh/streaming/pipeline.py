@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from fastmesh._core import Journal, wake
-from fastmesh.events import Event, error_event, metadata_event
+from fastmesh.events import Event, error_event, metadata_event, progress_event
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics, ProtocolCounts
 from fastmesh.streaming.buffer import BufferManager
@@ -45,6 +45,10 @@ class Processor(Protocol):
         ...
 
 
+PROGRESS_EVERY: Final = 5  # URLs
+SHORT: Final = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What is known of a stream when it is opened."""
@@ -56,6 +60,7 @@ class Opening:
     deadline_s: float
     detached: bool = False  # nobody is waited for
     on_slow: Literal["block", "drop", "disconnect"] = "block"  # what a slow reader in the pacer's place means
+    progress: bool = False  # its readers are told now and then how far it is
     kept: bool = True  # its journal can be read after its end
     trace: Trace = field(default_factory=Trace.begin)
 
@@ -144,6 +149,17 @@ class StreamingPipeline:
         """Append what a search found."""
         self._append(event)
         self.wake()
+
+    def tell_progress(self, completed: int, total: int, item: str) -> None:
+        """Tell who has read all how far the stream is, unless the *item* (a URL) was not one of every fifth.
+
+        A short stream says as much by its results.
+        """
+        opening = self.opening
+        if opening.progress and total > SHORT and completed % PROGRESS_EVERY == 0:
+            self.journal.tell(
+                progress_event(self.id, opening.stream_type, self.opened_wall, self.state, completed, total, item)
+            )
 
     def fail(self, type_: str, message: str, *, retryable: bool = False, asked_for: bool = False) -> None:
         """The stream as a whole failed: an error frame; the processor's summary follows.

@@ -241,6 +241,7 @@ class StreamProcessor:
             )
         )
         tally.count(finished.index, succeeded, page.from_cache)
+        self._pipeline.tell_progress(tally.completed, tally.total, page.url)
         if tally.failed == self._stop_after_errors:
             self._failure = TooManyErrors(f"{tally.failed} URLs failed, as many as may (options.stop_after_errors)")
             self.stop("failed")

@@ -112,6 +112,12 @@ class TestShapes:
         assert "error" in [frame["type"] for frame in failed]
         held_against(FRAME, *failed)
 
+    def test_of_progress(self, searching: Daemon) -> None:
+        urls = [f"nonsense {at}" for at in range(12)]
+        frames = searching.crawl(*urls, stream={"progress": True})
+        assert "progress" in [frame["type"] for frame in frames]
+        held_against(FRAME, *frames)
+
     def test_of_a_deep_search(self, searching: Daemon) -> None:
         for query in (QUERY, "none"):
             held_against(FRAME, *searching.ask("POST", "/deepsearch/stream", {"query": query}).frames)

@@ -55,7 +55,7 @@ JSON = "application/json"
         ({"urls": ["x", {"url": "x", "options": {"timeout_ms": 15001}}]}, "urls.1.options.timeout_ms"),
         ({"urls": ["x"], "stream": {"on_slow": "wait"}}, "stream.on_slow"),
         ({"urls": ["x"], "stream": {"detach": 1}}, "stream.detach"),
-        ({"urls": ["x"], "stream": {"progress": True}}, "stream.progress"),
+        ({"urls": ["x"], "stream": {"progress": 1}}, "stream.progress"),
         ({"urls": ["x"], "stream": {"deadline_s": 0}}, "stream.deadline_s"),
         ({"urls": ["x"], "stream": {"deadline_s": 3601}}, "stream.deadline_s"),
     ],

@@ -58,9 +58,20 @@ class House:
         detached: bool = False,
         kept: bool = False,
         on_slow: Any = "block",
+        progress: bool = False,
     ) -> StreamingPipeline:
         """A stream that nobody reads yet."""
-        opening = Opening("crawl", "r", client, total, deadline_s, detached=detached, kept=kept, on_slow=on_slow)
+        opening = Opening(
+            "crawl",
+            "r",
+            client,
+            total,
+            deadline_s,
+            detached=detached,
+            kept=kept,
+            on_slow=on_slow,
+            progress=progress,
+        )
         return self.module.open(opening, make)
 
     def attach(self, pipeline: StreamingPipeline, after: int | None = None, encoder: Encoder = LINES) -> RecordingSink:

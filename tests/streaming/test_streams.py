@@ -40,7 +40,7 @@ async def test_results_come_as_they_finish() -> None:
         {"completed": 3, "total": 3, "success_rate": 0.6667},
     ]
     assert house.metrics.protocols["ndjson"].sent_by_type() == {
-        "metadata": 1, "search": 0, "result": 3, "error": 0, "summary": 1, "gap": 0, "heartbeat": 0,
+        "metadata": 1, "search": 0, "result": 3, "error": 0, "summary": 1, "gap": 0, "progress": 0, "heartbeat": 0,
     }  # fmt: skip
     assert house.module.metrics().memory_bytes == 0
 
