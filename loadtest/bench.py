@@ -98,6 +98,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], report.Table]] = {
     "idle-ws": idle.idle_ws,
     "idle-sse": idle.idle_sse,
     "crawl": crawl.crawl,
+    "page": crawl.page,
     "crawlers": crawlers.crawlers,
     "stalled": stalled.stalled,
     "memory": stalled.memory,

@@ -43,8 +43,7 @@ class Daemon:
             environ.setdefault("FASTMESH_SERVER__PORT", "0")
         self._peers: list[Peer] = []
         self._cacert = cacert  # whom connections trust when it speaks TLS
-        # Appended to: the daemon shares the file's position, and who reads here moves it.
-        self._stderr = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the daemon
+        self._stderr = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed with the daemon
         command = [*prefix, sys.executable, "-m", "fastmesh.cli", "serve", *flags]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self._stderr, env=environ, text=True, pass_fds=fds
@@ -98,8 +97,8 @@ class Daemon:
 
     def stderr(self) -> str:
         """All that it logged so far."""
-        self._stderr.seek(0)
-        return self._stderr.read().decode()
+        file = self._stderr.fileno()  # by pread: the daemon writes at the position that we share with it
+        return os.pread(file, os.fstat(file).st_size, 0).decode()
 
     def logs(self, event: str) -> list[dict[str, Any]]:
         """The log lines of *event*."""

@@ -103,7 +103,7 @@ def test_the_labels_that_the_library_misses_are_still_missed(label: str) -> None
             "\ud800",
         ),
         *("", "x" * 100_000, "utf-8utf-8", "../utf-8"),
-        *REPLACEMENT_LABELS,
+        *sorted(REPLACEMENT_LABELS),
     ],
 )
 def test_what_is_no_label_of_text_sends_to_the_next_source(label: str) -> None:

@@ -189,8 +189,9 @@ def test_a_restart_under_load_refuses_no_connection_and_every_stream_gets_its_su
     settings = {"FIREHOSE__ENABLED": "true", "SERVER__DRAIN_TIMEOUT_S": "1"}
     environ = [f"-EFASTMESH_{name}={value}" for name, value in settings.items()]
     command = [activate, "-l", f"127.0.0.1:{port}", *environ, "sh", "-c", f"{f'sh -c {one!r}; ' * 3}true"]
-    log = (tmp_path / "log").open("w+")
-    manager = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        manager = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True)
     statuses: list[str] = []
     faults: list[str] = []
     stop = threading.Event()
@@ -214,8 +215,7 @@ def test_a_restart_under_load_refuses_no_connection_and_every_stream_gets_its_su
             seen = len(statuses)
             while len(statuses) < seen + 16 and not faults:
                 time.sleep(0.01)
-            log.seek(0)
-            pid = [line for line in log.read().splitlines() if "daemon.started" in line][generation]
+            pid = [line for line in log.read_text().splitlines() if "daemon.started" in line][generation]
             if generation == 2:
                 stop.set()  # the long streams end with this daemon
             os.kill(json.loads(pid)["pid"], signal.SIGTERM)
@@ -231,7 +231,6 @@ def test_a_restart_under_load_refuses_no_connection_and_every_stream_gets_its_su
         manager.wait()
         assert manager.stdout is not None
         manager.stdout.close()
-        log.close()
 
 
 def wait_listening(port: int) -> None:

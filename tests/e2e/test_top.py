@@ -41,6 +41,8 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
         environ = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
+        for name in ("COLUMNS", "LINES"):  # they would go before what the terminal says of itself
+            environ.pop(name, None)
         self.process = subprocess.Popen([*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
         os.close(theirs)
         self.seen = b""
