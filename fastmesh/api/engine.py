@@ -33,6 +33,7 @@ class Engine:
         self.module = StreamingModule(settings, self.metrics)
         self.module.starting = True
         self.spans = make_spans(settings)
+        self.search = make_search(settings)  # its file may not be there: before what would have to be closed again
         self.guard = AddressGuard(settings.fetch)
         fetch = settings.fetch
         self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps)
@@ -48,7 +49,6 @@ class Engine:
         if self.spans is not None:
             self.module.on_closed = self._stream_ended
         self._tell(settings)
-        self.search = make_search(settings)
         self.plans = Plans(settings, self.orchestrator, self.search, self.module.now)
         searches = self.plans.searches
         self.metrics.tell("search_requests", "Asked of the provider", lambda: searches, "outcome", counted=True)

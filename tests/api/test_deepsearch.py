@@ -95,3 +95,11 @@ def test_without_a_provider_it_is_503_before_the_stream(daemon: Daemon) -> None:
 def test_a_wrong_body_is_400_with_the_field(daemon: Daemon, body: dict[str, Any], field: str) -> None:
     answer = daemon.ask("POST", "/deepsearch/stream", body)
     assert (answer.status, answer.json["error"]["field"]) == (400, field)
+
+
+def test_a_file_that_is_not_there_stops_the_start_and_nothing_else_is_said() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        Daemon(SEARCH__PROVIDER="static", SEARCH__STATIC_FILE="/nonexistent")
+    said = str(refused.value).partition(" ")[2]
+    assert said.count("fastmesh: SEARCH__STATIC_FILE='/nonexistent' cannot be read: No such file or directory\n") == 1
+    assert "library.message" not in said
