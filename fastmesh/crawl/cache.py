@@ -1,9 +1,9 @@
 """Answers and documents in memory, within a bound in bytes.
 
 An answer is kept by its key and by the headers that it was chosen by (Vary).  Its body and each
-document that was made of it are parts of their own: they count and leave on their own, the
-longest unused first, so what is asked for stays and what is not makes room.  Nothing here knows
-HTTP beyond what freshness.py says, starts a task or reads a clock but the one it is given.
+document that was made of it are parts of their own, and the longest unused leaves first: a document
+alone, a body with all that was made of it.  Who holds an answer that has left has it whole.
+Nothing here knows HTTP beyond what freshness.py says, starts a task or reads a clock but the one it is given.
 """
 
 from __future__ import annotations
@@ -31,16 +31,14 @@ class Answer:
     """What an origin answered to one request.
 
     It was *asked* for and *came* at these times in seconds since the epoch, *kept_at_s* is by the
-    cache's clock; all move when the origin confirms it.  Without a *shelf* it may not be kept.  *body*
-    is None when it has left; *body_bytes* is its length all the same.
+    cache's clock; all move when the origin confirms it.  Without a *shelf* it may not be kept.
     """
 
     status: int
     location: str | None
     content_type: str | None
     fields: Fields
-    body: bytes | None
-    body_bytes: int
+    body: bytes
     received_bytes: int
     came_at_s: float
     kept_at_s: float
@@ -133,7 +131,7 @@ class ResponseCache:
             self._add(answer, part, cost)
 
     def forget(self, answer: Answer) -> None:
-        """Keep nothing of *answer*; who holds it keeps its body."""
+        """Keep nothing of *answer*; who holds it keeps it whole."""
         if answer not in self._kept:
             return
         key, cost = self._kept.pop(answer)
@@ -155,15 +153,13 @@ class ResponseCache:
             self._let_go(*next(iter(self._parts)))
 
     def _let_go(self, answer: Answer, part: Hashable) -> None:
-        self.bytes -= self._parts.pop((answer, part))
         if part is BODY:
-            answer.body = None
-        else:
-            del answer.documents[part]
-        if answer.body is None and not answer.documents:
             self.forget(answer)
+            return
+        self.bytes -= self._parts.pop((answer, part))
+        del answer.documents[part]
 
 
-def _allocated(content: bytes | None) -> int:
+def _allocated(content: bytes) -> int:
     """What keeping *content* takes."""
     return PART_BYTES + (sys.getsizeof(content) + 15) // 16 * 16

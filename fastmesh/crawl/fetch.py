@@ -205,8 +205,7 @@ class Fetcher:
 
         chosen = {name.lower(): value for name, value in sent.items()}
         answer, page.share, outcome = await self.hops.answer(url, chosen, options, entry, ask, page.begun, left_s)
-        if answer.body is not None:  # else it has left the cache by now, and it was nothing to extract
-            page.answer = answer
+        page.answer = answer
         return answer, outcome
 
     async def _ask_in_time(
@@ -275,7 +274,6 @@ class Fetcher:
             content_type=page.content_type,
             fields=kept_fields(lambda name: response.headers.getall(name, ())),
             body=body,
-            body_bytes=len(body),
             received_bytes=received,
             came_at_s=came_at_s,
             kept_at_s=0.0,
@@ -291,7 +289,7 @@ class Fetcher:
             return self._guard.follow(url, _escaped(answer.location))
         if not 200 <= answer.status <= 299:
             raise HttpStatus(answer.status, retry_after_s=answer.retry_after_s)
-        page.body, page.received_bytes = answer.body or b"", answer.received_bytes
+        page.body, page.received_bytes = answer.body, answer.received_bytes
         return None
 
 

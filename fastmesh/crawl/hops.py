@@ -115,10 +115,10 @@ class Hops:
         await self._flights.close()
 
     def _may_serve(self, known: Answer, options: CrawlOptions) -> bool:
-        if known.body is None or not known.is_fresh(self.cache.now(), options.max_age_s):
+        if not known.is_fresh(self.cache.now(), options.max_age_s):
             return False
-        if known.body_bytes > options.max_body_bytes:
-            raise TooLarge(f"the body has {known.body_bytes} bytes, over the limit of {options.max_body_bytes}")
+        if len(known.body) > options.max_body_bytes:
+            raise TooLarge(f"the body has {len(known.body)} bytes, over the limit of {options.max_body_bytes}")
         self.cache.used(known)
         return True
 
@@ -145,8 +145,6 @@ class Hops:
     async def _asked(self, key: bytes, headers: Headers, known: Answer | None, ask: Ask, entry: Entry | None) -> Shared:
         """Ask the origin, whether what is *known* still holds if that can be asked, and keep what it says."""
         release = None if entry is None else entry.hand_over()
-        if known is not None and known.body is None:
-            known = None
         share = None
         try:
             answer, share = await ask({} if known is None else known.conditions())

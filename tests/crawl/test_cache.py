@@ -29,7 +29,7 @@ class Clock:
 
 def answer(body: bytes = b"body", shelf: Shelf | None = FRESH, **fields: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in fields.items()}
-    return Answer(200, None, "text/html", named, body, len(body), len(body), 1e9, 1000.0, shelf)
+    return Answer(200, None, "text/html", named, body, len(body), 1e9, 1000.0, shelf)
 
 
 def cache(max_bytes: int = 1_000_000) -> ResponseCache:
@@ -85,27 +85,28 @@ def test_a_key_has_so_many_variants_and_no_more() -> None:
     assert store.find(A, {"accept": "0"}) is None
 
 
-def test_the_longest_unused_part_leaves_first_whatever_it_is() -> None:
+def test_the_longest_unused_part_leaves_first_and_a_body_takes_its_documents_along() -> None:
     page, other = answer(b"x" * 3000), answer(b"y" * 3000)
-    store = cache(12_000)
+    store = cache(14_000)
     store.keep(A, {}, page)
     store.add_document(page, "document", "made of it", b"z" * 1000)
     store.keep(B, {}, other)
-    store.used(page, "document")
+    store.used(page)
     store.add_document(other, "document", "made of it", b"z" * 2000)
-    # The body of the page was asked for by nobody; its document was.
-    assert (page.body, page.body_bytes, page.documents) == (None, 3000, {"document": "made of it"})
-    assert store.find(A, {}) is page
-    assert other.body is not None
-    store.keep(b"c" * 16, {}, answer(b"w" * 6000))
+    store.keep(b"c" * 16, {}, answer(b"w" * 1000))
+    # The document of the page was asked for by nobody since; its body was.
+    assert (store.find(A, {}), page.documents) == (page, {})
+    store.add_document(page, "document", "made of it", b"z" * 1000)
+    store.used(page, "document")
+    assert (store.find(B, {}), other.documents) == (None, {"document": "made of it"})
     assert store.bytes <= store.max_bytes
 
 
-def test_an_answer_without_parts_is_gone() -> None:
+def test_who_holds_an_answer_that_leaves_has_it_whole() -> None:
     store, page = cache(5000), answer(b"x" * 2000)
     store.keep(A, {}, page)
     store.keep(B, {}, answer(b"y" * 2000))
-    assert (store.find(A, {}), page.body, store.answers) == (None, None, 1)
+    assert (store.find(A, {}), page.body, store.answers) == (None, b"x" * 2000, 1)
 
 
 def test_what_does_not_fit_pushes_nothing_out() -> None:
@@ -154,7 +155,7 @@ def test_the_sum_is_always_that_of_its_parts(steps: list[tuple[str, int, int, bo
         assert set(store._kept) == {answer for answer, _ in store._parts}
         assert store.answers == sum(map(len, store._by_key.values()))
         for kept in store._kept:
-            assert (kept.body is not None) is ((kept, BODY) in store._parts)
+            assert (kept, BODY) in store._parts
     for page in known.values():
         store.forget(page)
     assert (store.bytes, store.parts, store.answers, store._by_key) == (0, 0, 0, {})

@@ -304,6 +304,38 @@ def test_the_cache_keeps_within_its_bytes(origin: Origin) -> None:
         assert result(daemon, urls[0])["from_cache"] is False
 
 
+def test_pages_that_push_each_other_out_of_the_cache_arrive_whole(origin: Origin) -> None:
+    urls = [origin.page(f"/many{n}", page("word " * 6_000)) for n in range(60)]
+    with Daemon(CACHE__MAX_BYTES="100000", FETCH__PER_HOST_CONCURRENCY="32", **ALLOW) as daemon:
+        found = [frame["result"] for frame in daemon.crawl(*urls, concurrency=32) if frame["type"] == "result"]
+        assert {(r["error"], r["document"] and r["document"]["word_count"]) for r in found} == {(None, 6_000)}
+
+
+def test_what_leaves_the_cache_while_the_origin_confirms_it_arrives_whole(origin: Origin) -> None:
+    stale = {"Cache_Control": "max-age=0", "ETag": '"a"'}
+    asked, gate = threading.Event(), threading.Event()
+    answers = iter([whole("kept", **stale), head(304, dashed({"ETag": '"a"'}))])
+
+    async def answer(_: Request) -> AsyncIterator[bytes]:
+        if asked.is_set():
+            await asyncio.to_thread(gate.wait, PATIENCE_S)
+        asked.set()
+        yield next(answers)
+
+    origin.route("/confirmed", answer)
+    url, large = origin.url("/confirmed"), origin.page("/large", page("x" * 4_000))
+    with Daemon(CACHE__MAX_BYTES="12000", **ALLOW) as daemon:
+        assert result(daemon, url)["document"]["title"] == "kept"
+        found: list[dict[str, Any]] = []
+        reader = threading.Thread(target=lambda: found.append(result(daemon, url)))
+        reader.start()
+        until(lambda: origin.hits["/confirmed"] == 2)
+        assert result(daemon, large)["error"] is None
+        gate.set()
+        reader.join(PATIENCE_S)
+        assert [(r["document"]["title"], r["from_cache"]) for r in found] == [("kept", True)]
+
+
 @pytest.mark.parametrize("settings", [{"CACHE__MAX_BYTES": "0"}, {"CACHE__TTL_S": "0"}], ids=str)
 def test_nothing_is_kept_without_room_or_time(origin: Origin, settings: dict[str, str]) -> None:
     url = origin.page("/off", page("off"))
