@@ -1,8 +1,8 @@
 """From a page's bytes to its text.
 
 Who is believed, in this order: a byte order mark, the header's charset, what the
-page declares in its first PRESCAN_BYTES, valid UTF-8, the content's own look,
-windows-1252.  Labels and decoders are WHATWG's, as in browsers: "iso-8859-1"
+page declares in its first PRESCAN_BYTES (a meta is one in HTML only: text may speak of
+others' pages), valid UTF-8, the content's own look, windows-1252.  Labels and decoders are WHATWG's, as in browsers: "iso-8859-1"
 means windows-1252, and no label reaches a codec that is not of text.
 """
 
@@ -26,6 +26,8 @@ BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+# "<?x" in UTF-16 without a mark (WHATWG, HTML 13.2.3.2).
+XML_IN_UTF16: Final = ((b"<\0?\0x\0", "utf-16-le"), (b"\0<\0?\0x", "utf-16-be"))
 UTF16_LABELS: Final = frozenset(
     "csunicode iso-10646-ucs-2 ucs-2 unicode unicodefeff unicodefffe utf-16 utf-16be utf-16le".split()
 )
@@ -49,12 +51,12 @@ _CHARSET: Final = re.compile(r"""charset\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;"']+
 _XML_ENCODING: Final = re.compile(rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([^"'>]*)["']""")
 
 
-def decode(body: bytes, content_type: str | None) -> str:
+def decode(body: bytes, content_type: str | None, *, is_html: bool = True) -> str:
     """The text of *body*; what its charset does not know becomes U+FFFD.  Never raises."""
     for bom, codec in BOMS:
         if body.startswith(bom):
             return body[len(bom) :].decode(codec, "replace")
-    codec = _from_header(content_type) or _from_page(body[:PRESCAN_BYTES]) or _from_look(body)
+    codec = _from_header(content_type) or _from_page(body[:PRESCAN_BYTES], is_html) or _from_look(body)
     return body.decode(codec, "replace")
 
 
@@ -76,13 +78,16 @@ def _from_header(content_type: str | None) -> str | None:
     return codec_of(_charset_in(content_type or ""))
 
 
-def _from_page(head: bytes) -> str | None:
+def _from_page(head: bytes, is_html: bool) -> str | None:
     """What a page declares of itself, in ``<?xml encoding>`` or in a meta."""
+    for start, codec in XML_IN_UTF16:
+        if head.startswith(start):
+            return codec
     if found := _XML_ENCODING.match(head):
         codec = _declared(found[1].decode("latin-1"))
         if codec is not None:
             return codec
-    if b"<" not in head:
+    if not is_html or b"<" not in head:
         return None
     for meta in parse(head.decode("latin-1"), positions=False).iter_elements("meta"):
         label = meta.attr("charset")

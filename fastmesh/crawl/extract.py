@@ -61,7 +61,7 @@ def extract(
             from fastmesh.crawl.pdf import read_pdf  # loaded with the first PDF
 
             return Extracted(_fitted(read_pdf(body, include), max_bytes), NO_PAGE)
-        text = decode(body, content_type)
+        text = decode(body, content_type, is_html=kind == "html")
         if kind == "html":
             document, gate = _read_html(Page(text, url), include, extractors[extractor]())
             return Extracted(_fitted(document, max_bytes), gate)

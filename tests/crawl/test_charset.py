@@ -134,6 +134,18 @@ def test_a_page_may_declare_its_charset_in_many_ways(head: str) -> None:
     assert decode((head + RUSSIAN).encode("koi8-r"), "text/html") == head + RUSSIAN
 
 
+def test_text_that_speaks_of_a_declaration_declares_nothing() -> None:
+    text = f'<meta charset="gbk"> {CZECH}'
+    assert decode(text.encode(), "text/plain", is_html=False) == text
+    assert decode(text.encode(), "text/html") != text
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_xml_in_utf_16_is_read_without_a_mark(codec: str) -> None:
+    text = f'<?xml version="1.0" encoding="utf-16"?><a>{JAPANESE}</a>'
+    assert decode(text.encode(codec), "application/xml", is_html=False) == text
+
+
 def test_a_declaration_beyond_the_prescan_is_not_seen() -> None:
     head = f"<!--{' ' * PRESCAN_BYTES}--><meta charset=koi8-r>"
     assert decode(f"{head}{JAPANESE}".encode(), "text/html").endswith(JAPANESE)

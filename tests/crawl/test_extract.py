@@ -204,6 +204,8 @@ def test_a_page_reads_as_html_wherever_it_is_cut() -> None:
         ("<a/>", "text/xml"),
         ("just words", None),
         ("<html>as text</html>", "text/plain"),
+        ("über <meta charset=gbk>", "text/plain"),
+        ('{"über": "<meta charset=koi8-r>"}', "application/json"),
         ("nul \0 is kept", "text/plain"),
         ("", None),
         ("", "text/plain"),
