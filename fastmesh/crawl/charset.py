@@ -2,8 +2,9 @@
 
 Who is believed, in this order: a byte order mark, the header's charset, what the
 page declares in its first PRESCAN_BYTES (a meta is one in HTML only: text may speak of
-others' pages), valid UTF-8, the content's own look, windows-1252.  Labels and decoders are WHATWG's, as in browsers: "iso-8859-1"
-means windows-1252, and no label reaches a codec that is not of text.
+others' pages), valid UTF-8, the content's own look, windows-1252.  Labels and decoders
+are WHATWG's, as in browsers: "iso-8859-1" means windows-1252, and no label reaches a
+codec that is not of text.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ from fastmesh.crawl.request_headers import checked
 from fastmesh.crawl.resolve import GuardedResolver, Lookup
 from fastmesh.crawl.retry_after import retry_after_s
 from fastmesh.crawl.url import ParsedUrl
-from fastmesh.errors import DnsFailed, FetchTimeout, HttpStatus, TooManyRedirects
+from fastmesh.errors import DnsFailed, FetchTimeout, HttpStatus, TooLarge, TooManyRedirects
 from fastmesh.spans import Attribute, Spans
 from fastmesh.trace import HEADER, Trace
 
@@ -167,7 +167,7 @@ class Fetcher:
             answer, outcome = await self._answer(url, sent, page, options, entry)
             page.from_cache = outcome in ("hit", "revalidated")
             page.began_at = answer.asked_at_s if page.from_cache else page.began_at
-            found = self._take(answer, url, page)
+            found = self._take(answer, url, page, options.max_body_bytes)
             if found is None:
                 return
             page.let_go()
@@ -282,20 +282,25 @@ class Fetcher:
             retry_after_s=retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC)),
         )
 
-    def _take(self, answer: Answer, url: ParsedUrl, page: Fetched) -> ParsedUrl | None:
-        """Fill *page*; return where it redirects to, or None when *page* has its body.  Raises HttpStatus."""
+    def _take(self, answer: Answer, url: ParsedUrl, page: Fetched, max_body_bytes: int) -> ParsedUrl | None:
+        """Fill *page*; return where it redirects to, or None when *page* has its body.
+
+        Raises HttpStatus, and TooLarge where the cache has what another was allowed.
+        """
         page.final_url, page.status, page.content_type = url.href, answer.status, answer.content_type
         if answer.location is not None:
             return self._guard.follow(url, _escaped(answer.location))
         if not 200 <= answer.status <= 299:
             raise HttpStatus(answer.status, retry_after_s=answer.retry_after_s)
+        if len(answer.body) > max_body_bytes:
+            raise TooLarge(f"the body has {len(answer.body)} bytes, over the limit of {max_body_bytes}")
         page.body, page.received_bytes = answer.body, answer.received_bytes
         return None
 
 
 def _request_headers(headers: Mapping[str, str], options: CrawlOptions) -> CIMultiDict[str]:
     """What is sent beside the conditions."""
-    sent = CIMultiDict({"User-Agent": options.user_agent, "Accept": ACCEPT})
+    sent = CIMultiDict({"User-Agent": options.sent_user_agent, "Accept": ACCEPT})
     sent.update(headers)
     sent["Accept-Encoding"] = ACCEPT_ENCODING
     return sent

@@ -22,7 +22,7 @@ from fastmesh.crawl.flights import Flight, Flights
 from fastmesh.crawl.freshness import Shelf, is_passing, may_be_shared, merged, shelf, still_holds
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.url import ParsedUrl
-from fastmesh.errors import CacheMiss, FetchTimeout, TooLarge
+from fastmesh.errors import CacheMiss, FetchTimeout
 
 NOT_MODIFIED: Final = 304
 # Equal requests have equal keys for as long as this process lives; a credential cannot be guessed from them.
@@ -117,8 +117,6 @@ class Hops:
     def _may_serve(self, known: Answer, options: CrawlOptions) -> bool:
         if not known.is_fresh(self.cache.now(), options.max_age_s):
             return False
-        if len(known.body) > options.max_body_bytes:
-            raise TooLarge(f"the body has {len(known.body)} bytes, over the limit of {options.max_body_bytes}")
         self.cache.used(known)
         return True
 

@@ -286,6 +286,15 @@ def test_a_foreign_origin_does_not_get_them_sent_back_home(origin: Origin):
     assert "secret" not in origin.heads["/home"][-1]
 
 
+def test_the_user_agent_is_no_secret_and_goes_everywhere(origin: Origin):
+    with Origin() as other:
+        there = other.page("/elsewhere", "there")
+        fetched(origin.redirect("/leak", there), given=options(headers={**SECRETS, "user-agent": "mine/2"}))
+        received = other.heads["/elsewhere"][-1]
+    assert "User-Agent: mine/2\r\n" in received  # the name by which the robots.txt there was read
+    assert "secret" not in received
+
+
 def test_at_the_same_origin_they_are_sent_again(origin: Origin):
     origin.page("/same", "x")
     fetched(origin.redirect("/to-same", "/same"), given=options(headers=SECRETS))

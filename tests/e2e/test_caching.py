@@ -200,8 +200,17 @@ def test_a_redirect_is_kept_when_it_may_be_and_its_end_is_kept_by_itself(daemon:
 def test_a_smaller_limit_holds_for_what_is_kept(daemon: Daemon, origin: Origin) -> None:
     url = origin.page("/large", page("x" * 1000))
     assert result(daemon, url)["error"] is None
-    assert result(daemon, url, max_body_bytes=500)["error"]["type"] == "too_large"
+    smaller = result(daemon, url, max_body_bytes=500)
+    assert (smaller["error"]["type"], smaller["status"], smaller["final_url"]) == ("too_large", 200, url)
     assert origin.hits["/large"] == 1
+
+
+def test_a_smaller_limit_holds_for_what_the_origin_confirms(daemon: Daemon, origin: Origin) -> None:
+    stale = {"Cache_Control": "max-age=0", "ETag": '"a"'}
+    url = served(origin, "/held", whole("x" * 1000, **stale), head(304, dashed({"ETag": '"a"'})))
+    assert result(daemon, url)["error"] is None
+    assert result(daemon, url, max_body_bytes=500)["error"]["type"] == "too_large"
+    assert origin.hits["/held"] == 2
 
 
 class Gate:
