@@ -81,9 +81,9 @@ def _from_header(content_type: str | None) -> str | None:
 
 def _from_page(head: bytes, is_html: bool) -> str | None:
     """What a page declares of itself, in ``<?xml encoding>`` or in a meta."""
-    for start, codec in XML_IN_UTF16:
+    for start, without_mark in XML_IN_UTF16:
         if head.startswith(start):
-            return codec
+            return without_mark
     if found := _XML_ENCODING.match(head):
         codec = _declared(found[1].decode("latin-1"))
         if codec is not None:

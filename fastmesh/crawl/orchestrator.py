@@ -24,6 +24,7 @@ from fastmesh.crawl.flights import Flights
 from fastmesh.crawl.gate import Extracted
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.target import Target
@@ -142,7 +143,7 @@ class PipelineOrchestrator:
         fetched = Fetched(url, trace=trace)
         try:
             await with_retries(lambda: self._fetch(fetched, errand, options), fetched, options, job.budget)
-            await self._extract(page, fetched, options)
+            await self._extract(page, fetched, options, job.backlog)
         except UrlError as error:
             page.error = error
         except Exception as error:  # a bug at one URL costs that URL
@@ -193,13 +194,14 @@ class PipelineOrchestrator:
                 self._stages["dns"].observe(dns_s)
                 self._stages["fetch"].observe(fetched.fetch_s - fetch_s - dns_s)
 
-    async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions) -> None:
+    async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions, owner: Owner) -> None:
         started = time.perf_counter()
         try:
             max_bytes = options.max_frame_bytes - _frame_without_document(page, fetched)
             work = partial(
                 self._pool.extract,
                 fetched.body,
+                owner=owner,
                 url=fetched.final_url or fetched.url,
                 content_type=fetched.content_type,
                 include=options.include,

@@ -44,6 +44,11 @@ class Line(Generic[W]):
         self._owners: OrderedDict[Owner, OrderedDict[W, None]] = OrderedDict()
         self.waiting = 0
 
+    def __iter__(self) -> Iterator[W]:
+        """All who wait, in no order that means anything."""
+        for waiters in self._owners.values():
+            yield from waiters
+
     def join(self, owner: Owner, waiter: W) -> None:
         """*waiter* waits, for *owner*."""
         waiters = self._owners.setdefault(owner, OrderedDict())

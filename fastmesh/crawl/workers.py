@@ -17,6 +17,7 @@ from typing import Final, cast
 import orjson
 
 from fastmesh.crawl.gate import Extracted
+from fastmesh.crawl.politeness import Line, Owner
 from fastmesh.crawl.worker import ANSWER, DONE, JOB, LAST, gate_of, ready
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
 from fastmesh.log import get_logger
@@ -41,9 +42,10 @@ class WorkerUnavailable(FastmeshError):
 
 
 class ExtractPool:
-    """*count* worker processes and the pages that wait for them, first come, first served.
+    """*count* worker processes and the pages that wait for them.
 
-    A page may keep a worker for *deadline_s*; while no worker is alive, it waits
+    Owners (streams) take turns, so a thousand pages of one, or some that take their whole time, do
+    not hold up three of another.  A page may keep a worker for *deadline_s*; while no worker is alive, it waits
     as long for one.  Figures: ``alive`` and ``busy`` workers, ``waiting`` pages,
     ``deaths`` of workers (those that took too long included), ``retired`` ones
     (which held too much memory after a page) and ``failed`` pages, through a
@@ -58,7 +60,7 @@ class ExtractPool:
         self.died = RecentShare()
         self._deadline_s = deadline_s
         self._command = tuple(command)
-        self._jobs: deque[_Job] = deque()
+        self._jobs: Line[_Job] = Line()
         self._workers: set[_Worker] = set()
         self._idle: deque[_Worker] = deque()
         self._keepers: list[asyncio.Task[None]] = []
@@ -76,7 +78,7 @@ class ExtractPool:
 
     @property
     def waiting(self) -> int:
-        return len(self._jobs)
+        return self._jobs.waiting
 
     @property
     def pids(self) -> list[int]:
@@ -105,13 +107,14 @@ class ExtractPool:
         self,
         body: bytes,
         *,
+        owner: Owner,
         url: str,
         content_type: str | None,
         include: frozenset[str],
         max_bytes: int,
         extractor: str = "fast",
     ) -> Extracted:
-        """extract.extract() in a worker.
+        """extract.extract() in a worker, when it is *owner*'s turn.
 
         Raises its errors, and ExtractFailed when the worker dies or takes too
         long, or none comes alive.  When it is cancelled, its page leaves the queue;
@@ -127,14 +130,13 @@ class ExtractPool:
             "extractor": extractor,
             "limit_s": self._deadline_s * 2,
         }
-        job = _Job(orjson.dumps(head), body, max_bytes)
-        self._jobs.append(job)
+        job = _Job(owner, orjson.dumps(head), body, max_bytes)
+        self._jobs.join(owner, job)
         self._dispatch()
         try:
             extracted = await job.extracted
         except asyncio.CancelledError:
-            if job in self._jobs:
-                self._jobs.remove(job)
+            self._jobs.leave(owner, job)
             raise
         if isinstance(extracted, UrlError):
             raise extracted
@@ -147,7 +149,7 @@ class ExtractPool:
         for job in (*self._jobs, *(worker.job for worker in self._workers)):
             if job is not None:
                 job.fail("the extraction workers were closed")
-        self._jobs.clear()
+        self._jobs = Line()
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -157,9 +159,9 @@ class ExtractPool:
     # ── pages to workers ─────────────────────────────────────────────────────────────────
 
     def _dispatch(self) -> None:
-        while self._jobs and self._idle:
-            self._idle.popleft().give(self._jobs.popleft(), self._deadline_s)
-        if self._jobs and not self.alive:
+        while self._idle and (job := self._jobs.next()) is not None:
+            self._idle.popleft().give(job, self._deadline_s)
+        if self._jobs.waiting and not self.alive:
             self._plan_rescue()
 
     def worker_idle(self, worker: _Worker) -> None:
@@ -179,7 +181,8 @@ class ExtractPool:
     def _plan_rescue(self) -> None:
         """While no worker is alive, fail each page when it has waited for the deadline."""
         if self._rescue is None:
-            at_s = max(self._none_since_s, self._jobs[0].queued_s) + self._deadline_s
+            oldest_s = min(job.queued_s for job in self._jobs)
+            at_s = max(self._none_since_s, oldest_s) + self._deadline_s
             self._rescue = asyncio.get_running_loop().call_at(at_s, self._fail_oldest)
 
     def _stop_rescue(self) -> None:
@@ -190,10 +193,11 @@ class ExtractPool:
     def _fail_oldest(self) -> None:
         self._rescue = None
         now_s = asyncio.get_running_loop().time()
-        while self._jobs and self._jobs[0].queued_s + self._deadline_s <= now_s:
+        for job in [job for job in self._jobs if job.queued_s + self._deadline_s <= now_s]:
+            self._jobs.leave(job.owner, job)
             self.failed += 1
-            self._jobs.popleft().fail(f"no extraction worker was alive for {self._deadline_s:g} s")
-        if self._jobs:
+            job.fail(f"no extraction worker was alive for {self._deadline_s:g} s")
+        if self._jobs.waiting:
             self._plan_rescue()
 
     # ── a worker's life ──────────────────────────────────────────────────────────────────
@@ -274,10 +278,11 @@ class ExtractPool:
 class _Job:
     """One page on its way to a document."""
 
-    __slots__ = ("body", "extracted", "head", "max_bytes", "queued_s")
+    __slots__ = ("body", "extracted", "head", "max_bytes", "owner", "queued_s")
 
-    def __init__(self, head: bytes, body: bytes, max_bytes: int) -> None:
+    def __init__(self, owner: Owner, head: bytes, body: bytes, max_bytes: int) -> None:
         loop = asyncio.get_running_loop()
+        self.owner = owner
         self.head = head
         self.body = body
         self.max_bytes = max_bytes

@@ -101,11 +101,12 @@ async def started(count: int = 1, **choices: Any) -> AsyncIterator[ExtractPool]:
 
 
 def ask(
-    pool: ExtractPool, body: bytes | str, content_type: str = "text/html", extractor: str = "fast"
+    pool: ExtractPool, body: bytes | str, content_type: str = "text/html", extractor: str = "fast", owner: object = None
 ) -> asyncio.Future[bytes]:
     async def document() -> bytes:
         extracted = await pool.extract(
             body.encode() if isinstance(body, str) else body,
+            owner=owner,
             url="http://h/",
             content_type=content_type,
             include=PARTS,
@@ -177,9 +178,9 @@ def test_a_refused_page_raises_its_own_error(run: Run) -> None:
             with pytest.raises(UnsupportedContent, match="image/gif"):
                 await ask(pool, b"GIF89a", "image/gif")
             with pytest.raises(ExtractFailed, match="fits"):
-                await pool.extract(b"x", url="", content_type="text/plain", include=PARTS, max_bytes=9)
+                await pool.extract(b"x", owner=None, url="", content_type="text/plain", include=PARTS, max_bytes=9)
             document, _ = await pool.extract(
-                b"x", url="http://\ud800/", content_type="text/plain\udc80", include=PARTS, max_bytes=900
+                b"x", owner=None, url="http://\ud800/", content_type="text/plain\udc80", include=PARTS, max_bytes=900
             )
             assert json.loads(document)["text"] == "x"
             assert (pool.deaths, pool.failed) == (0, 0)
@@ -401,6 +402,27 @@ def test_pages_wait_for_a_worker_no_longer_than_the_deadline(run: Run, puppet: t
                 with pytest.raises(ExtractFailed, match=r"no extraction worker was alive for 0\.3 s"):
                     await page
             assert (pool.failed, pool.waiting, pool.alive) == (3, 0, 0)
+
+    run(test())
+
+
+def test_owners_take_turns_at_the_workers(run: Run, puppet: tuple[str, ...], tmp_path: Path) -> None:
+    async def test() -> None:
+        async with started(command=puppet) as pool:
+            mark, fifo = tmp_path / "mark", tmp_path / "fifo"
+            os.mkfifo(fifo)
+            done: list[bytes] = []
+            first = ask(pool, f"hold {mark} {fifo}", owner="large")
+            await until(mark.exists)
+            pages = [ask(pool, f"large {n}", owner="large") for n in range(100)]
+            await until(lambda: pool.waiting == len(pages))
+            pages += [ask(pool, f"small {n}", owner="small") for n in range(3)]
+            await until(lambda: pool.waiting == len(pages))
+            for page in pages:
+                page.add_done_callback(lambda page: done.append(page.result()))
+            os.close(os.open(fifo, os.O_WRONLY))
+            await asyncio.gather(first, *pages)
+            assert [done.index(b"small %d" % n) for n in range(3)] == [1, 3, 5]
 
     run(test())
 
