@@ -170,7 +170,7 @@ class BufferSettings(Section):
 class FetchSettings(Section):
     """How pages are fetched, and what may be fetched at all."""
 
-    concurrency: int = _setting(256, "fetches", "over all streams", ge=1)
+    concurrency: int = _setting(256, "fetches", "over all streams; one alone has four fifths of many", ge=1)
     per_host_concurrency: int = _setting(8, "fetches", "to one host, over all streams", ge=1)
     per_host_rps: float = _setting(0, "1/s", "fetches begun at one host, over all streams; 0 is off", ge=0)
     timeout_ms: float = _setting(

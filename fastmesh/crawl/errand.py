@@ -54,7 +54,7 @@ class Errand:
         known = robots.known(url)
         if known is None:
             self._release_slot()
-            known = await robots.learn(url)
+            known = await robots.learn(url, self._owner)
         self.robots_tries = known.tries
         return await known.permit(url, self._user_agent)
 

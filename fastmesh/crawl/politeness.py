@@ -30,6 +30,7 @@ MAX_CRAWL_DELAY_S: Final = 60.0
 MAX_RESTING: Final = 10_000
 
 Owner = object
+NOBODY: Final[Owner] = object()
 Waiter = Callable[[], None]
 W = TypeVar("W")
 
@@ -66,14 +67,20 @@ class Line(Generic[W]):
         self.waiting -= 1
         return True
 
-    def next(self) -> W | None:
-        """Who is next, out of the line; its owner's other waiters have to wait for all other owners."""
-        if not self._owners:
+    def next(self, may: Callable[[Owner], bool] = lambda _: True) -> W | None:
+        """Who is next of those whose owner *may*, out of the line.
+
+        Its owner's other waiters have to wait for all other owners.
+        """
+        owner = next(filter(may, self._owners), NOBODY)
+        if owner is NOBODY:
             return None
-        owner, waiters = self._owners.popitem(last=False)
+        waiters = self._owners[owner]
         waiter, _ = waiters.popitem(last=False)
         if waiters:
-            self._owners[owner] = waiters
+            self._owners.move_to_end(owner)
+        else:
+            del self._owners[owner]
         self.waiting -= 1
         return waiter
 

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.robots_rules import ALLOW_ALL, DISALLOW_ALL, Rules, product_token, read
 from fastmesh.crawl.turns import Turns
@@ -117,11 +118,11 @@ class Robots:
         self._kept.move_to_end(url.origin)
         return known
 
-    async def learn(self, url: ParsedUrl) -> Known:
-        """Ask the origin of *url*, or wait for who asks it already."""
+    async def learn(self, url: ParsedUrl, owner: Owner) -> Known:
+        """Ask the origin of *url*, with a slot of *owner*'s, or wait for who asks it already."""
         flight = self._flights.get(url.origin)
         if flight is None:
-            flight = self._flights[url.origin] = Flight(asyncio.get_running_loop().create_task(self._fetch(url)))
+            flight = self._flights[url.origin] = Flight(asyncio.get_running_loop().create_task(self._fetch(url, owner)))
             self._tasks.add(flight.task)
             flight.task.add_done_callback(self._tasks.discard)
         flight.waiting += 1
@@ -145,8 +146,8 @@ class Robots:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _fetch(self, url: ParsedUrl) -> Known:
-        known = await self._ask(url)
+    async def _fetch(self, url: ParsedUrl, owner: Owner) -> Known:
+        known = await self._ask(url, owner)
         before = self._kept.pop(url.origin, None)
         if before is not None:
             self.kept_bytes -= before.bytes
@@ -160,11 +161,11 @@ class Robots:
             self.kept_bytes -= oldest.bytes
         return known
 
-    async def _ask(self, url: ParsedUrl) -> Known:
+    async def _ask(self, url: ParsedUrl, owner: Owner) -> Known:
         page = Fetched(f"{url.scheme}://{url.authority}/robots.txt")
         now = self._turns.now
         try:
-            await with_retries(lambda: self._get(page), page, self._options)
+            await with_retries(lambda: self._get(page, owner), page, self._options)
         except HttpStatus:
             if page.status >= 500:
                 return self._failed(f"answers with status {page.status}")
@@ -182,8 +183,8 @@ class Robots:
         rules = await in_steps(read(text))
         return Known(rules, now() + KEPT_S)
 
-    async def _get(self, page: Fetched) -> None:
-        slot = await self._turns.slot(self)
+    async def _get(self, page: Fetched, owner: Owner) -> None:
+        slot = await self._turns.slot(owner)
         try:
             await self._fetcher.fetch(page, self._options)
         finally:

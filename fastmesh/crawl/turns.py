@@ -2,16 +2,23 @@
 
 A URL has its host's turn first and waits for a slot of the total only then, so a slow
 host never holds slots that others could use.  Both are given to streams in
-turn.
+turn; and as a turn that comes when a thousand silent hosts time out comes late, some slots always stay free
+for a stream that has few.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from fastmesh.crawl.politeness import Line, Owner, Politeness, Waiter
+
+# A stream gets a slot only while it holds fewer than so many times those that are free: one alone has up to 4/5 of a
+# large total and all of one of 4.
+MOST_OF_FREE: Final = 4
 
 
 class Turn:
@@ -35,16 +42,17 @@ class Turn:
 class Slot:
     """One fetch's place among all, until it is released."""
 
-    __slots__ = ("_turns",)
+    __slots__ = ("_owner", "_turns")
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, owner: Owner) -> None:
         self._turns: Turns | None = turns
+        self._owner = owner
 
     def release(self) -> None:
         """Let somebody else fetch; again is nothing."""
         turns, self._turns = self._turns, None
         if turns is not None:
-            turns._freed()
+            turns._freed(self._owner)
 
 
 class Turns:
@@ -60,7 +68,8 @@ class Turns:
         self.now = clock
         self.in_flight = 0
         self._total = total
-        self._line: Line[asyncio.Future[Slot]] = Line()
+        self._held: Counter[Owner] = Counter()  # slots
+        self._line: Line[tuple[Owner, asyncio.Future[Slot]]] = Line()
         self._politeness = Politeness(per_host, starts_per_s)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -130,15 +139,14 @@ class Turns:
 
     async def slot(self, owner: Owner) -> Slot:
         """Wait for a slot."""
-        if self.in_flight < self._total:
-            self.in_flight += 1
-            return Slot(self)
+        if self._may_hold_more(owner):
+            return self._take_slot(owner)
         given: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._line.join(owner, given)
+        self._line.join(owner, (owner, given))
         try:
             return await given
         except asyncio.CancelledError:
-            if not self._line.leave(owner, given) and not given.cancelled():
+            if not self._line.leave(owner, (owner, given)) and not given.cancelled():
                 given.result().release()
             raise
 
@@ -153,12 +161,23 @@ class Turns:
         self._politeness.end(key, self.now(), unused_until)
         self._serve(key)
 
-    def _freed(self) -> None:
-        while (given := self._line.next()) is not None:
-            if not given.done():  # cancelled, and it has not left yet
-                given.set_result(Slot(self))
-                return
+    def _may_hold_more(self, owner: Owner) -> bool:
+        return self._held[owner] < MOST_OF_FREE * (self._total - self.in_flight)
+
+    def _take_slot(self, owner: Owner) -> Slot:
+        self.in_flight += 1
+        self._held[owner] += 1
+        return Slot(self, owner)
+
+    def _freed(self, owner: Owner) -> None:
         self.in_flight -= 1
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+        while (waiter := self._line.next(self._may_hold_more)) is not None:
+            next_owner, given = waiter
+            if not given.done():  # cancelled, and it has not left yet
+                given.set_result(self._take_slot(next_owner))
 
     def _serve(self, key: str) -> None:
         while (waiter := self._politeness.next(key, self.now())) is not None:

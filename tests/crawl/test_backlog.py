@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fastmesh.crawl.backlog import Backlog, Job
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.target import Target
-from fastmesh.crawl.turns import Slot, Turn, Turns
+from fastmesh.crawl.turns import MOST_OF_FREE, Slot, Turn, Turns
 from fastmesh.events import PageResult
 
 OPTIONS = CrawlOptions(1000.0, 1 << 20, "tests", 1 << 20)
@@ -271,7 +271,7 @@ def test_every_url_is_started_once_and_no_host_has_more_than_its_turns(
 actions = st.lists(st.tuples(st.sampled_from(["take", "finish", "cancel"]), st.integers(0, 9)), max_size=60)
 
 
-@given(actions, st.integers(1, 4), st.integers(1, 3))
+@given(actions, st.integers(1, 12), st.integers(1, 3))
 def test_whatever_happens_no_slot_and_no_turn_is_lost(script: list[tuple[str, int]], total: int, per_host: int) -> None:
     async def run() -> None:
         turns = make_turns(total, per_host)
@@ -337,5 +337,33 @@ def test_slots_of_the_total_are_given_to_streams_in_turn() -> None:
         first.release()
         await asyncio.gather(*tasks)
         assert order == ["large", "small", "large", "small", "large", "large", "large", "large"]
+
+    turned(run())
+
+
+def test_who_has_few_slots_finds_one_free_however_many_others_want() -> None:
+    async def run() -> None:
+        turns = make_turns(total=256)
+        greedy = [asyncio.create_task(turns.slot(f"greedy {at}")) for at in range(3) for _ in range(256)]
+        await settle()
+        assert sum(task.done() for task in greedy[:256]) == 205  # four fifths
+        small = await turns.slot("small")
+        assert turns.in_flight <= 256
+        small.release()
+        for task in greedy:
+            (await task).release()
+        assert (turns.in_flight, turns.waiting) == (0, 0)
+
+    turned(run())
+
+
+def test_a_small_total_is_all_for_one_who_is_alone() -> None:
+    async def run() -> None:
+        for total in range(1, MOST_OF_FREE + 1):
+            turns = make_turns(total)
+            slots = [await turns.slot("one") for _ in range(total)]
+            assert turns.in_flight == total
+            for slot in slots:
+                slot.release()
 
     turned(run())

@@ -37,7 +37,7 @@ class House:
 
     async def known(self, url: str) -> Known:
         parsed = parse_url(url)
-        return self.robots.known(parsed) or await self.robots.learn(parsed)
+        return self.robots.known(parsed) or await self.robots.learn(parsed, self)
 
     async def allows(self, url: str) -> bool:
         try:
@@ -221,7 +221,7 @@ def test_all_who_ask_at_the_same_time_wait_for_one_fetch_and_who_leaves_takes_it
     async def work(house: House) -> None:
         asked, gate = held_back(origin)
         url: ParsedUrl = parse_url(origin.url("/x", "127.0.0.1"))
-        asking = [asyncio.create_task(house.robots.learn(url)) for _ in range(5)]
+        asking = [asyncio.create_task(house.robots.learn(url, house)) for _ in range(5)]
         await asked.wait()
         asking[0].cancel()
         await asyncio.wait([asking[0]])
@@ -238,7 +238,7 @@ def test_a_fetch_that_nobody_waits_for_any_more_is_ended(origin: Origin) -> None
     async def work(house: House) -> None:
         asked, _ = held_back(origin)
         url = parse_url(origin.url("/x", "127.0.0.1"))
-        asking = asyncio.create_task(house.robots.learn(url))
+        asking = asyncio.create_task(house.robots.learn(url, house))
         await asked.wait()
         assert house.turns.in_flight == 1
         asking.cancel()
@@ -253,7 +253,7 @@ def test_a_fetch_that_nobody_waits_for_any_more_is_ended(origin: Origin) -> None
 def test_closing_ends_the_fetches_and_tells_who_waits(origin: Origin) -> None:
     async def work(house: House) -> None:
         asked, _ = held_back(origin)
-        asking = asyncio.create_task(house.robots.learn(parse_url(origin.url("/x", "127.0.0.1"))))
+        asking = asyncio.create_task(house.robots.learn(parse_url(origin.url("/x", "127.0.0.1")), house))
         await asked.wait()
         await house.robots.close()
         with pytest.raises(ConnectFailed, match="closing"):
