@@ -1,24 +1,31 @@
 """BodyBudget: how many bytes of bodies are in memory at once, over all fetches.
 
-Over the total, reading waits, and so does the origin behind it (TCP).  The body
-that has been read longest may always go on: it becomes whole, is extracted and
-let go, so that bodies that all wait for each other's room do not exist.  A fetch
-that waits too long meets its own deadline.
+Over the total, reading waits, and so does the origin behind it (TCP).  One body may always go
+on: it becomes whole, is extracted and let go, so that bodies that all wait for each
+other's room do not exist.  One that may and does not, since its origin drips, lets the next try,
+and waits behind the others when it has more.  A fetch that waits too long meets its own deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
+
+STALL_S: Final = 0.5
 
 
 class BodyBudget:
-    """Counts bodies; at most *total_bytes*, but for one body and a piece of each that is being read."""
+    """Counts bodies.
+
+    At most *total_bytes*, but for the body that goes on and a piece of each other that is being read or was let try.
+    """
 
     def __init__(self, total_bytes: int) -> None:
         self.used_bytes = 0
         self._total_bytes = total_bytes
-        self._reading: dict[BodyShare, None] = {}  # the one that began first is first
-        self._waiting: dict[BodyShare, asyncio.Future[None]] = {}
+        self._waiting: dict[BodyShare, asyncio.Future[None]] = {}  # who came first is first
+        self._passing: BodyShare | None = None  # the one that may go on over the total
+        self._stall: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -27,21 +34,19 @@ class BodyBudget:
 
     def open(self) -> BodyShare:
         """A body is about to be read."""
-        share = BodyShare(self)
-        self._reading[share] = None
-        return share
+        return BodyShare(self)
 
     def add(self, size: int) -> None:
         """There are *size* bytes more; below zero, fewer."""
         self.used_bytes += size
-        if size < 0:
-            self._wake()
+        if size < 0 and self.used_bytes < self._total_bytes:
+            for waiter in self._waiting.values():
+                _wake(waiter)
 
     def stop_reading(self, share: BodyShare) -> None:
         """*share* will not grow any more."""
-        if share in self._reading:
-            del self._reading[share]
-            self._wake()
+        if share is self._passing:
+            self._pass_on()
 
     async def room(self, share: BodyShare) -> None:
         """Return when *share* may grow; the loop has had its turn by then."""
@@ -54,12 +59,29 @@ class BodyBudget:
                 del self._waiting[share]
 
     def _may_grow(self, share: BodyShare) -> bool:
-        return self.used_bytes < self._total_bytes or share is next(iter(self._reading))
+        if self.used_bytes < self._total_bytes:
+            return True
+        if self._passing in (None, share):
+            self._let_pass(share)
+        return self._passing is share
 
-    def _wake(self) -> None:
-        for share, waiter in self._waiting.items():
-            if not waiter.done() and self._may_grow(share):
-                waiter.set_result(None)
+    def _let_pass(self, share: BodyShare | None) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+        self._passing, self._stall = share, None
+        if share is not None:
+            self._stall = asyncio.get_running_loop().call_later(STALL_S, self._pass_on)
+
+    def _pass_on(self) -> None:
+        first = next(iter(self._waiting), None)
+        self._let_pass(first)
+        if first is not None:
+            _wake(self._waiting[first])
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class BodyShare:
