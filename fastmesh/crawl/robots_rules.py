@@ -60,31 +60,33 @@ class Rule(NamedTuple):
 class Section:
     """The rules under some names: the longest first, and of equals what allows."""
 
-    __slots__ = ("crawl_delay_s", "rules")
+    __slots__ = ("rules",)
 
-    def __init__(self, rules: list[Rule] | None = None, crawl_delay_s: float | None = None) -> None:
+    def __init__(self, rules: list[Rule] | None = None) -> None:
         self.rules = rules or []
-        self.crawl_delay_s = crawl_delay_s
 
 
 class Rules:
-    """One robots.txt.  A name may have several sections, and a section several names."""
+    """One robots.txt.  A name may have several sections and one delay, and a section several names."""
 
-    __slots__ = ("_by_name", "size")
+    __slots__ = ("_by_name", "_delays", "size")
 
-    def __init__(self, by_name: dict[str, list[Section]], size: int = 0) -> None:
+    def __init__(
+        self, by_name: dict[str, list[Section]], delays: dict[str, float] | None = None, size: int = 0
+    ) -> None:
         self._by_name = by_name
+        self._delays = delays or {}
         self.size = size  # its names, its rules and what they consist of
 
     def crawl_delay_s(self, token: str) -> float | None:
         """The delay that is asked of *token*."""
-        return next((found.crawl_delay_s for found in self._of(token) if found.crawl_delay_s is not None), None)
+        return self._delays.get(self._name(token))
 
     def judge(self, token: str, path: str) -> Generator[None, None, bool]:
         """Whether *token* may fetch *path*: the longest rule that matches decides, else yes."""
         path = canonical(path)
         best, looked_at = (-1, True), 0
-        for section in self._of(token):
+        for section in self._by_name.get(self._name(token), ()):
             looked_at += 1
             for rule in section.rules:
                 looked_at += 1 + len(rule.parts)
@@ -98,9 +100,10 @@ class Rules:
                     break
         return best[1] or path == "/robots.txt"
 
-    def _of(self, token: str) -> list[Section]:
+    def _name(self, token: str) -> str:
         """What applies to *token*: what stands under its name, else under ``*``."""
-        return self._by_name.get(token.lower()) or self._by_name.get("*") or []
+        name = token.lower()
+        return name if name in self._by_name else "*"
 
 
 ALLOW_ALL: Final = Rules({})
@@ -134,6 +137,8 @@ def read(text: str) -> Generator[None, None, Rules]:
     """Read *text* step by step; the generator's value are its rules."""
     by_name: defaultdict[str, list[Section]] = defaultdict(list)
     gathered, naming, size = _Gathered(), False, 0
+    delays: dict[str, float] = {}
+    undelayed: list[str] = []  # names of this section that no delay came for yet
     step_at = CHARS_A_STEP
     for line in _LINE.finditer(text.removeprefix("\ufeff")):
         if line.start() >= step_at:
@@ -146,8 +151,10 @@ def read(text: str) -> Generator[None, None, Rules]:
         if key == "user-agent":
             if not naming:  # a name after a rule begins another section
                 gathered.finish()
-                gathered, naming = _Gathered(), True
-            by_name[product_token(value).lower()].append(gathered.section)
+                gathered, naming, undelayed = _Gathered(), True, []
+            name = product_token(value).lower()
+            by_name[name].append(gathered.section)
+            undelayed.append(name)
             size += 1
         elif key in ("allow", "disallow"):
             naming = False
@@ -155,12 +162,13 @@ def read(text: str) -> Generator[None, None, Rules]:
                 rule = _rule(key == "allow", value)
                 gathered.rules[rule[:2]].append(rule)
                 size += 1 + len(rule.parts)
-        elif key == "crawl-delay":
-            naming = False
-            if _DELAY.fullmatch(value):
-                gathered.section.crawl_delay_s = float(value)
+        elif key == "crawl-delay" and _DELAY.fullmatch(value):
+            # Not of the standard, so names behind it are still of this section (2.2.4); but it is for those before it.
+            for name in undelayed:
+                delays.setdefault(name, float(value))
+            undelayed = []
     gathered.finish()
-    return Rules(dict(by_name), size)
+    return Rules(dict(by_name), delays, size)
 
 
 def _rule(allow: bool, pattern: str) -> Rule:

@@ -123,6 +123,13 @@ def test_rules_under_one_name_count_together_wherever_they_stand() -> None:
     assert [rules.crawl_delay_s(token) for token in ("fastmesh", "a", "c")] == [2.5, None, 9]
 
 
+def test_a_delay_is_for_the_names_before_it_and_ends_no_section() -> None:
+    text = "user-agent: a\ncrawl-delay: 5\nuser-agent: b\ncrawl-delay: 7\ncrawl-delay: 9\nuser-agent: *\ndisallow: /x"
+    rules = whole(read(text))
+    assert [allowed(text, "/x", token) for token in ("a", "b", "c")] == [False] * 3
+    assert [rules.crawl_delay_s(token) for token in ("a", "b", "c")] == [5, 7, None]
+
+
 def test_a_name_without_rules_may_fetch_all() -> None:
     assert allowed("User-agent: fastmesh\nDisallow:\n\nUser-agent: *\nDisallow: /", "/x")
 
@@ -180,6 +187,7 @@ def hostile() -> dict[str, str]:
         "rules": "user-agent: *\n" + "disallow:/*b\n" * (BIG // 13),
         "lengths": "user-agent: *\n" + "".join(f"disallow:/{'a' * (at % 900)}b\n" for at in range(1050)),
         "names": "".join(f"user-agent:a{at}\n" for at in range(14_000)) + "disallow:/b\n" * 20_000,
+        "delays": "".join(f"user-agent:a{at}\n" for at in range(14_000)) + "crawl-delay:1\n" * 20_000,
         "sections": "user-agent:x\nallow:/b\n" * (BIG // 22),
         "wildcards": "user-agent: *\n" + f"disallow:{'*a' * 3000}*b\n" * 80,
         "one line": "user-agent: *\ndisallow:" + "*" * BIG,
@@ -188,7 +196,9 @@ def hostile() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kind", ["rules", "lengths", "names", "sections", "wildcards", "one line", "no line"])
+@pytest.mark.parametrize(
+    "kind", ["rules", "lengths", "names", "delays", "sections", "wildcards", "one line", "no line"]
+)
 def test_a_hostile_file_is_bounded_work_in_bounded_steps(kind: str) -> None:
     text = hostile()[kind]
     steps: list[float] = []
