@@ -38,7 +38,7 @@ class Errand:
         turns = self._turns
         begun = turns.now()
         try:
-            if self._turn is None or self._handed_over or self._turn.key != url.host_key:
+            if self._turn is None or self._turn.asked or self._turn.key != url.host_key:  # one turn, one request
                 self.leave()
                 self._turn = await turns.turn(url.host_key, self._owner)
             turns.meet(url.host_key, None if self._robots is None else await self._permit(url, self._robots))

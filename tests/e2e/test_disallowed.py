@@ -134,6 +134,17 @@ def test_a_crawl_delay_is_kept_and_delays_no_other_host(daemon: Daemon, site: Si
     assert crawled(daemon, *[site.origin.url("/page", "127.0.0.3")] * 10) == [None] * 10
 
 
+@pytest.mark.parametrize("cache_mode", ["read_through", "bypass"])
+def test_a_crawl_delay_is_kept_between_a_redirect_and_where_it_leads(
+    daemon: Daemon, site: Site, cache_mode: str
+) -> None:
+    site.robots["127.0.0.2"] = "User-agent: *\nCrawl-delay: 0.3"
+    site.origin.redirect("/moved", "/page")
+    begun = time.monotonic()
+    assert crawled(daemon, site.origin.url("/moved", "127.0.0.2"), cache_mode=cache_mode) == [None]
+    assert site.at[0] - begun >= 0.3
+
+
 def test_a_host_that_cannot_be_reached_says_so_itself(daemon: Daemon) -> None:
     with Origin() as origin:
         url = origin.url("/x")
