@@ -388,7 +388,7 @@ class _Worker(asyncio.Protocol):
             self.ready_s = asyncio.get_running_loop().time()
             self.ready.set_result(True)
             self._pool.worker_idle(self)
-        elif job is None or size > max(job.max_bytes, MAX_ERROR_BYTES):
+        elif job is None or size > max(job.max_bytes, MAX_ERROR_BYTES) or len(self._received) > ANSWER.size + size:
             self._fail("the worker that extracted this page spoke out of turn")
         elif len(self._received) == ANSWER.size + size:
             answer = bytes(memoryview(self._received)[ANSWER.size :])

@@ -50,6 +50,9 @@ PUPPET = """
         if verb == "babble":
             link.sendall(answer_head(DONE, 1 << 31))
             signal.pause()
+        if verb == "rant":
+            link.sendall(answer_head(DONE, 1) + b"more than it said")
+            signal.pause()
         status, answer = (FAILED, rest) if verb == "fail" else (DONE, body)
         link.sendall(answer_head(status, len(answer)) + answer.encode())
 """
@@ -249,11 +252,12 @@ def test_a_hung_worker_is_killed_at_the_deadline(run: Run, puppet: tuple[str, ..
     run(test())
 
 
-def test_a_worker_that_speaks_out_of_turn_is_replaced(run: Run, puppet: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("verb", ["babble", "rant"])
+def test_a_worker_that_speaks_out_of_turn_is_replaced(run: Run, puppet: tuple[str, ...], verb: str) -> None:
     async def test() -> None:
         async with started(command=puppet) as pool:
             with pytest.raises(ExtractFailed, match="out of turn"):
-                await ask(pool, "babble")
+                await ask(pool, verb)
             assert await ask(pool, "next") == b"next"
 
     run(test())
