@@ -114,6 +114,8 @@ cdef class Reader:
         counts.send_latency.observe(waited)
         if self.dropping is not None:
             self.dropping.sent(end - seq)
+            if end > last:
+                self.dropping.caught_up()
         if seq <= journal.last_other:
             self.pipeline.count_others(counts, seq, end)
         if self.waited_for:

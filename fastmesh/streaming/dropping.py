@@ -1,7 +1,8 @@
 """When a result is left out for a reader that asked for it (contract section 6, ``on_slow: drop``).
 
 A policy: it is told how far the reader lags and how it was doing, and answers.
-A client that takes bytes loses nothing, however far it lags.
+A client that takes bytes loses nothing, however far it lags; and once it has read
+all that there is, what it missed before says nothing about it any more.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ class DropPolicy:
     def sent(self, count: int) -> None:
         """So many results were sent."""
         self._remember(0, count)
+
+    def caught_up(self) -> None:
+        """The reader has all that there is.
+
+        Else one whose frames come in bursts would latch: of each burst the first pauses
+        its transport and the rest is left out, so that there are never enough that were sent.
+        """
+        self._outcomes = 0
 
     def _remember(self, outcome: int, count: int) -> None:
         self._outcomes = (self._outcomes << min(count, REMEMBERED) | outcome) & (1 << REMEMBERED) - 1

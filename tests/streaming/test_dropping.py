@@ -59,6 +59,15 @@ class TestPolicy:
         policy.sent(1)
         assert not policy.leaves_out(**CALM)
 
+    def test_who_has_read_all_begins_anew(self) -> None:
+        policy = DropPolicy(THRESHOLD, 1000)
+        for _ in range(50):
+            policy.left_out()
+        assert policy.leaves_out(**CALM)
+        policy.caught_up()
+        assert not policy.leaves_out(**CALM)
+        assert policy.leaves_out(**CALM | {"under_backpressure": True})
+
 
 class Crawl:
     """200 pages, all of which end at once."""
@@ -123,6 +132,43 @@ async def test_drop_leaves_nothing_out_for_who_reads() -> None:
             crawl.pages.finish(url)
         await settle()
     assert told(sink) == list(range(1, 203))
+
+
+@in_loop
+async def test_a_client_that_reads_again_loses_no_burst_although_each_frame_pauses_its_transport() -> None:
+    """100 KB are over the high-water mark, and ten of them come at once: less than it may lag by."""
+    house = House(BUFFER__INITIAL_BYTES=65_536, BUFFER__MAX_BYTES=1 << 20)
+    pages, text = Pages(), "x" * 100_000
+    sink = house.crawl(pages, [str(at) for at in range(300)], concurrency=10, on_slow="drop")
+    reader = sink.subscriber
+    assert reader is not None
+    dropped = house.metrics.protocols["ndjson"].dropped
+
+    async def burst(reads: bool) -> None:
+        """What runs ends within an instant; who *reads* takes a frame as soon as the one before is gone."""
+        await settle()
+        for url in list(pages.running):
+            pages.finish(url, text=text)
+            await settle()
+            if reads and not sink.paused:
+                sink.read(1)
+                sink.paused = True
+        while reads and reader.unread_frames:
+            sink.read(1)
+        sink.paused = not reads
+        house.now += 0.5
+
+    sink.read()
+    sink.paused = True
+    for _ in range(8):
+        await burst(reads=False)
+    assert dropped["slow_client"] > 50
+    for _ in range(2):  # a second
+        await burst(reads=True)
+    before = dropped["slow_client"]
+    for _ in range(10):
+        await burst(reads=True)
+    assert dropped["slow_client"] == before
 
 
 @in_loop
