@@ -1,4 +1,4 @@
-"""The import table: which room may know which (docs/decisions.md, Rooms)."""
+"""The import table: which room may know which (docs/architecture.md, Rooms)."""
 
 from __future__ import annotations
 

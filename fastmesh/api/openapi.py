@@ -6,11 +6,13 @@ the tree of errors and of the table of routes; with the limits of this daemon's 
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from copy import deepcopy
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -58,27 +60,38 @@ Json = dict[str, Any]
 
 
 class OpenApi:
-    """Describes the routes of *router*.  Raises KeyError where one is in no table."""
+    """Describes the routes of *router*."""
 
     def __init__(self, router: Router, settings: Settings) -> None:
         self._router = router
-        route = Route("/openapi.json", "GET", self.show)
-        router.add(route)
-        self._shapes = _Shapes()
-        self._paths = _paths(router.routes, self._shapes, tokens=router.access is not None)
+        self._settings = settings
+        self._schemas: Json = {}
+        self._paths: Json = {}
         self._body = b""
-        self.reload(settings)
+        router.add(Route("/openapi.json", "GET", self.show))
+
+    async def start(self) -> None:
+        """Make the document, beside the loop: it takes some 60 ms.  Raises KeyError for a route that is in no table."""
+        await asyncio.to_thread(self._describe)
 
     def show(self, call: Call) -> Reply:
-        """GET /openapi.json."""
+        """GET /openapi.json.  Raises Overloaded while the daemon starts."""
+        if not self._body:
+            raise Overloaded("the daemon is starting", retry_after_s=1)
         return Reply(self._body)
 
     def reload(self, settings: Settings) -> None:
         """From now on it names the limits of *settings*."""
         self._body = orjson.dumps(self._document(settings))
 
+    def _describe(self) -> None:
+        shapes = _Shapes()
+        self._paths = _paths(self._router.routes, shapes, tokens=self._router.access is not None)
+        self._schemas = shapes.schemas
+        self.reload(self._settings)
+
     def _document(self, settings: Settings) -> Json:
-        components: Json = {"schemas": _limited(self._shapes.schemas, settings)}
+        components: Json = {"schemas": _limited(self._schemas, settings)}
         document: Json = {
             "openapi": "3.1.0",
             "info": {
@@ -112,14 +125,14 @@ class _Shapes:
         self.schemas[name] = self.of(shape)
 
     def _command(self, name: str) -> Json:
-        schema = _schema(COMMANDS[name][0])
+        schema = dict(_schema(COMMANDS[name][0]))
         self.schemas |= schema.pop("$defs", {})
-        schema["properties"]["type"] = {"const": name}
-        return schema | {"title": f"{name} command"}
+        own = {"title": f"{name} command", "properties": schema["properties"] | {"type": {"const": name}}}
+        return schema | own
 
     def of(self, shape: Any) -> Json:
         """The schema of *shape*, by reference where it has a name."""
-        schema = _schema(shape)
+        schema = dict(_schema(shape))
         self.schemas |= schema.pop("$defs", {})
         title = schema.get("title")
         if schema.get("type") == "object" and title is not None and isinstance(shape, type):
@@ -135,6 +148,7 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
+@cache
 def _schema(shape: Any) -> Json:
     return TypeAdapter(shape).json_schema(ref_template=REF, schema_generator=_Untitled)
 

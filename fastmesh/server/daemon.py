@@ -98,7 +98,7 @@ class Daemon:
         self._timer_task = self._loop.create_task(self._turn_wheel())
         for listener in self._listeners:
             listener.start()
-        await self.engine.start()
+        await asyncio.gather(self.engine.start(), self._openapi.start())
         address = ",".join(listener.address for listener in self._listeners)
         names = [one.name for one in self._inherited]
         log.info("daemon.started", address=address, inherited=names, pid=os.getpid())
