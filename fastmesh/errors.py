@@ -192,10 +192,14 @@ class ShuttingDown(ApiError):
 
 
 class UrlError(FastmeshError):
-    """One URL failed; its result says so and the stream goes on."""
+    """One URL failed; its result says so and the stream goes on.
+
+    *answered* is the URL, status and content type of the answer whose body failed.
+    """
 
     type: ClassVar[str] = "internal"
     retryable: bool = False
+    answered: tuple[str, int, str | None] | None = None
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)

@@ -46,7 +46,7 @@ from fastmesh.crawl.request_headers import checked
 from fastmesh.crawl.resolve import GuardedResolver, Lookup
 from fastmesh.crawl.retry_after import retry_after_s
 from fastmesh.crawl.url import ParsedUrl
-from fastmesh.errors import DnsFailed, FetchTimeout, HttpStatus, TooLarge, TooManyRedirects
+from fastmesh.errors import DnsFailed, FetchTimeout, HttpStatus, TooLarge, TooManyRedirects, UrlError
 from fastmesh.spans import Attribute, Spans
 from fastmesh.trace import HEADER, Trace
 
@@ -204,7 +204,12 @@ class Fetcher:
             return await self._ask_in_time(url, CIMultiDict(sent, **conditions), page, options, left_s)
 
         chosen = {name.lower(): value for name, value in sent.items()}
-        answer, page.share, outcome = await self.hops.answer(url, chosen, options, entry, ask, page.begun, left_s)
+        try:
+            answer, page.share, outcome = await self.hops.answer(url, chosen, options, entry, ask, page.begun, left_s)
+        except UrlError as error:
+            if error.answered is not None:  # it may have been another's request
+                page.final_url, page.status, page.content_type = error.answered
+            raise
         page.answer = answer
         return answer, outcome
 
@@ -250,22 +255,28 @@ class Fetcher:
             sent = CIMultiDict(sent, **{HEADER: trace.header})
             if self._spans is not None:
                 span = self._spans.request(url.href, trace)
-        with span as told, typed_faults(url.host, lookup):
-            response = await self._session.get(
-                _as_yarl(url), headers=sent, allow_redirects=False, trace_request_ctx=lookup
-            )
-            came_at_s = time.time()
-            told["http.response.status_code"] = response.status
-            # Said of a page whose body fails, too.
-            page.final_url, page.status, page.content_type = url.href, response.status, _content_type(response)
-            try:
-                body, received = b"", 0
-                if 200 <= response.status <= 299 and response.status not in NO_CONTENT:
-                    body, received = await read_body(response, options.max_body_bytes, share, cut=options.cut_body)
-            finally:
-                # Keeps the connection when the body was read to its end, else closes it: the body of
-                # a redirect or an error is never read.
-                response.release()
+        answered = None
+        try:
+            with span as told, typed_faults(url.host, lookup):
+                response = await self._session.get(
+                    _as_yarl(url), headers=sent, allow_redirects=False, trace_request_ctx=lookup
+                )
+                came_at_s = time.time()
+                told["http.response.status_code"] = response.status
+                # Said of a page whose body fails, too.
+                answered = url.href, response.status, _content_type(response)
+                page.final_url, page.status, page.content_type = answered
+                try:
+                    body, received = b"", 0
+                    if 200 <= response.status <= 299 and response.status not in NO_CONTENT:
+                        body, received = await read_body(response, options.max_body_bytes, share, cut=options.cut_body)
+                finally:
+                    # Keeps the connection when the body was read to its end, else closes it: the body of
+                    # a redirect or an error is never read.
+                    response.release()
+        except UrlError as error:
+            error.answered = answered
+            raise
         share.whole()
         location = response.headers.get("Location") if response.status in REDIRECTS else None
         return Answer(

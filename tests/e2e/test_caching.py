@@ -258,6 +258,21 @@ def test_streams_that_ask_for_the_same_page_at_once_share_one_fetch(daemon: Daem
     assert daemon.metric(SHARED) - before == 49
 
 
+def test_who_shares_a_fetch_whose_body_fails_is_told_what_was_answered(daemon: Daemon, origin: Origin) -> None:
+    gate = Gate(origin, "/cut", head(200, {**HTML, "Content-Length": "100"}) + b"less")
+    found: list[dict[str, Any]] = []
+    readers = [threading.Thread(target=lambda: found.append(result(daemon, gate.url))) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    until(lambda: daemon.metric("fastmesh_pipeline_inflight") == 3)
+    gate.open.set()
+    for reader in readers:
+        reader.join(PATIENCE_S)
+    told = [(r["error"]["type"], r["status"], r["final_url"], r["content_type"]) for r in found]
+    assert told == [("connect", 200, gate.url, "text/html")] * 3
+    assert origin.hits["/cut"] == 1
+
+
 def test_what_is_for_one_alone_is_fetched_by_each(daemon: Daemon, origin: Origin) -> None:
     gate = Gate(origin, "/alone", whole("alone", Cache_Control="no-store"))
     readers = [threading.Thread(target=lambda: found.append(result(daemon, gate.url))) for _ in range(5)]
