@@ -7,9 +7,11 @@ its own sends what has ended, and drops what the collector does not take.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from fastmesh.config import Settings
@@ -27,6 +29,7 @@ Attribute = str | int | float | bool
 EXPORT_TIMEOUT_S: Final = 5.0
 SEND_EVERY_S: Final = 1.0
 MAX_WAITING: Final = 4096  # spans; over it new ones are dropped
+SEND_LAST_S: Final = 1.0
 
 
 def make_spans(settings: Settings) -> Spans | None:
@@ -104,9 +107,19 @@ class Spans:
         finally:
             self.ended("GET", trace, time.perf_counter() - begun, attributes, fault=fault, client=True)
 
-    def close(self) -> None:
-        """Send what is left, for a while; it blocks."""
-        self._processor.shutdown()
+    async def close(self) -> None:
+        """Send what is left, for a moment: a collector that does not take it holds nobody up."""
+        loop, sent = asyncio.get_running_loop(), asyncio.Event()
+
+        def send() -> None:
+            self._processor.shutdown()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(sent.set)
+
+        # A daemon thread, since the executor's are waited for when Python ends.
+        threading.Thread(target=send, name="last-spans", daemon=True).start()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(sent.wait(), SEND_LAST_S)
 
 
 def _context(trace_id: str, span_id: str, *, remote: bool) -> SpanContext:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import aiodns
 
 from fastmesh.api.plans import Plans
@@ -117,7 +115,7 @@ class Engine:
             await self.search.close()
         await self.pool.close()
         if self.spans is not None:
-            await asyncio.to_thread(self.spans.close)  # it sends what it still has
+            await self.spans.close()
 
 
 def _nameservers(servers: tuple[str, ...]) -> aiodns.DNSResolver | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -108,6 +110,19 @@ def test_a_collector_that_is_not_there_costs_nobody_anything(origin: Origin) -> 
         assert daemon.crawl(page)[-1]["successful"] == 1
         assert daemon.ask("GET", "/healthz").json["status"] == "healthy"
         ended(daemon)
+
+
+def test_a_collector_that_hangs_holds_up_no_shutdown() -> None:
+    urls = [f"nonsense{at}" for at in range(1500)]  # three batches, of which each would wait for its answer
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        settings = {"STREAM__MAX_URLS": 2000, "SERVER__DRAIN_TIMEOUT_S": 1}
+        with Daemon(**settings, TRACE__OTLP_URL=url) as daemon:
+            assert daemon.crawl(*urls)[-1]["failed"] == 1500
+            begun = time.monotonic()
+            ended(daemon)
+            assert time.monotonic() - begun < 4
+            assert "Traceback" not in daemon.stderr()
 
 
 def test_without_the_extra_the_setting_is_refused() -> None:
