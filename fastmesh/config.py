@@ -426,7 +426,7 @@ def _from_file(path: Path) -> Given:
         tables = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"the settings file {path} is not TOML: {error}") from None
     given: Given = {}
     for section, table in tables.items():

@@ -127,7 +127,13 @@ def test_rules_between_settings_name_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("[server", "is not TOML"), ("port = 1", "PORT"), ("[server]\nport = [", "TOML")]
+    ("text", "words"),
+    [
+        ("[server", "is not TOML"),
+        ("port = 1", "PORT"),
+        ("[server]\nport = [", "TOML"),
+        ("port = " + "[" * 5000 + "]" * 5000, "is not TOML"),
+    ],
 )
 def test_a_broken_file_is_named(file, text: str, words: str) -> None:
     path = file(text)

@@ -131,8 +131,8 @@ class Daemon:
         )
 
     def ends_in(self) -> float | None:
-        """How many seconds a drain still has; None when there is none."""
-        return None if self._ends_at is None else max(0.0, self._ends_at - self._loop.time())
+        """How many seconds a drain still has, less than none when it took longer; None when there is none."""
+        return None if self._ends_at is None else self._ends_at - self._loop.time()
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """End within the drain deadline, whatever clients do; when *hurry* is set, without waiting for them.
@@ -259,7 +259,8 @@ async def serve(load: Callable[[], Settings], announce: Callable[[str], None]) -
             daemon.reload(load())
         except ConfigError as error:
             log.error("daemon.reload_refused", error=str(error))
-        notifier.ready()
+        finally:
+            notifier.ready()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)

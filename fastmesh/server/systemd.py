@@ -134,7 +134,8 @@ async def keep_informed(notifier: Notifier, status: Callable[[], str], ends_in: 
         if notifier.watchdog_s is not None:
             notifier.alive()
         if (left_s := ends_in()) is not None:
-            notifier.stopping(left_s + CLOSING_S)
+            # No longer than that, or an end that hangs would be waited for for ever.
+            notifier.stopping(max(0.0, left_s + CLOSING_S))
         if (text := status()) != said:
             said = text
             notifier.status(text)

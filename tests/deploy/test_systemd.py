@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -20,6 +21,8 @@ from activation import Hearing, handing_over
 from conftest import need
 from daemons import PATIENCE_S, Closed, Daemon, Peer
 from origins import Origin, silent
+
+from fastmesh.server.systemd import Notifier, keep_informed
 
 WATCHDOG_S = 1.5
 
@@ -59,6 +62,38 @@ def test_it_says_when_it_is_ready_what_it_does_and_when_it_stops(tmp_path: Path,
             hearing.until(lambda text: text.startswith("STATUS=draining"))
         assert daemon.process.wait(PATIENCE_S) == 0
         assert not [text for text in hearing.said if "WATCHDOG" in text]  # nobody asked for it
+
+
+@pytest.mark.parametrize("text", ["[stream]\nmax_urls = 5\n", "[stream]\nmax_url = 5\n"])
+def test_a_reload_is_said_and_that_it_is_over_also_after_a_mistake(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "fastmesh.toml"
+    path.write_text("")
+    with Hearing(tmp_path / "notify") as hearing, told(hearing), Daemon("--config", str(path)) as daemon:
+        hearing.until(lambda text: text == "READY=1")
+        path.write_text(text)
+        before = time.monotonic_ns() // 1000
+        daemon.process.send_signal(signal.SIGHUP)
+        reloading = hearing.until(lambda text: text.startswith("RELOADING=1"))
+        said_at = int(reloading.removeprefix("RELOADING=1\nMONOTONIC_USEC="))
+        assert before <= said_at <= time.monotonic_ns() // 1000
+        hearing.until(lambda text: text == "READY=1")
+        assert daemon.ask("GET", "/livez").status == 200
+
+
+def test_an_end_that_hangs_is_given_no_more_time_for_ever(tmp_path: Path) -> None:
+    async def stopping(left_s: float) -> str:
+        notifier = Notifier({"NOTIFY_SOCKET": hearing.path})
+        news = asyncio.create_task(keep_informed(notifier, lambda: "draining", lambda: left_s))
+        try:
+            return await asyncio.to_thread(hearing.until, lambda text: text.startswith("STOPPING=1"))
+        finally:
+            news.cancel()
+            notifier.close()
+
+    with Hearing(tmp_path / "notify") as hearing:
+        for left_s, wanted_s in ((30.0, 40), (-4.0, 6), (-60.0, 0)):
+            said = asyncio.run(stopping(left_s))
+            assert said == f"STOPPING=1\nEXTEND_TIMEOUT_USEC={wanted_s * 1_000_000}"
 
 
 def test_nobody_listening_harms_nobody(tmp_path: Path) -> None:
