@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import need
+from daemons import Daemon
+from origins import Origin
+
+from fastmesh.demo.pages import paper
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -37,3 +41,36 @@ def test_the_exposure_is_2_at_most(units: Path) -> None:
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
     assert found is not None
     assert float(found[1]) <= 2.0
+
+
+def calls(group: str) -> set[str]:
+    """The system calls of one of systemd's groups."""
+    lines = (line.split("#")[0].strip() for line in analyzed("syscall-filter", group).splitlines()[1:])
+    return set().union(*(calls(line) if line.startswith("@") else {line} for line in lines if line))
+
+
+def allowed() -> set[str]:
+    """What SystemCallFilter= of the service leaves, its lines in their order (systemd.exec(5))."""
+    found: set[str] = set()
+    for line in re.findall(r"^SystemCallFilter=(.+)$", (DEPLOY / "fastmesh.service").read_text(), re.MULTILINE):
+        names = line.removeprefix("~").split()
+        meant = set().union(*(calls(name) if name.startswith("@") else {name} for name in names))
+        found = found - meant if line.startswith("~") else found | meant
+    return found
+
+
+def test_under_the_filter_of_its_unit_it_does_all_its_work(origin: Origin) -> None:
+    page = origin.page("/filtered", "<title>filtered</title><p>" + "words and words " * 200)
+    pdf = origin.page("/filtered.pdf", paper("a paper"), content_type="application/pdf")
+    prefix = (sys.executable, str(Path(__file__).with_name("filtered.py")), ",".join(allowed()))
+    settings = {"FETCH__ALLOW_NETWORKS": "127.0.0.0/8", "FIREHOSE__ENABLED": "true"}
+    with Daemon(prefix=prefix, **settings) as daemon:
+        for extractor in ("fast", "quality"):
+            frames = daemon.crawl(page, pdf, "http://nowhere.invalid/", extractor=extractor)
+            results = {frame["index"]: frame["result"] for frame in frames if frame["type"] == "result"}
+            assert [results[at]["document"]["title"] for at in (0, 1)] == ["filtered", "a paper"]
+            assert results[2]["error"]["type"] == "dns"
+        assert daemon.ask("GET", "/firehose/sse?frames=100").status == 200
+        assert daemon.ask("GET", "/metrics").status == 200
+        assert daemon.ask("GET", "/healthz").json["dependencies"]["extract_workers"]["deaths"] == 0
+        assert [line for line in daemon.stderr().splitlines() if "Operation not permitted" in line] == []

@@ -261,6 +261,18 @@ def test_no_process_is_left_when_it_is_killed() -> None:
                 os.close(pidfd)
 
 
+def test_a_worker_gives_way_to_the_daemon_in_time_and_when_memory_is_short() -> None:
+    def out_of_memory_score(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    with Daemon(WORKERS__EXTRACT=2) as daemon:
+        children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        assert len(children) == 2
+        for child in map(int, children):
+            assert out_of_memory_score(child) == min(1000, out_of_memory_score(daemon.pid) + 500)
+            assert os.getpriority(os.PRIO_PROCESS, child) > os.getpriority(os.PRIO_PROCESS, daemon.pid)
+
+
 @pytest.mark.parametrize("module", ["fastmesh", "fastmesh.cli"])
 def test_imports_without_side_effects(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=True)
