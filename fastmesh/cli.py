@@ -37,6 +37,7 @@ SETTING_FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    _open_standard_files()
     parser = _parser()
     asked = parser.parse_args(arguments)
     try:
@@ -135,6 +136,13 @@ def _config(asked: argparse.Namespace) -> int:
     else:
         show_settings(loaded)
     return 0
+
+
+def _open_standard_files() -> None:
+    """Those that were closed are /dev/null: a socket would get their number, and be closed or written to as one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def _run(main_task: Coroutine[Any, Any, Any]) -> Any:

@@ -10,7 +10,8 @@ import logging
 import re
 import sys
 import unicodedata
-from typing import Any, Final, Literal
+from contextlib import suppress
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
@@ -42,7 +43,7 @@ def configure(level: str, format_: Literal["json", "console"] | None) -> None:
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Unfailing())),
         cache_logger_on_first_use=False,
     )
     library = logging.getLogger()
@@ -54,6 +55,20 @@ def configure(level: str, format_: Literal["json", "console"] | None) -> None:
 def get_logger() -> Any:
     """The logger; its methods take an event's name and fields."""
     return structlog.get_logger()
+
+
+class _Unfailing:
+    """Standard error.  When it takes nothing any more (disk full, reader gone) lines are lost, and not streams."""
+
+    def write(self, text: str) -> None:
+        """As much of *text* as it takes."""
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """And now."""
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 class _FromLibraries(logging.Handler):

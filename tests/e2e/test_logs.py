@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from daemons import Daemon
+from daemons import PATIENCE_S, Daemon
 from origins import Origin
 from sockets import WebSocket
 
@@ -134,6 +136,37 @@ def test_at_debug_each_request_is_a_line_with_its_ids_and_no_line_is_about_a_fra
         (line,) = [line for line in daemon.logs("request.answered") if line["route"] == "/livez"]
         assert (line["request_id"], line["trace_id"], line["status"]) == ("r-2", TRACE, 200)
         assert len(daemon.stderr().splitlines()) < 30
+
+
+def test_a_log_that_takes_nothing_costs_lines_and_nothing_else(tmp_path: Path) -> None:
+    """Its disk is full from the start; or its reader goes away."""
+    assert Path("/dev/full").exists()
+    with Daemon(prefix=("sh", "-c", 'exec "$@" 2>/dev/full', "sh"), **ALLOW) as daemon:
+        assert daemon.crawl("nonsense")[-1]["status"] == "completed"
+        assert ended(daemon) == 0
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+    # Both ends, so that neither waits for the other to open it.
+    reader = os.open(pipe, os.O_RDWR)
+    with Daemon(prefix=("sh", "-c", f'exec "$@" 2>"{pipe}"', "sh"), **ALLOW) as daemon:
+        assert b"daemon.started" in os.read(reader, 65_536)
+        os.close(reader)
+        for _ in range(20):
+            assert daemon.crawl("nonsense")[-1]["status"] == "completed"
+        assert ended(daemon) == 0
+
+
+def ended(daemon: Daemon) -> int:
+    """How it ended, asked to."""
+    daemon.process.terminate()
+    return daemon.process.wait(PATIENCE_S)
+
+
+def test_standard_files_that_are_closed_are_nobodys_sockets() -> None:
+    with Daemon(prefix=("sh", "-c", 'exec "$@" <&- 2>&-', "sh"), **ALLOW) as daemon:
+        assert daemon.crawl("nonsense")[-1]["status"] == "completed"
+        assert os.readlink(f"/proc/{daemon.pid}/fd/2") == os.readlink(f"/proc/{daemon.pid}/fd/0") == os.devnull
+        assert ended(daemon) == 0
 
 
 SECRET = "hunter2"
