@@ -66,11 +66,12 @@ class Fetched:
     *final_url*, *status* and *content_type* are those of the last answer,
     whatever it was.  *body* is decoded and there only on success;
     *received_bytes* is its length on the wire.  *tries* is how often its fetch was
-    begun, *began_at* when it last was, in seconds since the epoch.  *fetch_s* is the time of all
+    begun, *began_at* when its last answer was asked for, or confirmed, in seconds since the epoch; of a try without an
+    answer when that began.  *fetch_s* is the time of all
     tries without that of *enter*, *dns_s* what of it was spent waiting for names, and *spent_s*
     what is used of its time: the tries and the waits between them.  *share* counts the body among all that
     are in memory, until it is let go.  *answer* is what the cache may keep documents with, *from_cache*
-    whether the last answer came from there; *began_at* is then when it was asked for, or confirmed, last.
+    whether the last answer came from there.
     Every request is a span below *trace*.
     """
 
@@ -166,7 +167,7 @@ class Fetcher:
             sent = _request_headers(headers, options)
             answer, outcome = await self._answer(url, sent, page, options, entry)
             page.from_cache = outcome in ("hit", "revalidated")
-            page.began_at = answer.asked_at_s if page.from_cache else page.began_at
+            page.began_at = answer.asked_at_s
             found = self._take(answer, url, page, options.max_body_bytes)
             if found is None:
                 return
