@@ -52,7 +52,7 @@ async def top(server: Server, interval_s: float, *, once: bool) -> int:
             await _live(http, server.address, before, interval_s, console, ended)
         elif not await _over(ended, ONCE_S):
             now = await _look(http)
-            console.print(picture(server.address, before, now, rows=None))
+            console.print(picture(server.address, before, now, rows=None, columns=console.width))
     except ClientError as error:
         print(f"fastmesh: {clean(str(error))}", file=sys.stderr)
         return COULD_NOT_RUN
@@ -79,7 +79,7 @@ async def _live(
 ) -> None:
     """Pictures in the terminal's other screen, which leaves nothing behind."""
     with Live(console=console, screen=True, auto_refresh=False) as live:
-        shown = picture(server, before, before, rows=console.height)
+        shown = picture(server, before, before, rows=console.height, columns=console.width)
         live.update(shown, refresh=True)
         while not await _over(ended, interval_s):
             try:
@@ -89,7 +89,7 @@ async def _live(
             except ClientError as error:  # it may come back
                 live.update(Group(Text(clean(str(error)), "red"), shown), refresh=True)
                 continue
-            shown = picture(server, before, now, rows=console.height)
+            shown = picture(server, before, now, rows=console.height, columns=console.width)
             live.update(shown, refresh=True)
             before = now
 

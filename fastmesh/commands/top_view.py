@@ -7,7 +7,7 @@ text of it is obeyed by the terminal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,8 @@ PROTOCOLS: Final = ("ndjson", "sse", "websocket")
 STYLES: Final = {"healthy": "green", "degraded": "yellow", "unhealthy": "red"}
 HEAD_ROWS: Final = 16  # of a picture, above its streams
 ID_CHARS: Final = 14
+ROOMY: Final = 110  # cells in a line: in a narrower one a figure would be cut, so what says least is left out
+SAYS_LEAST: Final = frozenset({"type", ">kept"})
 
 # Of each dependency, the figure that says most; figures of the same unit are shown as one of the other.
 TELLING: Final = {
@@ -75,17 +77,17 @@ def sample_of(at: float, health: bytes, streams: bytes, metrics: bytes) -> Sampl
     return Sample(at, said, [stream for stream in listed if isinstance(stream, dict)], samples)
 
 
-def picture(server: str, before: Sample, now: Sample, *, rows: int | None) -> RenderableType:
-    """All of it, in about *rows* lines if that is said."""
+def picture(server: str, before: Sample, now: Sample, *, rows: int | None, columns: int) -> RenderableType:
+    """All of it, in lines of *columns* cells, and about *rows* of them if that is said."""
     rate = _Rates(before, now)
     most = len(now.streams) if rows is None else max(1, rows - HEAD_ROWS)
     ordered = sorted(now.streams, key=lambda stream: (-rate.frames(stream), _text(stream, "stream_id")))
     parts: list[RenderableType] = [
         _head(server, now),
         _dependencies(now),
-        _flow(rate, now),
+        _flow(rate, now, columns),
         _totals(rate, now),
-        _streams(rate, ordered[:most]),
+        _streams(rate, ordered[:most], columns),
     ]
     if len(ordered) > most:
         parts.append(Text(f"and {len(ordered) - most} more", "dim"))
@@ -155,10 +157,9 @@ def _dependencies(now: Sample) -> Text:
     return line
 
 
-def _flow(rate: _Rates, now: Sample) -> Table:
-    table = _table(
-        "protocol", ">readers", ">new/s", ">frames/s", ">bytes/s", ">dropped/s", ">pauses/s", ">first byte p99"
-    )
+def _flow(rate: _Rates, now: Sample, columns: int) -> Table:
+    names = ("protocol", ">readers", ">new/s", ">frames/s", ">bytes/s", ">dropped/s", ">pauses/s", ">first byte p99")
+    table = _table(*names, columns=columns)
     for protocol in PROTOCOLS:
         bound = rate.quantile(0.99, "streaming_ttfb_seconds", protocol=protocol)
         table.add_row(
@@ -196,15 +197,18 @@ def _totals(rate: _Rates, now: Sample) -> Table:
     return table
 
 
-def _streams(rate: _Rates, streams: Iterable[Json]) -> Table:
-    table = _table(
-        "stream", "type", "state", ">done", ">frames/s", ">kept", "reader", ">sent", ">unread", ">window", ">missed"
-    )
+STREAM: Final = ("stream", "type", "state", ">done", ">frames/s", ">kept")
+READER: Final = ("reader", ">sent", ">unread", ">window", ">missed")
+
+
+def _streams(rate: _Rates, streams: Iterable[Json], columns: int) -> Table:
+    shown = [name for name in (*STREAM, *READER) if columns >= ROOMY or name not in SAYS_LEAST]
+    table = _table(*shown, columns=columns)
     for stream in streams:
         done = _number(stream, "successful") + _number(stream, "failed")
         total = stream.get("total_urls")
         status = _text(stream, "status") or _text(stream, "state")
-        first = (
+        cells = (
             _text(stream, "stream_id")[:ID_CHARS],
             _text(stream, "stream_type"),
             status,
@@ -212,21 +216,20 @@ def _streams(rate: _Rates, streams: Iterable[Json]) -> Table:
             _rate(rate.frames(stream)),
             _bytes(_number(stream, "kept_bytes")),
         )
-        for at, reader in enumerate(_readers(stream)):
-            table.add_row(*(first if at == 0 else ("",) * len(first)), *reader)
+        row = dict(zip((*STREAM, *READER), (*cells, *_worst_reader(stream)), strict=True))
+        table.add_row(*(row[name] for name in shown))
     return table
 
 
-def _readers(stream: Json) -> Iterator[tuple[str, ...]]:
-    """A stream's readers, at least a line that says that there is none."""
+def _worst_reader(stream: Json) -> tuple[str, ...]:
+    """Of a stream's readers the one that lags most; that there is none is said, too."""
     given = stream.get("subscribers")
     known = [reader for reader in given if isinstance(reader, dict)] if isinstance(given, list) else []
     if not known:
-        yield ("nobody", "", "", "", "")
-        return
+        return ("nobody", "", "", "", "")
     reader = max(known, key=lambda reader: _number(reader, "unread_frames"))
     more = f" +{len(known) - 1}" if len(known) > 1 else ""
-    yield (
+    return (
         f"{_text(reader, 'protocol')}{' paused' if reader.get('paused') else ''}{more}",
         _bytes(_number(reader, "sent_bytes")),
         _count(_number(reader, "unread_frames")),
@@ -235,10 +238,10 @@ def _readers(stream: Json) -> Iterator[tuple[str, ...]]:
     )
 
 
-def _table(*columns: str) -> Table:
-    """Columns by their names, those of numbers marked with >."""
-    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    for name in columns:
+def _table(*names: str, columns: int) -> Table:
+    """Columns by their names, those of numbers marked with >; closer together in a line of few *columns* cells."""
+    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False, collapse_padding=columns < ROOMY)
+    for name in names:
         table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
     return table
 

@@ -35,11 +35,11 @@ def top(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class Terminal:
-    """A pseudo terminal of 40 lines and 140 columns."""
+    """A pseudo terminal of 40 lines."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, columns: int) -> None:
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         environ = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
         for name in ("COLUMNS", "LINES"):  # they would go before what the terminal says of itself
             environ.pop(name, None)
@@ -66,8 +66,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str) -> Iterator[Terminal]:
-    opened = Terminal(*arguments)
+def terminal(*arguments: str, columns: int = 140) -> Iterator[Terminal]:
+    opened = Terminal(*arguments, columns=columns)
     try:
         yield opened
     finally:
@@ -112,6 +112,19 @@ def test_on_a_terminal_it_is_live_until_it_is_interrupted() -> None:
         assert screen.process.wait(PATIENCE_S) == 0
         while OLD_SCREEN not in screen.seen:
             screen.seen += os.read(screen._ours, 65_536)
+
+
+def test_in_80_columns_no_figure_is_cut() -> None:
+    with Daemon(**ALLOW) as daemon, daemon.connect() as reader:
+        reader.send(reader.request("GET", "/firehose/sse?frames=1000000&rate=50"))
+        stream_id = reader.head().headers["x-stream-id"]
+        with terminal("--server", daemon.address, "--interval-s", "0.1", columns=80) as screen:
+            screen.seen = b""
+            text = screen.read_until(
+                rf"{stream_id[:14]} active +\d+/1000000 +\d\d\.\d +sse +[\d.]+K? +\d+ +128 +0 *\r?\n"
+            )
+    assert "first byte p99" in text
+    assert "…" not in text
 
 
 def test_a_daemon_that_goes_away_is_waited_for() -> None:
