@@ -95,7 +95,7 @@ class ServerSettings(Section):
 
     host: str = _setting("127.0.0.1", description="address to bind")
     port: int = _setting(8080, "port", "0 picks a free one", ge=0, le=65535)
-    uds: str | None = _setting(None, "path", "Unix socket to bind instead of host and port")
+    uds: str | None = _setting(None, "path", "Unix socket to bind instead of host and port", min_length=1)
     allowed_hosts: Names | None = _setting(
         None,
         "list",

@@ -73,6 +73,7 @@ def test_lists_may_be_lists_in_a_file(file) -> None:
         ("SERVER__PORT", "65536", "less than or equal to 65535"),
         ("SERVER__PORT", "http", "integer"),
         ("SERVER__PORT", "", "integer"),
+        ("SERVER__UDS", "", "at least 1 character"),
         ("SERVER__HEADER_TIMEOUT_S", "0", "greater than 0"),
         ("SERVER__HEADER_TIMEOUT_S", "nan", "finite"),
         ("SERVER__HEADER_TIMEOUT_S", "inf", "finite"),

@@ -85,7 +85,8 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_tcp = sock.family != socket.AF_UNIX
-        self._path = None if self._is_tcp else str(sock.getsockname())
+        # An abstract one, which a unit may have, is written with @ where it has its NUL.
+        self._path = None if self._is_tcp else os.fsdecode(sock.getsockname()).replace("\0", "@")
         # Given up when there are no more files, so that who waits can still be told.
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         sock.setblocking(False)

@@ -176,6 +176,16 @@ def test_it_listens_on_the_sockets_of_its_unit_and_leaves_them_there(tmp_path: P
             assert Path(path).is_socket()
 
 
+def test_an_abstract_socket_of_its_unit_is_named_as_the_unit_names_it() -> None:
+    name = f"fastmesh-test-{os.getpid()}"
+    with listening(socket.AF_UNIX, f"\0{name}") as sock:
+        fds = [sock.fileno()]
+        with Daemon(prefix=handing_over(fds), fds=fds) as daemon:
+            assert daemon.address == f"unix:@{name}"
+            with Peer(connected(f"\0{name}"), "localhost") as peer:
+                assert peer.ask("GET", "/livez").status == 200
+
+
 def connected(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(path)
