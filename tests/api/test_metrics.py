@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from daemons import Daemon, Peer
-from origins import Origin
+from nameserver import SILENCE, Nameserver
+from origins import Origin, Request, head
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from sockets import TEXT, WebSocket
 
@@ -137,6 +139,37 @@ def test_urls_and_the_cache_are_counted_by_what_became_of_them(origin: Origin) -
             assert asked[expected] >= 1
             assert asked.get("hit", 0) == sum(r["from_cache"] for r in results)
             assert after["pipeline_inflight"] == 0
+
+
+def test_where_a_urls_time_goes_is_where_it_was_spent() -> None:
+    """A name whose first query is lost, and a host that takes 200 ms a page and one page at a time."""
+
+    async def slow(request: Request) -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.2)
+        yield head(200, {"Content-Length": "2", "Content-Type": "text/plain"}) + b"ok"
+
+    silent_once = {"slow.test": [SILENCE, ["127.0.0.1"]]}
+    with (
+        Origin() as origin,
+        Nameserver(silent_once, ttl_s=60) as names,
+        Daemon(**ALLOW, FETCH__NAMESERVERS=names.address, FETCH__PER_HOST_CONCURRENCY=1) as daemon,
+    ):
+        for at in range(3):
+            origin.route(f"/slow/{at}", slow)
+        urls = [origin.url(f"/slow/{at}", "slow.test") for at in range(3)]
+        begun = time.monotonic()
+        frames = daemon.crawl(*urls, respect_robots=False)
+        whole = time.monotonic() - begun
+        spent = grown({}, scraped(daemon), "pipeline_stage_seconds_sum/")
+        counts = grown({}, scraped(daemon), "pipeline_stage_seconds_count/")
+        requests = grown({}, scraped(daemon), "http_request_duration_seconds_sum/")
+    assert frames[-1]["successful"] == 3
+    assert counts == {"queue": 3, "dns": 3, "fetch": 3, "extract": 3}
+    assert 0.9 < spent["dns"] < whole - 0.6  # asked again after a second, and then known
+    assert 0.6 <= spent["fetch"] < whole - spent["dns"]
+    # Each since it was the next at that host: the second waits for the first and its name, the third for the second.
+    assert spent["dns"] + 0.3 < spent["queue"] < whole
+    assert spent["dns"] + spent["fetch"] < requests["/crawl/stream"] <= whole
 
 
 def test_what_a_slow_client_is_not_sent_is_what_its_gaps_name(origin: Origin) -> None:
