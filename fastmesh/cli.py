@@ -17,8 +17,8 @@ import uvloop
 
 from fastmesh import config, log
 from fastmesh.api.schema import CrawlRequest, read_value
-from fastmesh.commands.config import show_settings
-from fastmesh.errors import FastmeshError, ValidationError
+from fastmesh.commands.config import reference, show_settings
+from fastmesh.errors import ConfigError, FastmeshError, ValidationError
 from fastmesh.version import __version__
 
 if TYPE_CHECKING:
@@ -61,15 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(asked: argparse.Namespace) -> int:
     from fastmesh.server.daemon import serve
 
+    first = _loaded(asked)  # what a start refuses is told with their sources
+
     def load() -> config.Settings:
-        settings = _settings(asked)
+        settings = _loaded(asked).values
         log.configure(settings.log.level, settings.log.format)
         return settings
 
     def announce(address: str) -> None:
         print(f"fastmesh {__version__} listening on {address}", flush=True)
 
-    _run(serve(load, announce))
+    _run(serve(load, announce), first)
     return 0
 
 
@@ -81,10 +83,11 @@ def _crawl(asked: argparse.Namespace) -> int:
             raise ValidationError(f"--{name} is how a running daemon is asked: it goes with --server only")
     from fastmesh.commands.crawl import crawl
 
-    settings = _settings(asked, {"LOG__LEVEL": "error"})
+    loaded = _loaded(asked, {"LOG__LEVEL": "error"})
+    settings = loaded.values
     log.configure(settings.log.level, settings.log.format)
     request = read_value(CrawlRequest, _request(asked))
-    return int(_run(crawl(settings, request, table=asked.output == "table")))
+    return int(_run(crawl(settings, request, table=asked.output == "table"), loaded))
 
 
 def _crawl_at(asked: argparse.Namespace) -> int:
@@ -130,8 +133,15 @@ def _token(asked: argparse.Namespace) -> int:
 
 
 def _config(asked: argparse.Namespace) -> int:
-    loaded = config.load(_flags(asked), config=asked.config)
+    if asked.reference:
+        print(reference(), end="")
+        return 0
+    loaded = _loaded(asked)
     if asked.check:
+        from fastmesh.server.daemon import check
+
+        log.configure("warning", loaded.values.log.format)
+        _run(check(loaded.values), loaded)
         print("the settings are valid")
     else:
         show_settings(loaded)
@@ -145,18 +155,21 @@ def _open_standard_files() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
 
 
-def _run(main_task: Coroutine[Any, Any, Any]) -> Any:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main_task)
+def _run(main_task: Coroutine[Any, Any, Any], loaded: config.LoadedSettings | None = None) -> Any:
+    """Run it; what it refuses of the settings *loaded* is told with their sources."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main_task)
+    except ConfigError as error:
+        raise error if loaded is None else loaded.explained(error) from None
 
 
 # ── what was asked ───────────────────────────────────────────────────────────────────────
 
 
-def _settings(asked: argparse.Namespace, defaults: dict[str, str] | None = None) -> config.Settings:
+def _loaded(asked: argparse.Namespace, defaults: dict[str, str] | None = None) -> config.LoadedSettings:
     """The settings of all sources; *defaults* are this command's own, where no source says anything."""
-    loaded = config.load(_flags(asked), config=asked.config, defaults=defaults)
-    return loaded.values
+    return config.load(_flags(asked), config=asked.config, defaults=defaults)
 
 
 def _flags(asked: argparse.Namespace) -> dict[str, Any]:
@@ -299,7 +312,13 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser(
         "config", help="show every setting", description="Show every setting with its value, source and unit."
     )
-    show.add_argument("--check", action="store_true", help="only say whether they are valid")
+    instead = show.add_mutually_exclusive_group()
+    instead.add_argument("--check", action="store_true", help="only say whether a daemon would start with them")
+    instead.add_argument(
+        "--reference",
+        action="store_true",
+        help="what there is to set, as Markdown: defaults, bounds, what a reload takes",
+    )
     _add_settings(show)
     show.set_defaults(run=_config)
     return parser

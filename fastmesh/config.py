@@ -11,13 +11,23 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from fastmesh.errors import ConfigError
@@ -27,11 +37,19 @@ PREFIX = "FASTMESH_"
 CONFIG_VARIABLE = "FASTMESH_CONFIG"
 TOKEN_VARIABLE = "FASTMESH_TOKEN"  # of a client, and no setting
 
+# Of any number: more than that means nothing, and it still fits every C type that one is handed to.
+MOST: Final = 10**12
+
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _HTTP_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+_PORT_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_HOST_NAME = re.compile(r"\*|[A-Za-z0-9._-]*[A-Za-z0-9_-]|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|\[[0-9A-Fa-f:.]+\]")
 
 Network = IPv4Network | IPv6Network
 PortRange = tuple[int, int]
+
+
+# A validator only says no: what is allowed stands with the setting, in words.
 
 
 def _listed(value: object) -> object:
@@ -40,21 +58,20 @@ def _listed(value: object) -> object:
 
 
 def _network(value: object) -> object:
-    try:
-        return ip_network(value, strict=False) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError("want networks such as 127.0.0.0/8 or ::1/128, separated by commas") from None
+    if isinstance(value, int):  # 10 would be 0.0.0.10
+        raise ValueError(value)
+    return ip_network(value, strict=False) if isinstance(value, str) else value
 
 
 def _port_range(value: object) -> object:
     if not isinstance(value, str | int):
         return value
-    low, _, high = str(value).partition("-")
-    if not (low.isascii() and low.isdigit() and (not high or (high.isascii() and high.isdigit()))):
-        raise ValueError("want ports such as 80,443,1024-65535")
-    pair = int(low), int(high or low)
+    found = _PORT_RANGE.fullmatch(str(value))
+    if found is None:
+        raise ValueError(value)
+    pair = int(found[1]), int(found[2] or found[1])
     if not 1 <= pair[0] <= pair[1] <= 65535:
-        raise ValueError("want ports from 1 to 65535, the lower one first")
+        raise ValueError(value)
     return pair
 
 
@@ -63,25 +80,41 @@ def _nameserver(value: object) -> object:
     host, _, port = text.removeprefix("[").rpartition("]:" if text.startswith("[") else ":")
     if text.count(":") > 1 and not text.startswith("["):
         host, port = text, "53"
-    try:
-        if not host:
-            host, port = text, "53"
-        ip_address(host)
-        if not 1 <= int(port) <= 65535:
-            raise ValueError(port)
-    except ValueError:
-        raise ValueError("want addresses such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:5353") from None
+    if not host:
+        host, port = text, "53"
+    ip_address(host)
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise ValueError(value)
     return value
+
+
+def _matching(pattern: re.Pattern[str]) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, str) and pattern.fullmatch(value) is None:
+            raise ValueError(value)
+        return value
+
+    return BeforeValidator(check)
 
 
 Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_listed)]
 Ports = Annotated[tuple[Annotated[PortRange, BeforeValidator(_port_range)], ...], BeforeValidator(_listed)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+HostNames = Annotated[tuple[Annotated[str, _matching(_HOST_NAME)], ...], BeforeValidator(_listed)]
 Nameservers = Annotated[tuple[Annotated[str, BeforeValidator(_nameserver)], ...], BeforeValidator(_listed)]
+Origins = Annotated[tuple[Annotated[str, _matching(_ORIGIN)], ...], BeforeValidator(_listed)]
+HttpUrl = Annotated[str | None, _matching(_HTTP_URL)]
+# An empty one is refused: that a variable was empty by mistake must not mean "no tokens".
+Text = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 
 
-def _setting(default: Any, unit: str = "", /, description: str = "", **bounds: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"unit": unit}, **bounds)
+def _setting(
+    default: Any, unit: str = "", /, description: str = "", *, allowed: str = "", instead: str = "", **bounds: Any
+) -> Any:
+    """A setting; *allowed* says what its type and *bounds* do not, *instead* a default that differs by machine."""
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        bounds.setdefault("le", MOST)
+    extra: JsonDict = {"unit": unit, "allowed": allowed, "instead": instead}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
 class Section(BaseModel):
@@ -89,19 +122,29 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """``port = true`` of a file is no 1."""
+        assert info.field_name is not None
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float):
+            raise ValueError(value)
+        return value
+
 
 class ServerSettings(Section):
     """Where the daemon listens, and for how long and how much it listens to a client."""
 
-    host: str = _setting("127.0.0.1", description="address to bind")
-    port: int = _setting(8080, "port", "0 picks a free one", ge=0, le=65535)
-    uds: str | None = _setting(None, "path", "Unix socket to bind instead of host and port", min_length=1)
-    allowed_hosts: Names | None = _setting(
+    host: Text = _setting("127.0.0.1", "", "address to bind", allowed="an address of this machine, or localhost")
+    port: int = _setting(8080, "port", "to bind; 0 picks a free one", ge=0, le=65535)
+    uds: Text | None = _setting(None, "path", "Unix socket to bind instead of host and port", allowed="a path")
+    allowed_hosts: HostNames | None = _setting(
         None,
-        "list",
+        "hosts",
         "Host values that are served; unset: loopback names and the bound address, with tokens all; * serves all",
+        allowed="names and addresses without scheme and port, such as crawl.example,192.0.2.1,[2001:db8::1], or *",
     )
-    max_connections: int = _setting(10_000, "connections", "over it 503", ge=1)
+    max_connections: int = _setting(10_000, "connections", "at once; over it 503", ge=1)
     header_timeout_s: float = _setting(10, "s", "for a whole request head", gt=0)
     body_timeout_s: float = _setting(30, "s", "for a whole request body", gt=0)
     keepalive_timeout_s: float = _setting(75, "s", "an idle connection is closed", gt=0)
@@ -114,9 +157,13 @@ class ServerSettings(Section):
 class StreamSettings(Section):
     """How many streams there may be, and how large and how long."""
 
-    max_concurrent: int = _setting(1000, "streams", "over it 503", ge=1)
-    max_per_client: int = _setting(100, "streams", "over it 429; loopback and Unix-socket peers are not counted", ge=1)
-    rate_limit_rps: float = _setting(0, "1/s", "new streams of one client; over it 429; 0 is off", ge=0)
+    max_concurrent: int = _setting(1000, "streams", "that are not closed; over it 503", ge=1)
+    max_per_client: int = _setting(
+        100, "streams", "of one client; over it 429; without tokens, loopback and Unix sockets have no limit", ge=1
+    )
+    rate_limit_rps: float = _setting(
+        0, "1/s", "new streams of one client, told apart as for MAX_PER_CLIENT; over it 429; 0 is off", ge=0
+    )
     rate_limit_burst: int = _setting(20, "streams", "so many at once after a pause", ge=1)
     max_urls: int = _setting(1000, "URLs", "in one request", ge=1)
     heartbeat_s: float = _setting(15, "s", "after so long without a frame, a heartbeat (NDJSON, SSE)", gt=0)
@@ -144,8 +191,8 @@ class BufferSettings(Section):
     max_bytes: int = _setting(1_048_576, "bytes", "and at most", ge=1)
     slow_ms: float = _setting(100, "ms", "a frame that waits longer for the transport is a slow one", gt=0)
     drop_threshold: int = _setting(1000, "frames", "with on_slow drop a stuck reader lags by no more", ge=1)
-    high_water_bytes: int = _setting(65_536, "bytes", "the transport pauses its writer above this", ge=1)
-    low_water_bytes: int = _setting(16_384, "bytes", "and resumes it at this", ge=0)
+    high_water_bytes: int = _setting(65_536, "bytes", "the transport pauses its writer above this", ge=1, le=1 << 30)
+    low_water_bytes: int = _setting(16_384, "bytes", "and resumes it at this", ge=0, le=1 << 30)
     total_bytes: int = _setting(268_435_456, "bytes", "all journals together, as allocated", ge=1)
 
     @model_validator(mode="after")
@@ -182,18 +229,45 @@ class FetchSettings(Section):
     max_redirects: int = _setting(10, "redirects", "more fail the URL", ge=0)
     retries: int = _setting(2, "retries", "of a URL, where its error says that this may help", ge=0, le=20)
     user_agent: str = _setting(
-        f"fastmesh/{__version__} (+https://pypi.org/project/fastmesh/)", "", "", pattern=r"^[\x20-\x7e]+$"
+        f"fastmesh/{__version__} (+https://pypi.org/project/fastmesh/)",
+        "",
+        "sent with every fetch, and the name that robots.txt is read for; a request may name another",
+        allowed="text of ASCII characters, at least one of them visible",
+        instead="fastmesh/VERSION (+https://pypi.org/project/fastmesh/)",
+        pattern=r"^[\x20-\x7e]*[\x21-\x7e][\x20-\x7e]*$",
     )
     respect_robots: bool = _setting(True, "", "pages that robots.txt disallows are not fetched; a request may differ")
-    allow_networks: Networks = _setting((), "networks", "may be fetched although private, loopback or special")
-    nameservers: Nameservers = _setting((), "addresses", "asked for names instead of the system's own")
-    allow_ports: Ports = _setting(((80, 80), (443, 443), (1024, 65535)), "ports", "may be fetched")
+    allow_networks: Networks = _setting(
+        (),
+        "networks",
+        "may be fetched although private, loopback or special",
+        allowed="networks such as 127.0.0.0/8,::1/128",
+    )
+    nameservers: Nameservers = _setting(
+        (),
+        "addresses",
+        "asked for names instead of the system's own",
+        allowed="addresses such as 192.0.2.1,192.0.2.1:5353,[2001:db8::1]:5353",
+    )
+    allow_ports: Ports = _setting(
+        ((80, 80), (443, 443), (1024, 65535)),
+        "ports",
+        "may be fetched",
+        allowed="ports from 1 to 65535 such as 80,443,1024-65535, of a range the lower one first",
+    )
 
 
 class WorkersSettings(Section):
     """The processes that parse pages, so that the loop never does."""
 
-    extract: int = _setting(max(1, (os.cpu_count() or 1) - 1), "processes", "cores - 1, at least 1", ge=1, le=256)
+    extract: int = _setting(
+        max(1, (os.cpu_count() or 1) - 1),
+        "processes",
+        "that parse side by side",
+        instead="cores − 1, at least 1",
+        ge=1,
+        le=256,
+    )
 
 
 class CacheSettings(Section):
@@ -206,33 +280,35 @@ class CacheSettings(Section):
 class AuthSettings(Section):
     """Who may ask, and who may bind a public address."""
 
-    tokens_file: str | None = _setting(
-        None, "path", "one token or its hash a line (fastmesh token new); with it every request needs one"
+    tokens_file: Text | None = _setting(
+        None,
+        "path",
+        "one token or its hash a line (fastmesh token new); with it every request needs one",
+        allowed="a path",
     )
     insecure: bool = _setting(
         False, "", "allow to bind an address that is not loopback although anybody may then crawl"
     )
 
 
-def _origin(value: object) -> object:
-    if not isinstance(value, str) or _ORIGIN.fullmatch(value) is None:
-        raise ValueError("want origins such as https://example.com:8443, each by its full name, in lower case")
-    return value
-
-
 class CorsSettings(Section):
     """Which pages of other origins may ask."""
 
-    allow_origins: Annotated[tuple[Annotated[str, BeforeValidator(_origin)], ...], BeforeValidator(_listed)] = _setting(
-        (), "origins", "pages of these may use the daemon; of any other, none"
+    allow_origins: Origins = _setting(
+        (),
+        "origins",
+        "pages of these may use the daemon; of any other, none",
+        allowed="origins such as https://example.com:8443, each by its full name, in lower case",
     )
 
 
 class TlsSettings(Section):
     """The certificate that the daemon shows; with it, it speaks TLS only."""
 
-    cert: str | None = _setting(None, "path", "PEM: the certificate, and those between it and its root")
-    key: str | None = _setting(None, "path", "PEM: its private key, without a password")
+    cert: Text | None = _setting(
+        None, "path", "PEM: the certificate, and those between it and its root", allowed="a path"
+    )
+    key: Text | None = _setting(None, "path", "PEM: its private key, without a password", allowed="a path")
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
@@ -245,44 +321,44 @@ class TlsSettings(Section):
 class LogSettings(Section):
     """What is logged, on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = _setting("info")
+    level: Literal["debug", "info", "warning", "error"] = _setting("info", "", "the least that is logged")
     format: Literal["json", "console"] | None = _setting(None, "", "unset: console on a terminal, else json")
-
-
-def _http_url(value: object) -> object:
-    if isinstance(value, str) and _HTTP_URL.fullmatch(value) is None:
-        raise ValueError("want an http or https URL without query and fragment, such as http://127.0.0.1:8888")
-    return value
 
 
 class TraceSettings(Section):
     """Where spans are sent, with the extra ``otel``."""
 
-    otlp_url: Annotated[str | None, BeforeValidator(_http_url)] = _setting(
-        None, "URL", "OpenTelemetry's OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; unset: no spans"
+    otlp_url: HttpUrl = _setting(
+        None,
+        "URL",
+        "OpenTelemetry's OTLP over HTTP; unset: no spans",
+        allowed="an http or https URL without query and fragment, such as http://127.0.0.1:4318/v1/traces",
     )
 
 
 class FirehoseSettings(Section):
     """The stream that measures the core without the network."""
 
-    enabled: bool = _setting(False)
+    enabled: bool = _setting(False, "", "/firehose/stream, /firehose/sse and /firehose/ws are there")
 
 
 class SearchSettings(Section):
     """Where deepsearch finds its URLs."""
 
     provider: Literal["none", "searxng", "static"] = _setting("none", "", "what a query is asked of")
-    url: Annotated[str | None, BeforeValidator(_http_url)] = _setting(
-        None, "URL", "of the SearXNG instance; its JSON format must be on"
+    url: HttpUrl = _setting(
+        None,
+        "URL",
+        "of the SearXNG instance; its JSON format must be on",
+        allowed="an http or https URL without query and fragment, such as http://127.0.0.1:8888",
     )
-    static_file: str | None = _setting(None, "path", "JSON: an object of query to a list of URLs")
+    static_file: Text | None = _setting(None, "path", "JSON: an object of query to a list of URLs", allowed="a path")
 
     @model_validator(mode="after")
     def _provided(self) -> Self:
         if self.provider == "searxng" and self.url is None:
             raise ValueError("SEARCH__PROVIDER='searxng' wants SEARCH__URL: the instance's http or https URL")
-        if self.provider == "static" and not self.static_file:
+        if self.provider == "static" and self.static_file is None:
             raise ValueError("SEARCH__PROVIDER='static' wants SEARCH__STATIC_FILE: a JSON file of query to URLs")
         return self
 
@@ -336,55 +412,39 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-# ── sources ──────────────────────────────────────────────────────────────────────────────
-
-Given = dict[tuple[str, str], tuple[Any, str]]  # (section, name) → value as it was written, and its source
+# ── the model, as people read it ─────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedSettings:
-    """The settings, and which source each value that is not a default came from."""
+class Setting:
+    """What is said of a setting; *default* is as a person would write it."""
 
-    values: Settings
-    given: Given
+    section: str
+    name: str
+    default: str
+    unit: str
+    allowed: str
+    meaning: str
 
-    def table(self) -> Iterator[tuple[str, Any, str, str, str]]:
-        """(name, value, source, unit, description) of every setting, in the model's order."""
-        for section, name, field in _fields():
-            extra = field.json_schema_extra
-            unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-            source = self.given.get((section, name), (None, "default"))[1]
-            value = getattr(getattr(self.values, section), name)
-            yield setting_name(section, name), value, source, unit, field.description or ""
+    def __str__(self) -> str:
+        return setting_name(self.section, self.name)
 
 
-def load(
-    flags: Mapping[str, Any] | None = None,
-    *,
-    environ: Mapping[str, str] = os.environ,
-    config: str | None = None,
-    defaults: Mapping[str, Any] | None = None,
-) -> LoadedSettings:
-    """Read all sources.
+def every_setting() -> Iterator[Setting]:
+    """Every setting, in the model's order."""
+    for section, field in Settings.model_fields.items():
+        for name, inner in _section(field).model_fields.items():
+            extra = inner.json_schema_extra
+            assert isinstance(extra, dict)
+            default = str(extra["instead"]) or shown(inner.default)
+            allowed = str(extra["allowed"]) or _allowed(inner)
+            yield Setting(section, name, default, str(extra["unit"]), allowed, inner.description or "")
 
-    *flags* maps ``SECTION__NAME`` to a value; *config* is the TOML file (else
-    ``FASTMESH_CONFIG`` names it); *defaults* go before the model's own.  Raises ConfigError for the first setting
-    that is unknown or wrong, in the model's order.
-    """
-    given: Given = {_key(name): (value, "default") for name, value in (defaults or {}).items()}
-    path = config or environ.get(CONFIG_VARIABLE)
-    if path:
-        given |= _from_file(Path(path))
-    given |= _from_environment(environ)
-    given |= {_key(name): (value, "flag") for name, value in (flags or {}).items() if value is not None}
-    _refuse_unknown(given)
-    nested: dict[str, dict[str, Any]] = {}
-    for (section, name), (value, _) in given.items():
-        nested.setdefault(section, {})[name] = value
-    try:
-        return LoadedSettings(Settings.model_validate(nested), given)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, given)) from None
+
+def every_section() -> Iterator[tuple[str, str]]:
+    """(name, what it is about) of every section, in the model's order."""
+    for section, field in Settings.model_fields.items():
+        yield section, _section(field).__doc__ or ""
 
 
 def setting_name(section: str, name: str) -> str:
@@ -401,22 +461,103 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}" if value < 1e6 else f"{value:.0f}"
+        return str(value).removesuffix(".0")
     if isinstance(value, tuple):
         return ",".join("-".join(map(str, dict.fromkeys(v))) if isinstance(v, tuple) else str(v) for v in value)
     return str(value)
 
 
-def _fields() -> Iterator[tuple[str, str, FieldInfo]]:
-    for section, field in Settings.model_fields.items():
-        model = field.annotation
-        assert isinstance(model, type)
-        assert issubclass(model, Section)
-        for name, inner in model.model_fields.items():
-            yield section, name, inner
+def _section(field: FieldInfo) -> type[Section]:
+    model = field.annotation
+    assert isinstance(model, type)
+    assert issubclass(model, Section)
+    return model
 
 
-def _key(name: str) -> tuple[str, str]:
+def _allowed(field: FieldInfo) -> str:
+    """What the type and the bounds of *field* allow."""
+    kind = field.annotation
+    if kind is bool:
+        return "true or false"
+    if kind in (int, float):
+        number = "an integer" if kind is int else "a number"
+        above = _bound(field, "gt")
+        low = f"from {_bound(field, 'ge')} to" if above is None else f"above {above}, up to"
+        most = _bound(field, "le")
+        return f"{number} {low} {'10^12' if most == MOST else most}"
+    *words, last = (word for part in (kind, *get_args(kind)) if get_origin(part) is Literal for word in get_args(part))
+    return f"{', '.join(words)} or {last}"
+
+
+def _bound(field: FieldInfo, name: str) -> Any:
+    return next((getattr(part, name) for part in field.metadata if hasattr(part, name)), None)
+
+
+# ── sources ──────────────────────────────────────────────────────────────────────────────
+
+Key = tuple[str, str]  # section and name
+Given = dict[Key, tuple[Any, str]]  # to a value as it was written, and its source
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The settings, and which source each value that is not a default came from."""
+
+    values: Settings
+    given: Given
+
+    def table(self) -> Iterator[tuple[str, Any, str, str, str]]:
+        """(name, value, source, unit, meaning) of every setting, in the model's order."""
+        for setting in every_setting():
+            source = self.given.get((setting.section, setting.name), (None, "default"))[1]
+            value = getattr(getattr(self.values, setting.section), setting.name)
+            yield str(setting), value, source, setting.unit, setting.meaning
+
+    def explained(self, refusal: ConfigError) -> ConfigError:
+        """*refusal*, of a start with these settings, with the sources of those that it names."""
+        return ConfigError(_with_sources(str(refusal), self.given))
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    config: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> LoadedSettings:
+    """Read all sources.
+
+    *flags* maps ``SECTION__NAME`` to a value; *config* is the TOML file (else
+    ``FASTMESH_CONFIG`` names it); *defaults* go before the model's own.  Raises ConfigError for the first setting
+    that is unknown or wrong, in the model's order.
+    """
+    given = _from((defaults or {}).items(), "default")
+    path = (environ.get(CONFIG_VARIABLE) or None) if config is None else config
+    if path is not None:
+        given |= _from_file(Path(path))
+    given |= _from_environment(environ)
+    given |= _from(((name, value) for name, value in (flags or {}).items() if value is not None), "flag")
+    _refuse_unknown(given)
+    nested: dict[str, dict[str, Any]] = {}
+    for (section, name), (value, _) in given.items():
+        nested.setdefault(section, {})[name] = value
+    try:
+        return LoadedSettings(Settings.model_validate(nested), given)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, given)) from None
+
+
+def _from(named: Iterable[tuple[str, Any]], source: str) -> Given:
+    """What one source says; names are read in any case."""
+    given: Given = {}
+    for name, value in named:
+        if (key := _key(name)) in given:
+            raise ConfigError(f"{name.upper()}={value!r} ({source}) is there twice, in upper and in lower case")
+        given[key] = value, source
+    return given
+
+
+def _key(name: str) -> Key:
     section, _, rest = name.lower().partition("__")
     return section, rest
 
@@ -428,43 +569,57 @@ def _from_file(path: Path) -> Given:
         raise ConfigError(f"the settings file {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"the settings file {path} is not TOML: {error}") from None
-    given: Given = {}
+    source = f"file {path}"
+    named = []
     for section, table in tables.items():
         if not isinstance(table, dict):
-            raise ConfigError(f"{section.upper()}={table!r} in file {path}: settings stand in tables such as [server]")
-        for name, value in table.items():
-            given[section.lower(), name.lower()] = value, f"file {path}"
-    return given
+            raise ConfigError(f"{section.upper()}={table!r} ({source}): settings stand in tables such as [server]")
+        if section.lower() not in Settings.model_fields:
+            raise ConfigError(f"unknown section [{section}] ({source}): want {_sections()}")
+        named += [(f"{section}__{name}", value) for name, value in table.items()]
+    return _from(named, source)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Given:
     names = (name for name in environ if name.startswith(PREFIX) and name not in (CONFIG_VARIABLE, TOKEN_VARIABLE))
-    return {_key(name.removeprefix(PREFIX)): (environ[name], "environment") for name in names}
+    return _from(((name.removeprefix(PREFIX), environ[name]) for name in names), "environment")
 
 
 def _refuse_unknown(given: Given) -> None:
-    known = {(section, name) for section, name, _ in _fields()}
+    known = {(setting.section, setting.name) for setting in every_setting()}
     for key, (value, source) in given.items():
         if key not in known:
             section, name = key
-            siblings = [setting_name(*k) for k in sorted(known) if k[0] == section]
-            allowed = ", ".join(siblings) if siblings else "sections " + ", ".join(Settings.model_fields).upper()
+            siblings = sorted(setting_name(*other) for other in known if other[0] == section)
+            allowed = ", ".join(siblings) or f"SECTION__NAME, with the section one of {_sections()}"
             full = setting_name(section, name) if name else section.upper()
-            raise ConfigError(f"unknown setting {full}={value!r} ({source}); there are {allowed}")
+            raise ConfigError(f"unknown setting {full}={value!r} ({source}): want {allowed}")
+
+
+def _sections() -> str:
+    return ", ".join(Settings.model_fields).upper()
 
 
 def _explain(error: ValidationError, given: Given) -> str:
     """Name the first wrong setting, its value, its source and what is allowed."""
-    order = [(section, name) for section, name, _ in _fields()]
+    settings: dict[Any, Setting] = {(setting.section, setting.name): setting for setting in every_setting()}
+    order = [*settings]
 
     def place(found: Any) -> int:
-        key = tuple(str(part) for part in found["loc"][:2])
-        return order.index(key) if key in order else len(order)
+        return order.index(found["loc"][:2]) if found["loc"][:2] in settings else len(order)
 
     first = min(error.errors(include_url=False), key=place)
-    message = first["msg"].removeprefix("Value error, ")
-    key = tuple(str(part) for part in first["loc"][:2])
-    if key not in given:
-        return message  # a rule between settings: its message names them
-    value, source = given[key]
-    return f"{setting_name(*key)}={value!r} ({source}): {message}"
+    setting = settings.get(first["loc"][:2])
+    if setting is None:  # a rule between settings: its message names them
+        return _with_sources(first["msg"].removeprefix("Value error, "), given)
+    value, source = given[setting.section, setting.name]
+    part = f"; {first['input']!r} is none" if len(first["loc"]) > 2 and first["input"] != value else ""
+    return f"{setting}={value!r} ({source}): want {setting.allowed}{part}"
+
+
+def _with_sources(message: str, given: Given) -> str:
+    """*message*, and where the settings that it names came from, but for defaults."""
+    named = dict.fromkeys(re.findall(r"[A-Z]+__[A-Z_]*[A-Z]", message))
+    sources = ((name, given[key][1]) for name in named if (key := _key(name)) in given)
+    said = ", ".join(f"{name} from {source}" for name, source in sources)
+    return f"{message} ({said})" if said else message

@@ -1,4 +1,4 @@
-"""``fastmesh config``: every setting, as a table."""
+"""``fastmesh config``: every setting with its value, or what there is to set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fastmesh.config import LoadedSettings, shown
+from fastmesh.config import LoadedSettings, Setting, every_section, every_setting, shown
+from fastmesh.server.reload import RELOADABLE
 
 
 def show_settings(loaded: LoadedSettings) -> None:
@@ -24,3 +25,25 @@ def show_settings(loaded: LoadedSettings) -> None:
     for row in rows:
         table.add_row(*map(Text, row))  # as text: a value may look like markup
     console.print(table)
+
+
+COLUMNS = ("setting", "default", "unit", "what it may be", "meaning", "reload")
+IN_WORDS = {"-": "unset", "(empty)": "empty"}
+
+
+def reference() -> str:
+    """Every setting as Markdown, with what a reload takes: the tables of docs/settings.md."""
+    return "\n".join(_table(section, about) for section, about in every_section())
+
+
+def _table(section: str, about: str) -> str:
+    rows = [_row(setting) for setting in every_setting() if setting.section == section]
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## {section.upper()}\n\n{about}\n\n{table}\n"
+
+
+def _row(setting: Setting) -> tuple[str, ...]:
+    taken = "yes" if (setting.section, setting.name) in RELOADABLE else "restart"
+    default = IN_WORDS.get(setting.default, setting.default)
+    return f"`{setting}`", default, setting.unit, setting.allowed, setting.meaning, taken

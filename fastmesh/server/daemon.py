@@ -237,6 +237,15 @@ async def _either(hurry: asyncio.Event, waiting: object) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def check(settings: Settings) -> None:
+    """Refuse what a start with *settings* would refuse, but for the address to bind.  Raises ConfigError."""
+    daemon = Daemon(settings)
+    try:
+        daemon.engine.module.validate()
+    finally:
+        await daemon.close()
+
+
 async def serve(load: Callable[[], Settings], announce: Callable[[str], None]) -> None:
     """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once, SIGHUP reads the settings anew.
 

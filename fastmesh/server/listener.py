@@ -42,6 +42,7 @@ def bind(settings: ServerSettings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = reason.partition(" (while")[0]  # create_server repeats the address
         if settings.uds is not None:
             raise ConfigError(f"SERVER__UDS={settings.uds!r} cannot be bound: {reason}") from None
         raise ConfigError(

@@ -457,6 +457,6 @@ def _refuse_misfits(buffer: BufferSettings, max_frame_bytes: int) -> None:
     floor = max(buffer.initial_bytes, max_frame_bytes)
     if buffer.total_bytes < floor:
         raise ConfigError(
-            f"BUFFER__TOTAL_BYTES={buffer.total_bytes} must hold one window and one frame at least:"
-            f" want {floor} or more (BUFFER__INITIAL_BYTES, STREAM__MAX_FRAME_BYTES)"
+            f"BUFFER__TOTAL_BYTES={buffer.total_bytes} must hold one window (BUFFER__INITIAL_BYTES) and one frame"
+            f" (STREAM__MAX_FRAME_BYTES) at least: want {floor} or more"
         )

@@ -329,7 +329,10 @@ class TestSettings:
         [
             ({"SEARCH__PROVIDER": "searxng"}, "SEARCH__PROVIDER='searxng' wants SEARCH__URL"),
             ({"SEARCH__PROVIDER": "static"}, "SEARCH__PROVIDER='static' wants SEARCH__STATIC_FILE"),
-            ({"SEARCH__PROVIDER": "static", "SEARCH__STATIC_FILE": ""}, "wants SEARCH__STATIC_FILE"),
+            (
+                {"SEARCH__PROVIDER": "static", "SEARCH__STATIC_FILE": ""},
+                "SEARCH__STATIC_FILE='' (flag): want a path",
+            ),
             ({"SEARCH__PROVIDER": "google"}, "SEARCH__PROVIDER='google' (flag)"),
             ({"SEARCH__URL": "ftp://x"}, "SEARCH__URL='ftp://x' (flag): want an http or https URL"),
             ({"SEARCH__URL": ""}, "SEARCH__URL='' (flag)"),

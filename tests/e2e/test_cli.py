@@ -16,6 +16,12 @@ import pytest
 from daemons import PATIENCE_S
 from origins import Origin
 
+from fastmesh.cli import main
+from fastmesh.config import every_setting
+from fastmesh.server.reload import RELOADABLE
+from fastmesh.version import __version__
+
+SETTINGS_DOC = Path(__file__).parents[2] / "docs" / "settings.md"
 FASTMESH = [sys.executable, "-m", "fastmesh.cli"]
 ALLOW = ["--allow-network", "127.0.0.0/8"]
 
@@ -199,20 +205,92 @@ class TestCrawl:
 
 class TestConfig:
     def test_shows_every_setting_with_value_source_and_unit(self, tmp_path: Path) -> None:
+        """A file, the environment and flags in one start: the later wins, value by value."""
         file = tmp_path / "fastmesh.toml"
-        file.write_text("[server]\nport = 1\n[fetch]\ntimeout_ms = 5\n")
-        done = run("config", "--config", file, "--port", "3", env=environ(STREAM__MAX_URLS="7"))
-        lines = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
-        assert lines["SERVER__PORT"][1:3] == ["3", "flag"]
-        assert lines["FETCH__TIMEOUT_MS"][1:3] == ["5", "file"]
-        assert lines["STREAM__MAX_URLS"][1:4] == ["7", "environment", "URLs"]
+        file.write_text(
+            "[server]\nport = 1\nuds = '/s'\n[fetch]\ntimeout_ms = 5\nallow_networks = ['10.0.0.0/8']\n"
+            "[log]\nlevel = 'debug'\nformat = 'json'\n"
+        )
+        flags = ["--port", "3", "--allow-network", "127.0.0.0/8", "--allow-network", "::1/128", "--log-level", "error"]
+        told = environ(STREAM__MAX_URLS="7", SERVER__PORT="2", LOG__FORMAT="console", LOG__LEVEL="info", TOKEN="t")
+        by_variable = run("config", *flags, env=told | {"FASTMESH_CONFIG": str(file)})
+        done = run("config", "--config", file, *flags, env=told | {"FASTMESH_CONFIG": "/nonexistent"})
+        assert done.stdout == by_variable.stdout
+        lines = {line.split()[0]: re.split("  +", line) for line in done.stdout.splitlines()}
+        from_file = f"file {file}"
+        assert {name: cells[1:3] for name, cells in lines.items() if cells[2] != "default"} == {
+            "SERVER__PORT": ["3", "flag"],
+            "SERVER__UDS": ["/s", from_file],
+            "STREAM__MAX_URLS": ["7", "environment"],
+            "FETCH__TIMEOUT_MS": ["5", from_file],
+            "FETCH__ALLOW_NETWORKS": ["127.0.0.0/8,::1/128", "flag"],
+            "LOG__LEVEL": ["error", "flag"],
+            "LOG__FORMAT": ["console", "environment"],
+        }
         assert lines["BUFFER__SLOW_MS"][1:4] == ["100", "default", "ms"]
+        assert list(lines) == [str(setting) for setting in every_setting()]
+
+    @pytest.mark.parametrize(
+        ("flag", "wrong", "setting", "allowed"),
+        [
+            ("--port", "-1", "SERVER__PORT", "an integer from 0 to 65535"),
+            ("--host", "", "SERVER__HOST", "an address of this machine, or localhost"),
+            ("--uds", "", "SERVER__UDS", "a path"),
+            ("--allow-network", "localhost", "FETCH__ALLOW_NETWORKS", "networks such as 127.0.0.0/8,::1/128"),
+            ("--log-format", "xml", "LOG__FORMAT", "json or console"),
+            ("--log-level", "", "LOG__LEVEL", "debug, info, warning or error"),
+        ],
+    )
+    def test_a_wrong_flag_is_told(
+        self, capsys: pytest.CaptureFixture[str], flag: str, wrong: str, setting: str, allowed: str
+    ) -> None:
+        assert main(["config", f"{flag}={wrong}"]) == 1
+        assert capsys.readouterr() == ("", f"fastmesh: {setting}={wrong!r} (flag): want {allowed}\n")
 
     def test_check_is_0_or_names_the_first_wrong_one(self) -> None:
         assert run("config", "--check").returncode == 0
         done = run("config", "--check", env=environ(FETCH__MAX_REDIRECTS="-1", SERVER__PORT="99999"))
         assert done.returncode == 1
         assert "SERVER__PORT='99999' (environment)" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            (
+                {"BUFFER__TOTAL_BYTES": "5000"},
+                "want 4194304 or more (BUFFER__TOTAL_BYTES from environment)",
+            ),
+            (
+                {"AUTH__TOKENS_FILE": "/nonexistent"},
+                "AUTH__TOKENS_FILE='/nonexistent': cannot be read: No such file or directory"
+                " (AUTH__TOKENS_FILE from environment)",
+            ),
+            (
+                {"SEARCH__PROVIDER": "static", "SEARCH__STATIC_FILE": "/nonexistent"},
+                "SEARCH__STATIC_FILE='/nonexistent' cannot be read: No such file or directory"
+                " (SEARCH__STATIC_FILE from environment)",
+            ),
+        ],
+    )
+    def test_check_refuses_what_a_start_refuses(self, settings: dict[str, str], message: str) -> None:
+        for command in (["config", "--check"], ["serve", "--port", "0"]):
+            done = run(*command, env=environ(LOG__LEVEL="error", **settings))
+            assert done.returncode == 1
+            assert done.stderr.startswith("fastmesh: ")  # and nothing else
+            assert done.stderr.endswith(f"{message}\n")
+            assert done.stdout == ""
+
+    def test_the_docs_have_the_reference(self) -> None:
+        done = run("config", "--reference", env=environ(SERVER__PORT="wrong"))  # it is about no values
+        assert SETTINGS_DOC.read_text("utf-8").endswith(f"\n\n{done.stdout}"), (
+            "put what `fastmesh config --reference` prints at the end of docs/settings.md"
+        )
+        for setting in every_setting():
+            taken = "yes" if (setting.section, setting.name) in RELOADABLE else "restart"
+            (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"| `{setting}` |")]
+            assert line.endswith(f" | {setting.allowed} | {setting.meaning} | {taken} |")
+        assert "| `WORKERS__EXTRACT` | cores − 1, at least 1 |" in done.stdout
+        assert __version__ not in done.stdout
 
 
 @pytest.mark.parametrize("flags", [["--port", "http"], ["--log-format", "xml"], ["--config", "/nonexistent.toml"]])
