@@ -124,6 +124,8 @@ class TestGuard:
 def test_a_request_may_lower_a_limit_and_never_raise_it(origin: Origin) -> None:
     with Daemon(FETCH__ALLOW_NETWORKS="127.0.0.0/8", FETCH__MAX_BODY_BYTES=5000, FETCH__TIMEOUT_MS=2000) as daemon:
         origin.page("/big", "x" * 3000)
+        origin.page("/too-big", "x" * 5001)
+        assert daemon.crawl(origin.url("/too-big"))[1]["result"]["error"]["type"] == "too_large"
         assert daemon.crawl(origin.url("/big"))[1]["result"]["error"] is None
         assert daemon.crawl(origin.url("/big"), max_body_bytes=2000)[1]["result"]["error"]["type"] == "too_large"
         for options in ({"max_body_bytes": 5001}, {"timeout_ms": 2001}):

@@ -87,7 +87,7 @@ class TestStreams:
             for peer in peers:
                 peer.send(peer.request("GET", FOREVER))
                 assert peer.head().status == 200
-            answer = daemon.ask("GET", FOREVER)
+            answer = daemon.ask("GET", "/firehose/stream?frames=1")
             assert (answer.status, answer.json["error"]["type"]) == (503, "overloaded")
             assert "retry-after" in answer.headers
             peers[0].sock.close()
@@ -171,8 +171,16 @@ def test_a_port_in_use_is_told_by_the_settings_name(daemon: Daemon) -> None:
         Daemon("--port", str(daemon.port))
 
 
+def test_the_port_that_is_set_is_bound() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with Daemon(SERVER__PORT=port) as daemon:
+        assert daemon.address == f"http://127.0.0.1:{port}"
+        assert daemon.ask("GET", "/livez").status == 200
+
+
 def test_ipv6_loopback() -> None:
-    with Daemon("--host", "::1") as daemon:
+    with Daemon(SERVER__HOST="::1") as daemon:
         assert daemon.address.startswith("http://[::1]:")
         with socket.create_connection(("::1", daemon.port), PATIENCE_S) as sock:
             assert Peer(sock, daemon.host).ask("GET", "/livez").status == 200
@@ -245,6 +253,8 @@ def test_the_firehose_is_off_by_default() -> None:
         answer = daemon.ask("GET", "/firehose/stream?frames=1")
         assert answer.status == 404
         assert "FIREHOSE__ENABLED" in answer.json["error"]["message"]
+    with Daemon(FIREHOSE__ENABLED="true") as daemon:
+        assert daemon.ask("GET", "/firehose/stream?frames=1").frames[-1]["successful"] == 1
 
 
 def test_no_process_is_left_when_it_is_killed() -> None:
@@ -292,10 +302,10 @@ def test_the_heartbeat_keeps_a_silent_stream_alive() -> None:
 
 def test_the_deadline_ends_a_stream_with_its_summary() -> None:
     with Daemon(STREAM__DEADLINE_S=0.3, FIREHOSE__ENABLED="true") as daemon:
-        summary = daemon.ask("GET", "/firehose/stream?frames=1000&rate=5").frames[-1]
+        summary = daemon.ask("GET", "/firehose/stream?frames=20&rate=5").frames[-1]
         assert summary["status"] == "deadline"
-        assert summary["successful"] + summary["cancelled"] == 1000
-        assert summary["unfinished"] == [[summary["successful"], 999]]
+        assert summary["successful"] + summary["cancelled"] == 20
+        assert summary["unfinished"] == [[summary["successful"], 19]]
         refused = daemon.ask("POST", "/crawl/stream", {"urls": ["x"], "stream": {"deadline_s": 0.4}})
         assert refused.json["error"]["field"] == "stream.deadline_s"
 

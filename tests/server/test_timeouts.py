@@ -76,10 +76,12 @@ def test_who_takes_no_byte_for_the_write_stall_timeout_is_disconnected() -> None
         Daemon(SERVER__WRITE_STALL_TIMEOUT_S=SHORT_S, STREAM__RESUME_WINDOW_S=0, FIREHOSE__ENABLED="true") as daemon,
         daemon.connect(receive_buffer=4096) as stuck,
     ):
+        begun = time.monotonic()
         stuck.send(stuck.request("GET", "/firehose/stream?frames=1000000000"))
         with daemon.connect() as other:  # a fast client beside it is served all the while
             while not daemon.logs("connection.write_stall"):
                 assert other.ask("GET", "/firehose/stream?frames=100").frames[-1]["status"] == "completed"
+                assert time.monotonic() - begun < SHORT_S + 10
         with pytest.raises(Closed):
             for _ in stuck.chunks() if stuck.head() else ():
                 pass

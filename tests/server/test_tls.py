@@ -70,6 +70,13 @@ def context(pair: Pair) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=pair.cert)
 
 
+def test_the_certificate_that_is_set_is_shown(pair: Pair) -> None:
+    with Daemon(cacert=pair.cert, TLS__CERT=pair.cert, TLS__KEY=pair.key) as daemon, daemon.connect() as peer:
+        assert isinstance(peer.sock, ssl.SSLSocket)
+        assert peer.sock.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(pair.cert.read_text())
+        assert peer.ask("GET", "/livez").status == 200
+
+
 # ── the same as without ──────────────────────────────────────────────────────────────────
 
 

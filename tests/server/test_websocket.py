@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -600,15 +601,26 @@ def test_a_slow_reader_of_a_stream_loses_nothing(daemon: Daemon, site: Origin) -
         whole(list(socket.stream(ack["stream_id"])), MANY)
 
 
+def test_so_long_a_message_as_is_set() -> None:
+    with Daemon(STREAM__WS_MAX_MESSAGE_BYTES=2000) as daemon, WebSocket(daemon) as socket:
+        command = b'{"type": "ping", "id": "a"}'
+        socket.send(frame(TEXT, command.ljust(2000)))
+        assert socket.read() == {"type": "pong", "id": "a"}
+        socket.send(frame(TEXT, command.ljust(2001)))
+        assert socket.closed()[0] == 1009
+
+
 # ── pings of the daemon's ────────────────────────────────────────────────────────────────
 
 
 def test_a_silent_client_is_pinged_and_gone_without_a_pong() -> None:
     with Daemon(STREAM__WS_PING_S=0.2, STREAM__WS_PONG_TIMEOUT_S=0.2) as daemon, WebSocket(daemon) as socket:
+        begun = time.monotonic()
         assert socket.frame() == Frame(PING, b"")
         got = socket.frame()
         assert (got.opcode, got.code) == (CLOSE, 1011)
         assert socket.peer.closed()
+        assert time.monotonic() - begun < 10
 
 
 def test_the_next_ping_comes_in_its_time_however_long_a_pong_may_take() -> None:

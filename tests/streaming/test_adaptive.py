@@ -14,7 +14,7 @@ ALL = {
     "BUFFER__INITIAL_BYTES": 10_000,
     "BUFFER__MIN_FRAMES": 20,
     "BUFFER__MAX_FRAMES": 400,
-    "BUFFER__MAX_BYTES": 40_000,
+    "BUFFER__MAX_BYTES": 70_000,
 }
 
 
@@ -98,13 +98,14 @@ async def test_a_reader_that_reads_all_gets_a_larger_window_as_long_as_it_is_hel
     house = House(**ALL)
     crawl = Slow(house)
     crawl.sink.read()
-    sizes = [crawl.window]
-    for _ in range(5):
+    sizes = [(crawl.window, crawl.reader.buffer.capacity_bytes)]
+    for _ in range(6):
         await crawl.fill()
         crawl.sink.read()
-        sizes.append(crawl.window)
-    assert sizes == [100, 150, 225, 338, 400, 400]
-    assert house.metrics.protocols["ndjson"].grows == 4
+        sizes.append((crawl.window, crawl.reader.buffer.capacity_bytes))
+    assert [frames for frames, _ in sizes] == [100, 150, 225, 338, 400, 400, 400]
+    assert [octets for _, octets in sizes] == [10_000, 15_000, 22_500, 33_750, 50_625, 70_000, 70_000]
+    assert house.metrics.protocols["ndjson"].grows == 5
 
 
 @in_loop

@@ -11,6 +11,7 @@ from house import House, in_loop
 from fastmesh.streaming.pacer import Place
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.processor import StreamProcessor
+from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 URLS = [str(at) for at in range(40)]
 
@@ -55,6 +56,22 @@ async def test_the_stream_runs_ahead_of_its_opener_by_the_window() -> None:
     assert await crawl.run() == 5  # and the metadata
     opener.read()
     assert await crawl.run() == 11
+
+
+@pytest.mark.parametrize(
+    ("setting", "encoder"),
+    [
+        ("BUFFER__INITIAL_FRAMES_NDJSON", NdjsonEncoder(chunked=True)),
+        ("BUFFER__INITIAL_FRAMES_SSE", SseEncoder(retry_ms=1, chunked=True)),
+        ("BUFFER__INITIAL_FRAMES_WEBSOCKET", WebSocketEncoder()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@in_loop
+async def test_each_protocol_has_a_window_of_its_own(setting: str, encoder: Encoder) -> None:
+    crawl = Crawl(House(**{setting: 6, "BUFFER__MAX_FRAMES": 1000}))
+    crawl.house.attach(crawl.pipeline, encoder=encoder)
+    assert await crawl.run() == 5
 
 
 @in_loop
