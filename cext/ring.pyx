@@ -6,6 +6,22 @@ cdef enum:
     OWN_BLOCK = 4096    # a frame of so many bytes gets one of its own: a shared one would stay half empty
 
 
+cdef extern from *:
+    """
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    #else
+    #define malloc_trim(keep) 0
+    #endif
+    """
+    int malloc_trim(size_t keep)
+
+
+def give_back():
+    """Freed memory goes back to the system; the allocator by itself keeps it when anything above it is still used."""
+    malloc_trim(0)
+
+
 cdef struct Block:
     Py_ssize_t size     # of its text, which follows
     Py_ssize_t filled

@@ -16,7 +16,7 @@ from itertools import pairwise
 from math import ceil
 from secrets import token_hex
 
-from fastmesh._core import BackpressureHandler, overdue, silent
+from fastmesh._core import BackpressureHandler, give_back, overdue, silent
 from fastmesh.config import BufferSettings, Settings
 from fastmesh.errors import ConfigError, Conflict, Overloaded, RateLimited, ShuttingDown
 from fastmesh.log import get_logger
@@ -398,6 +398,8 @@ class StreamingModule:
                 if reader.backpressure.under_backpressure(now):
                     reader.shrink()
             self._buffers.relax()
+            if self._buffers.is_emptied():
+                give_back()
         self._count_drops(now)
         window_s = self._settings.stream.resume_window_s
         for pipeline in list(self._pipelines.values()):

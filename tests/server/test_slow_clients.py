@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from daemons import Daemon, Peer
+from daemons import PATIENCE_S, Daemon, Peer
 from origins import Origin
 
 MANY = 400
@@ -114,6 +114,28 @@ def test_a_hundred_slow_and_fast_ones_together(site: Origin) -> None:
         for thread in threads:
             thread.join()
         assert wrong == []
+
+
+def test_what_streams_held_goes_back_to_the_system() -> None:
+    """64 readers, of each of which 1 MiB is kept in case it comes back; then all are gone."""
+    with Daemon(FIREHOSE__ENABLED="true", STREAM__RESUME_WINDOW_S=0) as daemon:
+        for _ in range(20):  # what the daemon needs once
+            daemon.ask("GET", "/firehose/stream?frames=2000&bytes=1000")
+        before = daemon.memory()
+        peers = [daemon.connect() for _ in range(64)]
+        for peer in peers:
+            peer.send(peer.request("GET", "/firehose/stream?frames=1000000&bytes=1024"))
+        for peer in peers:
+            left = 2 << 20
+            while left > 0:
+                left -= len(peer.sock.recv(65_536))
+        assert daemon.metric("fastmesh_streaming_memory_usage_bytes") > 60 << 20
+        assert daemon.memory() - before > 60 << 20
+        for peer in peers:
+            peer.sock.close()
+        until = time.monotonic() + PATIENCE_S
+        while daemon.memory() - before > 24 << 20:
+            assert time.monotonic() < until
 
 
 @pytest.mark.long

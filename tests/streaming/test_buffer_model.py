@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.buffer import UNLIMITED, BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.streaming.buffer import GIVE_BACK_BYTES, UNLIMITED, BufferManager, DynamicBuffer, WindowBounds
 from fastmesh.streaming.module import water_level
 
 TOTAL = 100
@@ -148,3 +148,20 @@ def test_memory_is_asked_back_an_eighth_at_a_time_and_in_vain_only_now_and_then(
     for _ in range(6650):
         buffers.total.add(1)
     assert asked == [800, 900, 1000]
+
+
+def test_memory_is_given_back_when_less_than_half_is_left_and_it_is_worth_it() -> None:
+    buffers = BufferManager(BufferSettings())
+    steps = [
+        (GIVE_BACK_BYTES - 1, False),
+        (0, False),  # too little
+        (GIVE_BACK_BYTES * 3, False),
+        (GIVE_BACK_BYTES * 2, False),  # more than half is left
+        (GIVE_BACK_BYTES * 3 // 2, True),
+        (GIVE_BACK_BYTES, False),
+        (0, True),
+        (0, False),
+    ]
+    for held, emptied in steps:
+        buffers.total.add(held - buffers.held_bytes)
+        assert buffers.is_emptied() is emptied, held
