@@ -22,6 +22,7 @@ import pytest
 from certificates import Pair, made
 from conftest import LOOPBACK, need
 from daemons import PATIENCE_S, Daemon
+from e2e.nginx import free_port, until_it_listens
 from origins import Origin, Request, head
 from websockets.sync.client import connect
 
@@ -47,11 +48,6 @@ class Proxy:
     def connection(self) -> HTTPConnection:
         """A new one."""
         return HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE_S, context=self.tls)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:  # neither proxy can say which port it got
-        return int(probe.getsockname()[1])
 
 
 def put_in(text: str, *pairs: tuple[str, str]) -> str:
@@ -101,12 +97,7 @@ def running(name: str, folder: Path, uds: Path) -> Iterator[Proxy]:
     with open(folder / "said", "ab") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"HOME": str(folder)})
     try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None, (folder / "said").read_text()
+        until_it_listens(process, port, folder / "said")
         yield Proxy(port, pair, folder / "log")
     finally:
         process.terminate()

@@ -22,22 +22,32 @@ http {{
 """
 
 
+def free_port() -> int:
+    """For a server that cannot say which port it got."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait for the server that *process* is; one that ends instead fails the test by what its *log* says."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except ConnectionRefusedError:
+            assert process.poll() is None, log.read_text()
+
+
 @contextmanager
 def nginx(command: str, root: Path) -> Iterator[str]:
     """Serve *root* by the program *command*; yields the base URL."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:  # nginx cannot say which port it got
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as temp:
         path = Path(temp, "nginx.conf")
         path.write_text(CONFIGURATION.format(temp=temp, port=port, root=root))
         process = subprocess.Popen([command, "-e", f"{temp}/error.log", "-c", str(path)])
         try:
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except ConnectionRefusedError:
-                    assert process.poll() is None, Path(temp, "error.log").read_text()
+            until_it_listens(process, port, Path(temp, "error.log"))
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
