@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
 PATIENCE_S = 30.0  # for what must happen; no test waits so long unless it fails
 
 
@@ -279,3 +281,13 @@ class Peer:
     def closed(self) -> bool:
         """Wait for the daemon to close; True when nothing came before."""
         return self.rest() == b""
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has loopback addresses only")
+        return str(probe.getsockname()[0])

@@ -238,6 +238,12 @@ def addresses(transport: asyncio.Transport) -> tuple[str | None, str]:
     peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     if not isinstance(peer, tuple) or not isinstance(own, tuple):  # a Unix socket
         return None, ""
-    client = str(peer[0]).partition("%")[0]
+    client = _plain(str(peer[0]).partition("%")[0])
     # The same few strings for thousands of connections.
-    return None if ip_address(client).is_loopback else client, intern(str(own[0]))
+    return None if ip_address(client).is_loopback else client, intern(_plain(str(own[0])))
+
+
+def _plain(address: str) -> str:
+    """*address* as IPv4 if it is that: a socket of both families, which a unit may have, says ::ffff:127.0.0.1."""
+    mapped = getattr(ip_address(address), "ipv4_mapped", None)
+    return address if mapped is None else str(mapped)

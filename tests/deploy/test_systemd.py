@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from activation import Hearing, handing_over
 from conftest import need
-from daemons import PATIENCE_S, Closed, Daemon, Peer
+from daemons import PATIENCE_S, Closed, Daemon, Peer, own_address
 from origins import Origin, silent
 
 from fastmesh.server.systemd import Notifier, keep_informed
@@ -174,6 +174,23 @@ def test_it_listens_on_the_sockets_of_its_unit_and_leaves_them_there(tmp_path: P
                     with Peer(sock, "localhost") as peer:
                         assert peer.ask("GET", "/livez").status == 200
             assert Path(path).is_socket()
+
+
+def test_on_a_socket_of_both_families_ipv4_is_what_it_is_elsewhere() -> None:
+    """Loopback is not counted for one client, and the address that was asked at is a Host that is served."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as sock:
+        fds, port = [sock.fileno()], sock.getsockname()[1]
+        settings = {"AUTH__INSECURE": "true", "STREAM__MAX_PER_CLIENT": 1}
+        with Daemon(prefix=handing_over(fds), fds=fds, **settings) as daemon:
+            assert daemon.address == f"http://[::]:{port}"
+
+            def ask(address: str) -> list[int]:
+                with Peer(socket.create_connection((address, port), PATIENCE_S), f"{address}:{port}") as peer:
+                    body = {"urls": ["nonsense"]}
+                    return [peer.ask("POST", "/streams", body).status for _ in range(2)]
+
+            assert ask("127.0.0.1") == [201, 201]
+            assert ask(own_address()) == [201, 429]
 
 
 def test_an_abstract_socket_of_its_unit_is_named_as_the_unit_names_it() -> None:

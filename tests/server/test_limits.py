@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from daemons import PATIENCE_S, Closed, Daemon, Peer, Response
+from daemons import PATIENCE_S, Closed, Daemon, Peer, Response, own_address
 
 FOREVER = "/firehose/stream?frames=1000000000&rate=1"
 
@@ -192,16 +192,6 @@ def test_a_public_address_needs_the_word() -> None:
     with Daemon("--host", "0.0.0.0", AUTH__INSECURE="true") as daemon:
         assert daemon.ask("GET", "/livez", Host="127.0.0.1").status == 200
         assert daemon.ask("GET", "/livez", Host="0.0.0.0").status == 421
-
-
-def own_address() -> str:
-    """An address of this machine that is not loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
-        except OSError:
-            pytest.skip("this machine has loopback addresses only")
-        return str(probe.getsockname()[0])
 
 
 def test_without_tokens_a_client_is_its_address() -> None:
