@@ -182,5 +182,5 @@ async def test_a_client_that_reads_again_is_served_as_before_within_a_second() -
         await crawl.fill()
         crawl.sink.read()
         crawl.wait(0.1)
-        assert house.now - began <= 1.3
+        assert house.now - began <= 1.0
     assert not crawl.reader.backpressure.under_backpressure(house.now)
