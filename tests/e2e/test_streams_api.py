@@ -660,13 +660,18 @@ def test_a_reader_that_takes_no_byte_is_let_go_and_may_return(origin: Origin, pr
 def test_a_quiet_stream_notices_that_its_reader_takes_nothing() -> None:
     with (
         Daemon(
-            FETCH__ALLOW_NETWORKS="127.0.0.0/8", SERVER__WRITE_STALL_TIMEOUT_S=0.4, STREAM__HEARTBEAT_S=0.01
+            FETCH__ALLOW_NETWORKS="127.0.0.0/8",
+            FETCH__TIMEOUT_MS=600_000,  # the page does not end the stream before
+            SERVER__WRITE_STALL_TIMEOUT_S=0.4,
+            STREAM__HEARTBEAT_S=0.01,
         ) as daemon,
         hanging(1) as (urls, _),
     ):
         stream_id = opened(daemon, urls)
         with attached(daemon, "ndjson", stream_id, receive_buffer=2048):
             until(lambda: shown(daemon, stream_id)["pacer"] == "left")
+        [stall] = daemon.logs("connection.write_stall")
+        assert stall["bytes"] < 65_536  # by the heartbeats: its transport was never full
 
 
 # ── nobody reads ─────────────────────────────────────────────────────────────────────────

@@ -86,11 +86,15 @@ class TestLimits:
         ("settings", "client", "refusal"),
         [
             ({"STREAM__MAX_CONCURRENT": 1}, None, Overloaded),
-            ({"STREAM__MAX_PER_CLIENT": 1}, "a", RateLimited),
+            (
+                {"STREAM__MAX_PER_CLIENT": 1, "STREAM__RATE_LIMIT_RPS": 0.001, "STREAM__RATE_LIMIT_BURST": 2},
+                "a",
+                RateLimited,
+            ),
         ],
     )
     def test_what_was_refused_left_nothing(
-        self, settings: dict[str, int], client: str | None, refusal: type[ApiError]
+        self, settings: dict[str, float], client: str | None, refusal: type[ApiError]
     ) -> None:
         async def run() -> None:
             house = House(**settings)

@@ -315,6 +315,23 @@ async def test_a_detached_stream_that_is_full_of_what_nobody_has_read_waits() ->
 
 
 @in_loop
+async def test_who_begins_in_the_middle_of_a_detached_stream_lets_nothing_before_it_go() -> None:
+    crawl = Crawl(House(STREAM__DETACHED_BYTES=10_000), size=1000, detached=True)
+    started = await crawl.run()
+    late = crawl.attach(4)
+    late.read()
+    assert await crawl.run() == started  # it still waits for who reads from its start
+    assert crawl.pipeline.state == "waiting"
+    first = crawl.attach(0)
+    while not first.ended:
+        first.read()
+        late.read()
+        await crawl.run()
+    assert seqs(first) == list(range(1, 43))
+    assert seqs(late) == list(range(5, 43))
+
+
+@in_loop
 async def test_readers_of_a_detached_stream_come_and_go_and_it_goes_on() -> None:
     crawl = Crawl(House(), detached=True)
     reader = crawl.attach()
