@@ -29,7 +29,9 @@ def test_a_stream_is_two_lines_whatever_it_has(origin: Origin) -> None:
         body = {"urls": [*urls, "nonsense"]}
         answer = daemon.ask("POST", "/crawl/sse", body, X_Request_ID="r-1", traceparent=f"00-{TRACE}-{SPAN}-01")
         daemon.ask("GET", "/firehose/stream?frames=5000")
-        opened, closed = daemon.logs("stream.opened"), daemon.logs("stream.closed")
+        while len(closed := daemon.logs("stream.closed")) < 2:  # written right after the stream's last byte
+            pass
+        opened = daemon.logs("stream.opened")
         assert Counter(json.loads(line)["event"] for line in daemon.stderr().splitlines()) == {
             "daemon.started": 1,
             "stream.opened": 2,
