@@ -7,12 +7,16 @@ from rich.table import Table
 from rich.text import Text
 
 from fastmesh.config import LoadedSettings, Setting, every_section, every_setting, shown
+from fastmesh.log import printable
 from fastmesh.server.reload import RELOADABLE
 
 
 def show_settings(loaded: LoadedSettings) -> None:
     """Print every setting with its value, source, unit and meaning; plain lines when it is no terminal."""
-    rows = [(name, shown(value), source, unit, text) for name, value, source, unit, text in loaded.table()]
+    rows = [
+        (name, printable(shown(value)), printable(source), unit, text)
+        for name, value, source, unit, text in loaded.table()
+    ]
     console = Console()
     if not console.is_terminal:
         widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -204,6 +204,10 @@ class TestCrawl:
 
 
 class TestConfig:
+    def test_what_a_terminal_would_obey_is_escaped(self) -> None:
+        done = run("config", env=environ(SERVER__UDS="/s\x1b[2J\u202e"))
+        assert (done.returncode, r"/s\x1b[2J\u202e" in done.stdout, "\x1b" in done.stdout) == (0, True, False)
+
     def test_shows_every_setting_with_value_source_and_unit(self, tmp_path: Path) -> None:
         """A file, the environment and flags in one start: the later wins, value by value."""
         file = tmp_path / "fastmesh.toml"
