@@ -19,7 +19,7 @@ import orjson
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from fastmesh.api.operations import NDJSON, OPERATIONS, Answer, Operation, Parameter
+from fastmesh.api.operations import JSON, NDJSON, OPERATIONS, Answer, Operation, Parameter
 from fastmesh.api.router import PREFIX, Call, Reply, Route, Router
 from fastmesh.api.session import COMMANDS, PROTOCOL_VERSION
 from fastmesh.api.shapes import Frame, Message, RefusalEnvelope
@@ -116,13 +116,9 @@ class _Shapes:
 
     def __init__(self) -> None:
         self.schemas: Json = {}
-        self.named("Frame", Frame)
-        self.named("Message", Message)
+        self.schemas["Frame"] = self.of(Frame)  # these have no name of their own
+        self.schemas["Message"] = self.of(Message)
         self.schemas["Command"] = {"anyOf": [self._command(name) for name in COMMANDS]}
-
-    def named(self, name: str, shape: Any) -> None:
-        """Keep the schema of *shape*, which has no name of its own."""
-        self.schemas[name] = self.of(shape)
 
     def _command(self, name: str) -> Json:
         schema = dict(_schema(COMMANDS[name][0]))
@@ -192,7 +188,7 @@ def _operation(route: Route, operation: Operation, shapes: _Shapes, *, guarded: 
     if operation.body is not None:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": shapes.of(operation.body)}},
+            "content": {JSON: {"schema": shapes.of(operation.body)}},
         }
     answers = {str(status): _answer(answer, shapes) for status, answer in operation.answers.items()}
     described["responses"] = answers | _refusals(operation, shapes, answers, guarded=guarded)
@@ -258,7 +254,7 @@ def _answer(answer: Answer, shapes: _Shapes) -> Json:
 def _content(media_type: str, shape: Any, shapes: _Shapes) -> Json:
     if shape is not Frame:
         return shapes.of(shape)
-    each = {"contentMediaType": "application/json", "contentSchema": {"$ref": REF.format(model="Frame")}}
+    each = {"contentMediaType": JSON, "contentSchema": {"$ref": REF.format(model="Frame")}}
     if media_type == NDJSON:
         return {"type": "string", "description": "one frame a line", "x-line": each}
     return {
@@ -283,11 +279,11 @@ def _refusals(operation: Operation, shapes: _Shapes, answers: Json, *, guarded: 
     for status, errors in sorted(of_status.items()):
         schema = envelope
         if (there := answers.get(str(status))) is not None:  # the status of an answer that is no refusal, too
-            schema = {"anyOf": [there["content"]["application/json"]["schema"], envelope]}
+            schema = {"anyOf": [there["content"][JSON]["schema"], envelope]}
         refusals[str(status)] = {
             "description": "; ".join(f"{error.type}: {_first_line(error)}" for error in errors),
             "headers": _headers("X-Request-ID", *(["Retry-After"] if status in (429, 503) else [])),
-            "content": {"application/json": {"schema": schema}},
+            "content": {JSON: {"schema": schema}},
         }
     return refusals
 

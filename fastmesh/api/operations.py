@@ -95,6 +95,7 @@ LAST_EVENT_ID: Final = Parameter(
 )
 OVER: Final = Answer("the stream is over, and its last frame was received before")
 ADMITTED: Final = (RateLimited, Overloaded, ShuttingDown)  # what keeps a new stream out
+ASKED: Final = (ValidationError, NotFound, Conflict, *ADMITTED)
 POSTED: Final = (ValidationError, UnsupportedMediaType, PayloadTooLarge, Conflict, *ADMITTED)
 
 
@@ -114,8 +115,7 @@ def _opening(summary: str, media_type: str, body: type[Strict], *refusals: type[
 
 
 def _firehose(summary: str, media_type: str) -> Operation:
-    refusals = (ValidationError, NotFound, Conflict, *ADMITTED)
-    return Operation(summary, _stream(media_type), None, FirehoseQuery, (KEY, LAST_EVENT_ID), refusals)
+    return Operation(summary, _stream(media_type), None, FirehoseQuery, (KEY, LAST_EVENT_ID), ASKED)
 
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -134,7 +134,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         _stream(SSE),
         query=CrawlQuery,
         headers=(KEY, LAST_EVENT_ID),
-        refusals=(ValidationError, NotFound, Conflict, *ADMITTED),
+        refusals=ASKED,
     ),
     ("GET", "/crawl/ws"): Operation("A WebSocket: several streams, asked for by commands", {}),
     ("POST", "/deepsearch/stream"): _opening(

@@ -34,6 +34,7 @@ Model = TypeVar("Model", bound="Strict")
 TEXT, OBJECT = "a string", "an object"  # what stands for a URL
 
 KEY_PATTERN: Final = r"^[A-Za-z0-9._-]{1,128}$"  # of an Idempotency-Key
+KEY_WANTED: Final = "want 1 to 128 characters of A-Z a-z 0-9 . _ -"
 EVENT_ID_PATTERN: Final = r"^([0-9a-f]{5}-[0-9a-f]{32}:[0-9]{1,18})?$"  # stream:seq, as SSE sends it; empty is none
 MAX_SEQ: Final = 10**18 - 1
 MAX_HEADERS: Final = 32
@@ -175,7 +176,7 @@ class WholeCrawlRequest(CrawlRequest):
 
 def _key(text: str) -> str:
     if re.fullmatch(KEY_PATTERN, text) is None:
-        raise ValueError("want 1 to 128 characters of A-Z a-z 0-9 . _ -")
+        raise ValueError(KEY_WANTED)
     return text
 
 

@@ -17,6 +17,7 @@ from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamR
 from fastmesh.api.schema import (
     EVENT_ID_PATTERN,
     KEY_PATTERN,
+    KEY_WANTED,
     CrawlQuery,
     CrawlRequest,
     DeepSearchRequest,
@@ -307,7 +308,7 @@ def _key(call: Call) -> str | None:
     if key is None:
         return dict(_pairs(call)).get("key")
     if re.fullmatch(KEY_PATTERN, key) is None:
-        raise ValidationError("Idempotency-Key: want 1 to 128 characters of A-Z a-z 0-9 . _ -", field="Idempotency-Key")
+        raise ValidationError(f"Idempotency-Key: {KEY_WANTED}", field="Idempotency-Key")
     return key
 
 
