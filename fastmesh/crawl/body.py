@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from typing import Final
 
@@ -12,13 +13,15 @@ from fastmesh.crawl.decode import DECODE_ERRORS, decoder_for, hold_ratio
 from fastmesh.errors import DecodeFailed, TooLarge
 
 READ_BYTES: Final = 65_536
+# What one read brings: aiohttp lets twice READ_BYTES come and what uvloop has read by then, 256 KiB at once.
+MAX_READ_BYTES: Final = 2 * READ_BYTES + 262_144
 
 
 async def read_body(response: ClientResponse, limit: int, share: BodyShare, *, cut: bool = False) -> tuple[bytes, int]:
     """The decoded body, and the bytes that were received for it.
 
-    At most *limit* bytes either way.  After every read and every decoded piece
-    the loop runs, and no more than *limit* and one piece is ever held.  *share*
+    At most *limit* bytes either way.  Between any two reads and any two decoded pieces
+    the loop runs, and no more than *limit*, what one read brings and one piece is ever held.  *share*
     counts them, and lets the reading wait while there are too many.  With *cut* what is
     over the limit is left out.  Raises TooLarge, DecodeFailed, and what aiohttp raises for a broken connection.
     """
@@ -29,10 +32,11 @@ async def read_body(response: ClientResponse, limit: int, share: BodyShare, *, c
     body = io.BytesIO()
     received = 0
     try:
-        while data := await response.content.read(READ_BYTES):
-            received += len(data)
+        # All that has come, uncut: so the next read waits for the network, and the loop has its turn.
+        while data := await response.content.readany():
             # Bytes that decode to nothing (empty gzip members, endless blocks) count as well.
-            _hold(received, limit + READ_BYTES if cut else limit)
+            _hold(received if cut else received + len(data), limit)
+            received += len(data)
             for piece in (data,) if decoder is None else decoder.feed(data):
                 if cut and body.tell() + len(piece) > limit:
                     body.write(piece[: limit - body.tell()])
@@ -40,9 +44,10 @@ async def read_body(response: ClientResponse, limit: int, share: BodyShare, *, c
                     return body.getvalue(), received
                 _hold(body.tell() + len(piece), limit)
                 body.write(piece)
+                share.add(len(piece))
                 if decoder is not None:
                     hold_ratio(received, body.tell())
-                share.add(len(piece))
+                    await asyncio.sleep(0)
                 await share.room()
         if decoder is not None and received:
             decoder.end()

@@ -49,8 +49,7 @@ class BodyBudget:
             self._pass_on()
 
     async def room(self, share: BodyShare) -> None:
-        """Return when *share* may grow; the loop has had its turn by then."""
-        await asyncio.sleep(0)
+        """Return when *share* may grow."""
         while not self._may_grow(share):
             waiter = self._waiting[share] = asyncio.get_running_loop().create_future()
             try:

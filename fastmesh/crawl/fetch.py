@@ -16,17 +16,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Final
 
 import aiodns
-from aiohttp import (
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    TraceConfig,
-)
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -43,7 +36,7 @@ from fastmesh.crawl.hops import Entry, Hops
 from fastmesh.crawl.names import Names
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.request_headers import checked
-from fastmesh.crawl.resolve import GuardedResolver, Lookup
+from fastmesh.crawl.resolve import LOOKUP, GuardedResolver, Lookup
 from fastmesh.crawl.retry_after import retry_after_s
 from fastmesh.crawl.url import ParsedUrl
 from fastmesh.errors import DnsFailed, FetchTimeout, HttpStatus, TooLarge, TooManyRedirects, UrlError
@@ -139,7 +132,6 @@ class Fetcher:
             timeout=ClientTimeout(total=None, connect=settings.connect_timeout_ms / 1000, ceil_threshold=math.inf),
             read_bufsize=READ_BYTES,
             max_field_size=MAX_HEADER_FIELD_BYTES,
-            trace_configs=[_lookup_trace()],
         )
 
     @property
@@ -219,6 +211,7 @@ class Fetcher:
     ) -> tuple[Answer, BodyShare | None]:
         """Ask for *url* in what *page* has left of its time."""
         lookup = Lookup()
+        LOOKUP.set(lookup)
         limit_s = options.timeout_ms / 1000
         started_s = time.monotonic()
         share = self.budget.open()
@@ -259,9 +252,7 @@ class Fetcher:
         answered = None
         try:
             with span as told, typed_faults(url.host, lookup):
-                response = await self._session.get(
-                    _as_yarl(url), headers=sent, allow_redirects=False, trace_request_ctx=lookup
-                )
+                response = await self._session.get(_as_yarl(url), headers=sent, allow_redirects=False)
                 came_at_s = time.time()
                 told["http.response.status_code"] = response.status
                 # Said of a page whose body fails, too.
@@ -284,7 +275,7 @@ class Fetcher:
             status=response.status,
             location=location,
             content_type=page.content_type,
-            fields=kept_fields(lambda name: response.headers.getall(name, ())),
+            fields=kept_fields(response.headers),
             body=body,
             received_bytes=received,
             came_at_s=came_at_s,
@@ -332,18 +323,3 @@ def _content_type(response: ClientResponse) -> str | None:
 def _escaped(location: str) -> str:
     """A ``Location`` whose bytes were not UTF-8 has them escaped, as browsers do."""
     return _UNDECODED.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location)
-
-
-def _lookup_trace() -> TraceConfig:
-    """Tells each request's Lookup when its name is asked for and answered."""
-
-    async def start(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.start()
-
-    async def end(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.end()
-
-    trace = TraceConfig()
-    trace.on_dns_resolvehost_start.append(start)
-    trace.on_dns_resolvehost_end.append(end)
-    return trace

@@ -8,11 +8,13 @@ is not for it.  It never serves what is stale, so ``must-revalidate`` says nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
+
+from multidict import MultiMapping
 
 # What is kept of an answer's head, beside its type.
 FIELDS: Final = ("cache-control", "age", "date", "expires", "etag", "last-modified", "vary")
@@ -36,9 +38,9 @@ _SECONDS: Final = re.compile(r"[0-9]{1,19}")
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
-def kept_fields(values_of: Callable[[str], Sequence[str]]) -> dict[str, str]:
-    """The FIELDS of a head; *values_of* gives the lines of one name.  Several lines are one list (RFC 9110, 5.3)."""
-    return {name: ", ".join(values) for name in FIELDS if (values := values_of(name))}
+def kept_fields(head: MultiMapping[str]) -> dict[str, str]:
+    """The FIELDS of *head*.  Several lines are one list (RFC 9110, 5.3)."""
+    return {name: ", ".join(head.getall(name)) for name in FIELDS if name in head}
 
 
 def directives(fields: Fields) -> dict[str, str | None]:

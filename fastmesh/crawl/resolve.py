@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
+from contextvars import ContextVar
+from typing import Final
 
 import aiodns
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -33,7 +35,10 @@ class GuardedResolver(AbstractResolver):
         if is_loopback_name(host):
             addresses = self._guard.loopback(host, port)
         else:
+            lookup = LOOKUP.get(None) or Lookup()
+            lookup.start()
             addresses = await self.names.addresses(host, family)
+            lookup.end()
             for address in addresses:
                 self._guard.check(address, port, host)
         return [
@@ -79,3 +84,7 @@ class Lookup:
     def took_s(self) -> float:
         """Seconds so far."""
         return self._ended_s + (time.monotonic() - self._started_s if self._started_s is not None else 0.0)
+
+
+# Of the request that this task sends: aiohttp resolves in it, and its own tracing costs every request, whoever listens.
+LOOKUP: Final[ContextVar[Lookup]] = ContextVar("LOOKUP")

@@ -41,6 +41,7 @@ AUTHORITY_RULES: Final = (
 
 ABSOLUTE: Final = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE)
 SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+PARTS: Final = ("protocol", "hostname", "host_type", "port", "pathname", "search", "hash")
 # What DNS can carry; underscores are common although no host name should have them.
 NAME: Final = re.compile(r"(?=.{1,254}$)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
@@ -104,17 +105,17 @@ def parse_url(text: str) -> ParsedUrl:
         raise InvalidUrl("the URL is refused: it does not begin with http:// or https://")
     _refuse(AUTHORITY_RULES, absolute[2])
     try:
-        url = ada_url.URL(text)
+        url = ada_url.parse_url(text, PARTS)
     except ValueError:
         raise InvalidUrl(
             "the URL is refused: its host is neither a name nor an address, or its port is over 65535"
         ) from None
-    scheme, host = url.protocol.removesuffix(":"), url.hostname.strip("[]")
-    address = None if url.host_type == ada_url.HostType.DEFAULT else ip_address(host)
+    scheme, host = url["protocol"].removesuffix(":"), url["hostname"].strip("[]")
+    address = None if url["host_type"] == ada_url.HostType.DEFAULT else ip_address(host)
     if address is None and not NAME.fullmatch(host):
         raise InvalidUrl("the URL is refused: its host is no name that DNS could hold")
     parsed = ParsedUrl(
-        scheme, host, int(url.port or DEFAULT_PORTS[scheme]), url.pathname + url.search, url.hash, address
+        scheme, host, int(url["port"] or DEFAULT_PORTS[scheme]), url["pathname"] + url["search"], url["hash"], address
     )
     if len(parsed.href) > MAX_URL_CHARS:
         raise InvalidUrl(f"the URL is refused: written in ASCII it has more than {MAX_URL_CHARS} characters")

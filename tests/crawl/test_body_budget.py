@@ -96,6 +96,7 @@ def test_all_bodies_come_to_their_end_whatever_their_sizes(bodies: list[list[int
                 share.add(piece)
                 assert budget.used_bytes <= total + most_over
                 await share.room()
+                await asyncio.sleep(0)  # the next read
             share.whole()
             await asyncio.sleep(0)  # its extraction
             share.give_back()
