@@ -17,7 +17,8 @@ STALL_S: Final = 0.5
 class BodyBudget:
     """Counts bodies.
 
-    At most *total_bytes*, but for the body that goes on and a piece of each other that is being read or was let try.
+    At most *total_bytes*, but for the body that goes on and what one read brings of each
+    other that is being read or was let try.
     """
 
     def __init__(self, total_bytes: int) -> None:
