@@ -144,8 +144,12 @@ def test_urls_and_the_cache_are_counted_by_what_became_of_them(origin: Origin) -
 def test_where_a_urls_time_goes_is_where_it_was_spent() -> None:
     """A name whose first query is lost, and a host that takes 200 ms a page and one page at a time."""
 
+    served = []  # how long each request was with the origin: a sleep may end a little before its time
+
     async def slow(request: Request) -> AsyncIterator[bytes]:
+        came = time.monotonic()
         await asyncio.sleep(0.2)
+        served.append(time.monotonic() - came)
         yield head(200, {"Content-Length": "2", "Content-Type": "text/plain"}) + b"ok"
 
     silent_once = {"slow.test": [SILENCE, ["127.0.0.1"]]}
@@ -165,8 +169,8 @@ def test_where_a_urls_time_goes_is_where_it_was_spent() -> None:
         requests = grown({}, scraped(daemon), "http_request_duration_seconds_sum/")
     assert frames[-1]["successful"] == 3
     assert counts == {"queue": 3, "dns": 3, "fetch": 3, "extract": 3}
-    assert 0.9 < spent["dns"] < whole - 0.6  # asked again after a second, and then known
-    assert 0.6 <= spent["fetch"] < whole - spent["dns"]
+    assert 0.9 < spent["dns"] < whole - sum(served)  # asked again after a second, and then known
+    assert sum(served) < spent["fetch"] < whole - spent["dns"]
     # Each since it was the next at that host: the second waits for the first and its name, the third for the second.
     assert spent["dns"] + 0.3 < spent["queue"] < whole
     assert spent["dns"] + spent["fetch"] < requests["/crawl/stream"] <= whole
