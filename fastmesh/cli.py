@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from fastmesh import config, log
+from fastmesh import config, log, standard_files
 from fastmesh.api.schema import CrawlRequest, read_value
 from fastmesh.commands.config import reference, show_settings
 from fastmesh.errors import ConfigError, FastmeshError, ValidationError
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(asked: argparse.Namespace) -> int:
     from fastmesh.server.daemon import serve
 
+    standard_files.unblock(log.tell_lost)
     first = _loaded(asked)  # what a start refuses is told with their sources
 
     def load() -> config.Settings:

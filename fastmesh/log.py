@@ -57,6 +57,11 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
+def tell_lost(lines: int) -> None:
+    """So many *lines* are missing here, since nobody took them; whatever the level, they may have been of any."""
+    get_logger().error("log.lines_lost", lines=lines)
+
+
 class _Unfailing:
     """Standard error.  When it takes nothing any more (disk full, reader gone) lines are lost, and not streams."""
 

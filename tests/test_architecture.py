@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "fastmesh"
 
-VALUES = {"version", "errors", "config", "events", "metrics", "log", "rates", "trace", "spans"}
+VALUES = {"version", "errors", "config", "events", "metrics", "log", "rates", "trace", "spans", "standard_files"}
 
 # A room, and the rooms that it may import from beside itself.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"_core", "version"},
     "log": set(),
     "rates": set(),
+    "standard_files": set(),
     "trace": set(),
     "spans": {"config", "errors", "log", "trace", "version"},
     "wire": {"_core"} | VALUES,

@@ -7,6 +7,7 @@ from typing import Final
 from fastmesh.metrics import Metrics
 from fastmesh.server.peer import Shared
 from fastmesh.server.process import cpu_seconds, file_limit, open_files, resident_bytes
+from fastmesh.standard_files import lost_lines
 
 NEARLY_ALL: Final = 0.95
 RECENT_S: Final = 60.0
@@ -30,6 +31,7 @@ class ServerFigures:
             lambda: shared.unaccepted,
             counted=True,
         )
+        metrics.tell("log_lost_lines", "Of the log, which nobody took", lost_lines, counted=True)
         metrics.tell("process_open_fds", "Descriptors open", open_files)
         metrics.tell("process_max_fds", "Descriptors that may be", file_limit)
         metrics.tell("process_resident_memory_bytes", "Of the daemon, workers apart", resident_bytes)

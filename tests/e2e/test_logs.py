@@ -158,6 +158,43 @@ def test_a_log_that_takes_nothing_costs_lines_and_nothing_else(tmp_path: Path) -
         assert ended(daemon) == 0
 
 
+def test_a_log_that_nobody_reads_stops_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR)
+    asked, name = 0, "x" * 100
+    with Daemon(prefix=("sh", "-c", f'exec "$@" 2>"{pipe}"', "sh"), LOG__LEVEL="debug") as daemon:
+        peer = daemon.connect()
+        while not daemon.metric("fastmesh_log_lost_lines_total"):
+            for _ in range(100):
+                peer.send(peer.request("GET", "/livez", X_Request_ID=f"{asked}-{name}"))
+                asked += 1
+            for _ in range(100):
+                assert peer.read().status == 200
+        assert daemon.crawl("nonsense")[-1]["status"] == "completed"
+        lost = int(daemon.metric("fastmesh_log_lost_lines_total"))
+        data, end = b"", b'"event": "log.lines_lost"'
+        while end not in data:  # it is read again: all that was kept comes, in its order
+            data += os.read(reader, 65_536)
+        lines = list(map(json.loads, data.splitlines()[:-1]))
+        numbers = [
+            int(line["request_id"].partition("-")[0]) for line in lines if line.get("request_id", "").endswith(name)
+        ]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) < asked
+        while not data.endswith(b"\n"):
+            data += os.read(reader, 65_536)
+        (told,) = [line for line in map(json.loads, data.splitlines()) if line["event"] == "log.lines_lost"]
+        assert lost <= told["lines"] <= lost + 20
+        assert told["level"] == "error"
+        for _ in range(3):  # nobody reads it to the end, either
+            peer.send(b"".join(peer.request("GET", "/livez", X_Request_ID=name) for _ in range(100)))
+            for _ in range(100):
+                assert peer.read().status == 200
+        assert ended(daemon) == 0
+    os.close(reader)
+
+
 def ended(daemon: Daemon) -> int:
     """How it ended, asked to."""
     daemon.process.terminate()
