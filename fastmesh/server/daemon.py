@@ -19,11 +19,12 @@ from fastmesh.api.tokens import Tokens
 from fastmesh.config import Settings, refuse_public
 from fastmesh.errors import ConfigError
 from fastmesh.log import get_logger
+from fastmesh.server.binding import bind
 from fastmesh.server.collector import settle_collector
 from fastmesh.server.figures import ServerFigures
 from fastmesh.server.flow import make_pump
 from fastmesh.server.limits import raise_file_limit
-from fastmesh.server.listener import Listener, bind
+from fastmesh.server.listener import Listener
 from fastmesh.server.peer import Shared
 from fastmesh.server.reload import merged
 from fastmesh.server.systemd import Inherited, Notifier, inherited_sockets, keep_informed

@@ -10,19 +10,15 @@ import asyncio
 import errno
 import os
 import socket
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from fastmesh.config import ServerSettings
-from fastmesh.errors import ConfigError
 from fastmesh.log import get_logger
+from fastmesh.server.binding import SocketFile
 from fastmesh.server.connection import Connection
 from fastmesh.server.peer import Shared
 
 log = get_logger()
 
-BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
 ACCEPTS_A_TURN = 64
 # Over the limit connections are told so, with a 503; over these many more they are closed without a word.
 REFUSALS_AT_ONCE = 256
@@ -31,46 +27,6 @@ PAUSE_S = 0.2
 QUIET_S = 2.0  # out of files for so long no more than before: the log has said it
 CLOSING_S = 60.0  # TLS: no close takes longer than this beside the time that a client may be stuck
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux: in the module since Python 3.12
-
-
-def bind(settings: ServerSettings) -> socket.socket:
-    """The listening socket that the settings ask for.  Raises ConfigError."""
-    try:
-        if settings.uds is not None:
-            return _bind_unix(settings.uds)
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = reason.partition(" (while")[0]  # create_server repeats the address
-        if settings.uds is not None:
-            raise ConfigError(f"SERVER__UDS={settings.uds!r} cannot be bound: {reason}") from None
-        raise ConfigError(
-            f"SERVER__HOST={settings.host!r} with SERVER__PORT={settings.port} cannot be bound: {reason}"
-        ) from None
-
-
-def _bind_unix(path: str) -> socket.socket:
-    """A Unix socket; one that a dead daemon left behind is replaced, one that answers is not."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if Path(path).is_socket() and not _answers(path):
-            os.unlink(path)
-        listener.bind(path)
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return False
-    return True
 
 
 class Listener:
@@ -88,6 +44,7 @@ class Listener:
         self._is_tcp = sock.family != socket.AF_UNIX
         # An abstract one, which a unit may have, is written with @ where it has its NUL.
         self._path = None if self._is_tcp else os.fsdecode(sock.getsockname()).replace("\0", "@")
+        self._file = None if self._path is None or inherited else SocketFile(self._path)
         # Given up when there are no more files, so that who waits can still be told.
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         sock.setblocking(False)
@@ -121,11 +78,10 @@ class Listener:
     async def close(self) -> None:
         """Accept no more."""
         self._stop()
+        if self._file is not None:
+            self._file.remove()
         self._sock.close()
         os.close(self._reserve)
-        if self._path is not None and not self._inherited:
-            with suppress(FileNotFoundError):
-                os.unlink(self._path)
         if self._tasks:
             if self._shared.certificate is not None:  # a handshake waits for its client
                 for task in self._tasks:

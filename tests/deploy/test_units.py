@@ -43,6 +43,11 @@ def test_the_exposure_is_2_at_most(units: Path) -> None:
     assert float(found[1]) <= 2.0
 
 
+def test_others_may_not_connect_to_the_socket_nor_look_into_the_folder() -> None:
+    assert "SocketMode=0660\n" in (DEPLOY / "fastmesh.socket").read_text()
+    assert "RuntimeDirectoryMode=0750\n" in (DEPLOY / "fastmesh.service").read_text()
+
+
 def calls(group: str) -> set[str]:
     """The system calls of one of systemd's groups."""
     lines = (line.split("#")[0].strip() for line in analyzed("syscall-filter", group).splitlines()[1:])

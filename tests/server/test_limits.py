@@ -163,6 +163,22 @@ class TestUnixSocket:
             Daemon(SERVER__UDS=path)
         assert path.read_text() == "mine"
 
+    def test_a_daemon_that_stops_leaves_its_successors_socket(self, tmp_path: Path) -> None:
+        path = tmp_path / "fastmesh.sock"
+        with Daemon(SERVER__UDS=path) as first:
+            path.unlink()
+            with Daemon(SERVER__UDS=path) as second:
+                first.process.terminate()
+                assert first.process.wait(PATIENCE_S) == 0
+                assert second.ask("GET", "/livez").status == 200
+        assert not path.exists()
+
+    @pytest.mark.parametrize(("umask", "mode"), [("000", 0o660), ("002", 0o660), ("022", 0o640), ("077", 0o600)])
+    def test_others_may_never_connect(self, tmp_path: Path, umask: str, mode: int) -> None:
+        path = tmp_path / "fastmesh.sock"
+        with Daemon(prefix=("sh", "-c", f'umask {umask}; exec "$@"', "sh"), SERVER__UDS=path):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+
 
 def test_a_port_in_use_is_told_by_the_settings_name(daemon: Daemon) -> None:
     with pytest.raises(
