@@ -4,8 +4,8 @@
         dns = names.client()        # inside the loop
 
 A name has a list of answers, given one after the other; the last one stays.
-An answer is the addresses of one A query, or SILENCE.  AAAA is always empty,
-and what the server does not know does not exist.  Answers may be kept for *ttl_s*.
+An answer is the addresses of one A query, or SILENCE, or BROKEN.  ``*.`` before a name is every label before it.
+AAAA is always empty, and what the server does not know does not exist.  Answers may be kept for *ttl_s*.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from typing import Self
 
 import aiodns
 
+from fastmesh.crawl.dns import make_dns
+
 SILENCE: tuple[str, ...] = ("",)
+BROKEN: tuple[str, ...] = ("broken",)
 A = 1
 NXDOMAIN = 3
 
@@ -49,9 +52,9 @@ class Nameserver:
         """Where it listens, as FETCH__NAMESERVERS has it."""
         return f"127.0.0.1:{self._socket.getsockname()[1]}"
 
-    def client(self) -> aiodns.DNSResolver:
-        """A client that asks this server only, and keeps no answer."""
-        return aiodns.DNSResolver([self.address], timeout=0.2, tries=2, lookups="b")
+    def client(self, tries: int = 2) -> aiodns.DNSResolver:
+        """A client that asks this server only."""
+        return make_dns([self.address], timeout_s=0.2, tries=tries, lookups="b")
 
     def _serve(self) -> None:
         while query := self._socket.recvfrom(512):
@@ -69,7 +72,7 @@ class Nameserver:
             at += 1 + length
         name, kind = ".".join(labels).lower(), struct.unpack_from("!H", query, at + 1)[0]
         question = query[12 : at + 5]
-        answers = self._names.get(name)
+        answers = self._names.get(name) or self._names.get("*." + name.partition(".")[2])
         if answers is None:
             self.asked[name] += kind == A
             return self._message(query, NXDOMAIN, question, [])
@@ -79,6 +82,8 @@ class Nameserver:
         self.asked[name] += 1
         if addresses is SILENCE:
             return None
+        if addresses is BROKEN:  # it ends inside its only record
+            return self._message(query, 0, question, ["192.0.2.1"])[:-3]
         return self._message(query, 0, question, list(addresses))
 
     def _message(self, query: bytes, code: int, question: bytes, addresses: list[str]) -> bytes:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import aiodns
-
 from fastmesh.api.plans import Plans
 from fastmesh.api.streams import Streams
 from fastmesh.config import Settings
+from fastmesh.crawl.dns import make_dns
 from fastmesh.crawl.fetch import Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.hops import Hops
-from fastmesh.crawl.names import QUERY_TIMEOUT_S, QUERY_TRIES
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.search import make_search
@@ -38,7 +36,7 @@ class Engine:
         self.pool = ExtractPool(settings.workers.extract)
         self.hops = Hops(settings.cache)
         self.fetcher = Fetcher(
-            settings.fetch, self.guard, hops=self.hops, dns=_nameservers(fetch.nameservers), spans=self.spans
+            settings.fetch, self.guard, hops=self.hops, dns=make_dns(fetch.nameservers), spans=self.spans
         )
         self._robots = Robots(self.fetcher, self.turns, fetch)
         self.orchestrator = PipelineOrchestrator(
@@ -116,8 +114,3 @@ class Engine:
         await self.pool.close()
         if self.spans is not None:
             await self.spans.close()
-
-
-def _nameservers(servers: tuple[str, ...]) -> aiodns.DNSResolver | None:
-    """A client that asks these; None: the system's own."""
-    return aiodns.DNSResolver(list(servers), timeout=QUERY_TIMEOUT_S, tries=QUERY_TRIES) if servers else None

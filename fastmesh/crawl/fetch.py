@@ -210,7 +210,7 @@ class Fetcher:
         self, url: ParsedUrl, sent: CIMultiDict[str], page: Fetched, options: CrawlOptions, left_s: float
     ) -> tuple[Answer, BodyShare | None]:
         """Ask for *url* in what *page* has left of its time."""
-        lookup = Lookup()
+        lookup = Lookup(again=page.tries > 1)
         LOOKUP.set(lookup)
         limit_s = options.timeout_ms / 1000
         started_s = time.monotonic()

@@ -25,9 +25,6 @@ from fastmesh.crawl.addresses import Address
 from fastmesh.errors import DnsFailed
 from fastmesh.rates import RecentShare
 
-# A lost packet is asked for again while the default connect timeout of 3 s still runs.
-QUERY_TIMEOUT_S: Final = 1.0
-QUERY_TRIES: Final = 4
 # A lookup, its turn included; c-ares doubles its timeout with every try and would take 15 s.
 LOOKUP_LIMIT_S: Final = 5.0
 # Round-robin names say 0 or 1 s and would be asked for at every page; a name that has moved is
@@ -37,6 +34,9 @@ MAX_KEPT_S: Final = 600.0
 # That there is no such name, and that nobody could say: the second is often over in a moment.
 ABSENT_KEPT_S: Final = 30.0
 FAILED_KEPT_S: Final = 3.0
+# For who tries again after a failure: less than the shortest wait between two tries, so that each try asks anew, and
+# long enough that those that failed together share what is found.
+AGAIN_KEPT_S: Final = 0.1
 MAX_NAMES: Final = 10_000
 MAX_ADDRESSES: Final = 16  # of one name; none dials more, and an answer over TCP can hold four thousand
 MAX_LOOKUPS: Final = 256
@@ -49,11 +49,18 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a name, and until when: addresses, or why there are none."""
+    """What is known of a name, *since* when and *until* when: addresses, or why there are none."""
 
     addresses: tuple[Address, ...]
     why: str
+    since: float
     until: float
+
+    def holds(self, now: float, *, again: bool) -> bool:
+        """Whether nobody needs to be asked, for one who tries *again* or the first time."""
+        if again and not self.addresses:
+            return now < self.since + AGAIN_KEPT_S
+        return now < self.until
 
 
 class _Domain:
@@ -88,11 +95,17 @@ class Names:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def addresses(self, name: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> tuple[Address, ...]:
-        """The addresses of *name*, canonical, the one to dial first in front.  Raises DnsFailed."""
-        key = (name, int(family))
+    async def addresses(
+        self, name: str, family: socket.AddressFamily = socket.AF_UNSPEC, *, again: bool = False
+    ) -> tuple[Address, ...]:
+        """The addresses of *name*, canonical, the one to dial first in front.  Raises DnsFailed.
+
+        Who asks *again*, after a failure, is not told that failure once more.  The name is absolute, with or without
+        its final dot, which /etc/hosts does not know.
+        """
+        key = (name.removesuffix("."), int(family))
         known = self._kept.get(key)
-        if known is None or known.until <= self._clock():
+        if known is None or not known.holds(self._clock(), again=again):
             known = await self._asked(key)
         elif known.addresses:
             # Only names that exist: what is asked for without end must not push out what is used.
@@ -158,11 +171,15 @@ class Names:
         if not nodes:
             return None
         kept_s = min([node.ttl for node in nodes] + [alias.ttl for alias in found.cnames])
-        until = self._clock() + min(max(kept_s, MIN_KEPT_S), MAX_KEPT_S)
-        return Known(tuple(ip_address(node.addr[0].decode()) for node in nodes), "", until)
+        addresses = tuple(ip_address(node.addr[0].decode()) for node in nodes)
+        return self._known(addresses, "", min(max(kept_s, MIN_KEPT_S), MAX_KEPT_S))
 
     def _absent(self, why: str, kept_s: float) -> Known:
-        return Known((), why, self._clock() + kept_s)
+        return self._known((), why, kept_s)
+
+    def _known(self, addresses: tuple[Address, ...], why: str, kept_s: float) -> Known:
+        now = self._clock()
+        return Known(addresses, why, now, now + kept_s)
 
 
 def domain_of(name: str) -> str:

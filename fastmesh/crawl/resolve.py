@@ -11,8 +11,9 @@ import aiodns
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from fastmesh.crawl.addresses import Address
+from fastmesh.crawl.dns import make_dns
 from fastmesh.crawl.guard import AddressGuard, is_loopback_name
-from fastmesh.crawl.names import QUERY_TIMEOUT_S, QUERY_TRIES, Names
+from fastmesh.crawl.names import Names
 
 
 class GuardedResolver(AbstractResolver):
@@ -25,7 +26,7 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, guard: AddressGuard, dns: aiodns.DNSResolver | None = None) -> None:
         self._guard = guard
-        self.names = Names(dns or aiodns.DNSResolver(timeout=QUERY_TIMEOUT_S, tries=QUERY_TRIES))
+        self.names = Names(dns or make_dns())
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -37,7 +38,7 @@ class GuardedResolver(AbstractResolver):
         else:
             lookup = LOOKUP.get(None) or Lookup()
             lookup.start()
-            addresses = await self.names.addresses(host, family)
+            addresses = await self.names.addresses(host, family, again=lookup.again)
             lookup.end()
             for address in addresses:
                 self._guard.check(address, port, host)
@@ -59,11 +60,15 @@ class GuardedResolver(AbstractResolver):
 
 
 class Lookup:
-    """How long one fetch waited for names, over all its redirects; literals and kept connections need none."""
+    """How long one request waited for names; literals and kept connections need none.
 
-    __slots__ = ("_ended_s", "_started_s")
+    *again* is that its URL failed before: what it failed with then is no answer.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_ended_s", "_started_s", "again")
+
+    def __init__(self, *, again: bool = False) -> None:
+        self.again = again
         self._ended_s = 0.0
         self._started_s: float | None = None
 

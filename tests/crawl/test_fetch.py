@@ -18,7 +18,7 @@ import brotli
 import pytest
 import uvloop
 from backports import zstd
-from nameserver import SILENCE, Nameserver
+from nameserver import BROKEN, SILENCE, Nameserver
 from origins import CERTIFICATE, PAGE, Origin, Request, head
 
 from fastmesh.config import FetchSettings
@@ -30,6 +30,7 @@ from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.request_headers import RESERVED
+from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.retry_after import MAX_RETRY_AFTER_S, retry_after_s
 from fastmesh.errors import (
     BlockedAddress,
@@ -612,6 +613,20 @@ def test_a_name_that_does_not_exist_is_a_dns_error():
             assert host in error.message
 
 
+@pytest.mark.parametrize("failure", [[], BROKEN])
+def test_a_retry_asks_for_the_name_again(origin: Origin, failure: tuple[str, ...]):
+    url, given = origin.url("/until-close", "ill.test"), options(retries=1)
+    page = Fetched(url)
+
+    async def work(fetcher: Fetcher) -> None:
+        await with_retries(lambda: fetcher.fetch(page, given), page, given)
+
+    asked_by_one_try = 2 if failure is BROKEN else 1
+    with Nameserver({"ill.test": [failure] * asked_by_one_try + [["127.0.0.1"]]}) as names:
+        uvloop.run(with_fetcher(work, names))
+        assert (page.body, page.tries, names.asked["ill.test"]) == (PAGE, 2, asked_by_one_try + 1)
+
+
 @pytest.mark.parametrize(
     ("given", "settings"),
     [(options(timeout_ms=100), {}), (options(), {"connect_timeout_ms": 100}), (options(), {})],
@@ -630,7 +645,8 @@ def test_etc_hosts_is_honoured(origin: Origin):
     loopback = [name for name in names if _resolves_to_loopback(name)]
     if not loopback:
         pytest.skip("/etc/hosts has no name of its own for loopback")
-    assert fetched(origin.url("/until-close", loopback[0])).body == PAGE
+    for name in (loopback[0], f"{loopback[0]}."):
+        assert fetched(origin.url("/until-close", name)).body == PAGE
 
 
 def _resolves_to_loopback(name: str) -> bool:
