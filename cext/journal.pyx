@@ -15,7 +15,6 @@ cdef class Journal:
     cdef public long long last_other    # the last frame that is no result
     cdef readonly bytes news            # what is told to each reader that has all there is; the newest only
     cdef readonly long long told        # how many there were
-    cdef MemoryTotal total
     cdef object clock
     cdef bint is_shared
     # What was framed last, and for whom it is right.
@@ -26,7 +25,6 @@ cdef class Journal:
 
     def __cinit__(self, MemoryTotal total not None, clock, bytes stream_id not None):
         self.ring = RingBuffer(total)
-        self.total = total
         self.clock = clock
         self.stream_id = stream_id
         self.metadata = b""
@@ -75,24 +73,20 @@ cdef class Journal:
 
     cpdef trim(self, long long seq, long long offset):
         """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*."""
-        self.release(self.ring.trim(self.kept(seq), offset))
+        self.ring.trim(self.kept(seq), offset)
 
     def evict(self, long long seq):
         """Let go of every frame before *seq*."""
-        self.release(self.ring.evict(self.kept(seq)))
+        self.ring.evict(self.kept(seq))
 
     def close(self):
         """Let go of all."""
-        self.release(self.ring.clear())
+        self.ring.clear()
+        self.framed = None
 
     cdef long long kept(self, long long seq) noexcept:
         cdef long long last = self.ring.first + self.ring.used - 1
         return last if self.sealed and last < seq else seq
-
-    cdef int release(self, Py_ssize_t freed) except -1:
-        if freed:
-            self.total.add(-freed)
-        return 0
 
     cdef bytes frames(self, object encoder, long long seq, Py_ssize_t max_bytes, long long* end, Py_ssize_t* text):
         """The frames from *seq* on as *encoder* frames them; *end* is the first after them, *text* their own bytes."""

@@ -43,30 +43,46 @@ cdef inline char* text_of(Block* block) noexcept:
 cdef class MemoryTotal:
     """How many bytes all rings hold, as allocated.
 
-    It calls *over* when that grows to `alarm`, which is *bound* at first, and *under*
-    when it falls below the bound while that is `awaited`.
+    It only counts, so that whoever takes or lets go is never called back in the middle of that.
+    What follows from the count happens in a turn of the loop of its own: *react* is handed to
+    *call_soon* when the count reaches `alarm`, which is *bound* again as soon as there is room, or
+    falls below the bound while that is `awaited`.
     """
 
     cdef readonly long long held
     cdef readonly long long bound
     cdef public long long alarm
     cdef public bint awaited
-    cdef object over, under
+    cdef bint scheduled
+    cdef object call_soon, react
 
-    def __cinit__(self, long long bound, over, under):
+    def __cinit__(self, long long bound, call_soon, react):
         self.held = 0
         self.bound = self.alarm = bound
-        self.over, self.under = over, under
-        self.awaited = False
+        self.call_soon, self.react = call_soon, react
+        self.awaited = self.scheduled = False
 
     cpdef add(self, long long count):
         """*count* bytes more are held, or less."""
         self.held += count
         if count > 0:
             if self.held >= self.alarm:
-                self.over()
-        elif self.awaited and self.held < self.bound:
-            self.under()
+                self.look_soon()
+        elif self.held < self.bound:
+            self.alarm = self.bound
+            if self.awaited:
+                self.look_soon()
+
+    cpdef look_soon(self):
+        """Have *react* called in a turn of its own, once however often this is said before."""
+        if not self.scheduled:
+            self.call_soon(self.look)
+            self.scheduled = True
+
+    def look(self):
+        """That turn."""
+        self.scheduled = False
+        self.react()
 
 
 @cython.final
@@ -77,8 +93,8 @@ cdef class RingBuffer:
     before and after it, so that a hundred journals neither call the allocator for each
     frame nor leave holes behind.  Slots are allocated with the first frame,
     doubled when they are full and, beyond a few, fewer when three in four are empty; how many
-    frames it holds is the window's affair, not the ring's.  As it grows it counts
-    itself into *total*; what is freed its owner takes off again.
+    frames it holds is the window's affair, not the ring's.  What it takes and gives
+    back it counts into *total* itself.
     """
 
     cdef Slot* slots
@@ -91,6 +107,7 @@ cdef class RingBuffer:
     cdef readonly long long appended_bytes   # of text, ever
     cdef readonly long long evicted_bytes    # of text, ever
     cdef readonly Py_ssize_t allocated  # bytes held now, slots included
+    cdef Py_ssize_t counted             # of these, in the total
     cdef MemoryTotal total
 
     def __cinit__(self, MemoryTotal total=None):
@@ -101,10 +118,12 @@ cdef class RingBuffer:
         self.capacity = self.used = self.head = 0
         self.first = 1
         self.appended_bytes = self.evicted_bytes = 0
-        self.allocated = 0
+        self.allocated = self.counted = 0
 
     def __dealloc__(self):
         self.let_go()
+        if self.total is not None:
+            self.total.held -= self.counted  # and nothing is called from here
 
     def __len__(self):
         return self.used
@@ -120,7 +139,7 @@ cdef class RingBuffer:
         Copied, because what orjson.dumps returns keeps a block of 4 KB however
         short its text is.
         """
-        cdef Py_ssize_t length, before = self.allocated
+        cdef Py_ssize_t length
         cdef Block* block
         cdef Slot* slot
         if text is None:
@@ -139,8 +158,8 @@ cdef class RingBuffer:
         block.frames += 1
         self.used += 1
         self.appended_bytes += length
-        if self.total is not None and self.allocated != before:
-            self.total.add(self.allocated - before)  # last: who is told may evict
+        if self.allocated != self.counted:
+            self.count()
         return self.first + self.used - 1
 
     def read(self, long long seq, Py_ssize_t max_bytes):
@@ -179,10 +198,18 @@ cdef class RingBuffer:
             offset += self.slot(at).length
         return offset
 
+    def length(self, long long seq):
+        """How many bytes the frame *seq* has.  Raises IndexError when it is not held."""
+        cdef Py_ssize_t at = self.place(seq)
+        if at == self.used:
+            raise IndexError(f"frame {seq} is not there yet, the last is {self.first + self.used - 1}")
+        return self.slot(at).length
+
     cpdef evict(self, long long seq):
         """Let go of all frames before *seq*; return how many bytes that freed."""
         cdef Py_ssize_t before = self.allocated
         self.drop(self.place(seq))
+        self.count()
         return before - self.allocated
 
     cpdef trim(self, long long seq, long long offset):
@@ -198,13 +225,23 @@ cdef class RingBuffer:
             evicted += self.slot(count).length
             count += 1
         self.drop(count)
+        self.count()
         return before - self.allocated
 
-    def clear(self):
+    cpdef clear(self):
         """Let go of everything, the slots included; return how many bytes that freed."""
         cdef Py_ssize_t before = self.allocated
         self.let_go()
+        self.count()
         return before
+
+    cdef int count(self) except -1:
+        """Tell the total what was taken or given back since the last time."""
+        cdef Py_ssize_t change = self.allocated - self.counted
+        if change and self.total is not None:
+            self.counted = self.allocated
+            self.total.add(change)
+        return 0
 
     cdef void let_go(self) noexcept:
         self.drop(self.used)

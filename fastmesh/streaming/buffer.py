@@ -19,6 +19,9 @@ UNLIMITED = 1 << 62
 LEAST_BEHIND = 4096
 GIVE_BACK_BYTES = 1 << 24  # the allocator is asked for no less: that holds the loop, 6 ms for 75 MiB
 
+Wake = Callable[[], None]
+Waiting = dict[Wake, None]
+
 
 @dataclass(frozen=True, slots=True)
 class WindowBounds:
@@ -76,9 +79,14 @@ class BufferManager:
     Over the total (contract section 4, *Total*) it asks for what nobody waits for
     to be let go; when that is not enough no further URL is started and no stream
     opened.  Delivering needs no room, so readers bring it down again.
+
+    Counting calls nobody: whoever is concerned is told in a turn of the loop of its
+    own, handed to *call_soon*.  Until that turn the total is passed by what is
+    appended in this one: results of URLs that were running, and, as soon as it is passed,
+    one frame of whoever appends as it is read.
     """
 
-    def __init__(self, settings: BufferSettings) -> None:
+    def __init__(self, settings: BufferSettings, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._initial_frames = {
             "ndjson": settings.initial_frames_ndjson,
             "sse": settings.initial_frames_sse,
@@ -93,11 +101,13 @@ class BufferManager:
         }
         self._initial_bytes = settings.initial_bytes
         self.total_bytes = settings.total_bytes
-        self.total = MemoryTotal(self.total_bytes, self.make_room, self._tell)  # counted in C, once a frame
+        self.total = MemoryTotal(self.total_bytes, call_soon, self._react)  # counted in C, once a frame
         self.behind_limit = UNLIMITED  # of text that a stream keeps behind its reader, while memory is short
         self.unsent_bytes = 0  # of text that detached streams hold for whoever comes
         self.reclaim: Callable[[int], None] = lambda wanted: None  # lets go of so many bytes, if it can
-        self._waiting: set[Callable[[], None]] = set()
+        self._waiting: Waiting = {}  # for room in the total, the longest first
+        self._waiting_unsent: Waiting = {}  # for room among what detached streams hold
+        self._lowered = False  # that limit, since it was looked at
         self._most = 0  # that was held since memory was given back, as of each look
 
     def lend(self, protocol: str) -> DynamicBuffer:
@@ -112,8 +122,8 @@ class BufferManager:
     def hold_unsent(self, count: int) -> None:
         """Detached streams hold *count* bytes more (or less) that nobody has read."""
         self.unsent_bytes += count
-        if count < 0 and self._waiting and self.has_room_unsent:
-            self._tell()
+        if self._waiting_unsent and self.has_room_unsent:
+            self.total.look_soon()
 
     @property
     def has_room(self) -> bool:
@@ -125,18 +135,29 @@ class BufferManager:
         """Whether detached streams may hold more that nobody has read: half of the total at most."""
         return self.unsent_bytes * 2 < self.total_bytes
 
-    def wait(self, wake: Callable[[], None]) -> None:
-        """Call *wake* once, when there is room again."""
-        self._waiting.add(wake)
+    def wait(self, wake: Wake) -> None:
+        """Have *wake* called once, when there is room again."""
+        self._waiting[wake] = None
         self.total.awaited = True
 
-    def forget(self, wake: Callable[[], None]) -> None:
+    def wait_unsent(self, wake: Wake) -> None:
+        """Have *wake* called once, when detached streams may hold more again."""
+        self._waiting_unsent[wake] = None
+
+    def forget(self, wake: Wake) -> None:
         """*wake* no longer waits."""
-        self._waiting.discard(wake)
+        self._waiting.pop(wake, None)
+        self._waiting_unsent.pop(wake, None)
+
+    def keep_behind(self, limit: int) -> None:
+        """Memory is short: from now on streams keep *limit* bytes of text behind their readers."""
+        self.behind_limit = limit
+        self._lowered = True
 
     def relax(self) -> None:
-        """Told now and then: with a quarter of the total free again, streams may keep more behind their readers."""
-        if self.behind_limit < UNLIMITED and self.held_bytes * 4 < self.total_bytes * 3:
+        """Told now and then: where there is room, and memory was not short since, they may keep more again."""
+        lowered, self._lowered = self._lowered, False
+        if self.has_room and not lowered:
             self.behind_limit = min(UNLIMITED, max(self.behind_limit, LEAST_BEHIND) * 2)
 
     def is_emptied(self) -> bool:
@@ -148,14 +169,34 @@ class BufferManager:
         self._most = held
         return True
 
-    def _tell(self) -> None:
-        """There is room again, of the one kind or the other: whoever waits looks for himself."""
-        self.total.awaited = False
-        waiting, self._waiting = self._waiting, set()
-        for wake in waiting:
-            wake()
+    def make_room(self) -> bool:
+        """Have let go of what nobody waits for, if the total is passed; return whether there is room then.
 
-    def make_room(self) -> None:
-        """Ask for an eighth to be free: looking through all streams for each frame would be too dear."""
-        self.reclaim(self.held_bytes - self.total_bytes + self.total_bytes // 8)
-        self.total.alarm = max(self.total_bytes, self.held_bytes + self.total_bytes // 64)
+        Asks for an eighth to be free, and before the total has grown by a 64th or there was room
+        not by itself again: looking through all streams for each frame would be too dear.
+        """
+        if not self.has_room:
+            self.reclaim(self.held_bytes - self.total_bytes + self.total_bytes // 8)
+            if not self.has_room:
+                self.total.alarm = self.held_bytes + self.total_bytes // 64
+        return self.has_room
+
+    def _react(self) -> None:
+        """The total is passed, or there is room again, of the one kind or the other."""
+        self.make_room()
+        self._tell(self._waiting, lambda: self.has_room)
+        self._tell(self._waiting_unsent, lambda: self.has_room_unsent)
+        self.total.awaited = bool(self._waiting)
+
+    def _tell(self, waiting: Waiting, has_room: Callable[[], bool]) -> None:
+        """Who waits looks for himself, the longest waiting first, as long as there is room; in vain, he waits again."""
+        for wake in list(waiting):
+            if not has_room():
+                return
+            if wake in waiting:
+                del waiting[wake]
+                try:
+                    wake()
+                except BaseException:
+                    self.total.look_soon()  # for the others
+                    raise

@@ -54,7 +54,7 @@ class Sink(Protocol):
 class Subscriber(Reader):
     """A position in a stream's journal, with a window on it.  What every delivery does is in C: Reader.serve()."""
 
-    __slots__ = ("buffer",)
+    __slots__ = ("_aside", "buffer")
 
     pipeline: StreamingPipeline
     encoder: Encoder
@@ -79,6 +79,7 @@ class Subscriber(Reader):
         """
         super().__init__(pipeline, pipeline.journal, encoder, backpressure, sink, counts, dropping, after)
         self.buffer = buffer
+        self._aside: tuple[tuple[int, bytes], ...] = ()  # frames that are no results, passed unsent
 
     def has_room(self, running: int, held_bytes: int) -> bool:
         """Whether the stream may start one more URL while *running* are under way or held, with so many bytes."""
@@ -111,11 +112,8 @@ class Subscriber(Reader):
             self.counts.shrinks += 1
 
     def would_leave_out(self, now: float) -> bool:
-        """Whether the oldest unread frame is a result that is left out for a reader that is stuck."""
-        pipeline = self.pipeline
-        if self.dropping is None or self.next_seq < pipeline.journal.ring.first or pipeline.is_no_result(self.next_seq):
-            return False
-        return self.dropping.leaves_out(
+        """Whether a result that came has the oldest unread one left out, for a reader that is stuck."""
+        return self.dropping is not None and self.dropping.leaves_out(
             stuck=self.sink.paused,
             lag_frames=self.unread_frames,
             lag_bytes=self.unread_bytes,
@@ -123,16 +121,56 @@ class Subscriber(Reader):
             slow=self.backpressure.mostly_slow,
         )
 
+    @property
+    def lags_too_far(self) -> bool:
+        """Whether it is stuck and has more unread than it may."""
+        return (
+            self.dropping is not None
+            and self.sink.paused
+            and self.dropping.lags_too_far(self.unread_frames, self.unread_bytes, slow=self.backpressure.mostly_slow)
+        )
+
     def leave_out(self) -> None:
-        """Leave out the oldest unread frame; a gap names it before the next that is sent."""
-        _, text_bytes = self.pipeline.journal.ring.read(self.next_seq, 0)
+        """Leave out the oldest unread result, and more while it lags too far; a gap names them before the next frame.
+
+        Every frame is passed once, so all that a stream leaves out takes as many steps as it has frames.
+        """
+        self._pass_evicted()
+        more = self._leave_out_one()
+        while more and self.lags_too_far:
+            more = self._leave_out_one()
+
+    def _pass_evicted(self) -> None:
+        """What comes next may be evicted already; it need not be left out."""
+        ring = self.pipeline.journal.ring
+        if self.next_seq < ring.first:
+            self.gap_from = self.gap_from or self.next_seq
+            self._count_expired(ring.first - max(2, self.next_seq))
+            self.next_seq, self.offset = ring.first, ring.evicted_bytes
+
+    def _leave_out_one(self) -> bool:
+        """Pass the oldest unread result, if there is one.
+
+        What lies before it is set aside, since only results are left out.
+        """
+        assert self.dropping is not None
+        pipeline, ring = self.pipeline, self.journal.ring
+        if self.unread_frames <= pipeline.others_from(self.next_seq):
+            return False
         self.gap_from = self.gap_from or self.next_seq
-        self.next_seq += 1
-        self.offset += text_bytes
+        while (kind := pipeline.kind_of(self.next_seq)) != "result":
+            if kind != "metadata":  # that is never evicted
+                self._aside += ((self.next_seq, ring.read(self.next_seq, 0)[0][0]),)
+            self._pass_one()
+        self._pass_one()
+        self.dropping.left_out()
         self.missed_frames += 1
         self.counts.dropped["slow_client"] += 1
-        assert self.dropping is not None
-        self.dropping.left_out()
+        return True
+
+    def _pass_one(self) -> None:
+        self.offset += self.journal.ring.length(self.next_seq)
+        self.next_seq += 1
 
     def catch_up(self) -> bytes:
         """What comes next was evicted or left out: go on with the oldest that is kept, and name what is missing."""
@@ -142,19 +180,34 @@ class Subscriber(Reader):
         ring = pipeline.journal.ring
         first = max(ring.first, self.next_seq)
         said = b""
-        if missed == 1:  # the metadata is never evicted
-            said = self.encoder.frame(Batch([pipeline.journal.metadata]), pipeline.journal.stream_id, 1)
-            self.sent_frames += 1
-            pipeline.told(self, "metadata")
+        if missed == 1:
+            said = self._say(1, pipeline.journal.metadata)
             missed = 2
-        if missed < first:
-            gap = self.encoder.note(orjson.dumps(gap_event(pipeline.id, missed, first - 1, reason)))
-            expired = max(0, first - max(missed, self.next_seq))
-            self.missed_frames += expired
-            self.counts.dropped["expired"] += expired
-            pipeline.told(self, "gap")
-            said += gap
+        aside, self._aside = self._aside, ()
+        for seq, text in aside:
+            said += self._gap(missed, seq, reason) + self._say(seq, text)
+            missed = seq + 1
+        said += self._gap(missed, first, reason)
+        self._count_expired(max(0, first - max(missed, self.next_seq)))
         if self.next_seq < first:
             self.next_seq = first
             self.offset = ring.evicted_bytes
         return said
+
+    def _say(self, seq: int, text: bytes) -> bytes:
+        """One durable frame that is not in the journal any more, or passed already."""
+        pipeline = self.pipeline
+        self.sent_frames += 1
+        pipeline.told(self, pipeline.kind_of(seq))
+        return self.encoder.frame(Batch([text]), pipeline.journal.stream_id, seq)
+
+    def _gap(self, missed: int, first: int, reason: str) -> bytes:
+        """Name the frames from *missed* to *first*, that excluded, if there are any."""
+        if missed >= first:
+            return b""
+        self.pipeline.told(self, "gap")
+        return self.encoder.note(orjson.dumps(gap_event(self.pipeline.id, missed, first - 1, reason)))
+
+    def _count_expired(self, count: int) -> None:
+        self.missed_frames += count
+        self.counts.dropped["expired"] += count

@@ -1,6 +1,7 @@
 """When a result is left out for a reader that asked for it (contract section 6, ``on_slow: drop``).
 
 A policy: it is told how far the reader lags and how it was doing, and answers.
+The bounds of its lag hold whenever it is stuck: for one large result many small ones may go.
 A client that takes bytes loses nothing, however far it lags; and once it has read
 all that there is, what it missed before says nothing about it any more.
 """
@@ -22,20 +23,21 @@ class DropPolicy:
         self._outcomes = 0  # the last results as bits, 1: left out
 
     def leaves_out(self, *, stuck: bool, lag_frames: int, lag_bytes: int, slow: bool, under_backpressure: bool) -> bool:
-        """Whether the reader's oldest unread result is left out.
+        """Whether the reader's oldest unread result is left out for one that came.
 
         *stuck*: its transport is paused or it holds the stream; *slow*: most of
         its recent frames were, however few.
         """
-        if not stuck:
-            return False
-        threshold = self._threshold // 2 if slow else self._threshold
-        return (
-            lag_frames > threshold
-            or lag_bytes > self._max_bytes
+        return stuck and (
+            self.lags_too_far(lag_frames, lag_bytes, slow=slow)
             or under_backpressure
             or self._outcomes.bit_count() > REMEMBERED * TOO_MANY
         )
+
+    def lags_too_far(self, frames: int, octets: int, *, slow: bool) -> bool:
+        """Whether a stuck reader has so much unread that results are left out until it has not."""
+        threshold = self._threshold // 2 if slow else self._threshold
+        return frames > threshold or octets > self._max_bytes
 
     def left_out(self) -> None:
         """One result was left out."""

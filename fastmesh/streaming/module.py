@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil
 from secrets import token_hex
 
@@ -27,14 +26,13 @@ from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.dropping import DropPolicy
 from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
+from fastmesh.streaming.reclaim import level_off
 from fastmesh.wire.encoders import Encoder
 
 log = get_logger()
 
 TICK_S = 0.1  # how often slow readers are looked for
 LAG_PROBE_S = 0.05
-# Text is let go of, and memory comes back by whole blocks: what is still missing the next round asks for.
-RECLAIM_ROUNDS = 4
 TICKS_A_SAMPLE = 10  # utilization is sampled once a second
 
 DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE = 0.05, 0.10
@@ -66,7 +64,8 @@ class StreamingModule:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock  # not the loop's, which stands still within a turn and counts milliseconds
-        self._buffers = BufferManager(settings.buffer)
+        self._loop = asyncio.get_running_loop()
+        self._buffers = BufferManager(settings.buffer, self._loop.call_soon)
         self._pipelines: dict[str, StreamingPipeline] = {}
         self._closed: dict[str, StreamingPipeline] = {}  # what can still be read, the longest closed first
         self._keys: dict[
@@ -87,7 +86,6 @@ class StreamingModule:
         self.starting = False  # streams are refused until it is over
         self._empty = asyncio.Event()
         self._empty.set()
-        self._loop = asyncio.get_running_loop()
         # Node and worker, so that later anyone can tell whose stream an id is.
         self._node = f"{token_hex(2)}0"
         self._buffers.reclaim = self._let_go
@@ -169,7 +167,7 @@ class StreamingModule:
         self._admit(opening.client)
         stream_id = f"{self._node}-{token_hex(16)}"
         limits = self._settings.stream
-        bounds = JournalBounds(limits.journal_bytes, limits.detached_bytes)
+        bounds = JournalBounds(limits.journal_bytes, limits.detached_bytes, self._settings.buffer.max_bytes)
         pipeline = StreamingPipeline(
             stream_id, opening, bounds, self._buffers, self._metrics, self._clock, self._on_closed
         )
@@ -257,7 +255,7 @@ class StreamingModule:
         most = self._settings.stream.max_concurrent
         if len(self._pipelines) >= most:
             return f"{most} streams are open, no more are allowed"
-        if not self._buffers.has_room:
+        if not self._buffers.make_room():
             return f"the streams hold {self._buffers.held_bytes} bytes, all that they may"
         return None
 
@@ -298,27 +296,40 @@ class StreamingModule:
 
     def _forget(self, pipeline: StreamingPipeline) -> None:
         """A closed stream can be read no more."""
-        del self._closed[pipeline.id]
+        if self._closed.pop(pipeline.id, None) is None:
+            return
         if key := self._key_of.pop(pipeline.id, None):
             del self._keys[key]
         pipeline.forget()
 
     def _let_go(self, wanted: int) -> None:
-        """Give back *wanted* bytes: closed streams first, then what the largest keep behind their readers."""
-        target = self._buffers.held_bytes - wanted
-        for pipeline in [p for p in self._closed.values() if not p.subscribers]:
-            if self._buffers.held_bytes <= target:
+        """Give back *wanted* bytes of what nobody waits for (contract section 4, *Total*).
+
+        Closed streams go first, the longest closed before the others, and then what is kept behind
+        readers.  A closed stream that somebody reads gives what he has still to read only
+        when there would be no room at all without it, and never the last that one window holds.
+        """
+        buffers = self._buffers
+        target = buffers.held_bytes - wanted
+        for pipeline in list(self._closed.values()):
+            if buffers.held_bytes <= target:
                 return
-            self._forget(pipeline)
-        for _ in range(RECLAIM_ROUNDS):
-            excess = self._buffers.held_bytes - target
-            behind = {pipeline: size for pipeline in self._pipelines.values() if (size := pipeline.behind_bytes)}
-            if excess <= 0 or not behind:
-                return
-            level = self._buffers.behind_limit = water_level(list(behind.values()), excess)
-            for pipeline, size in behind.items():
-                if size > level:
-                    pipeline.let_go_behind(level)
+            if not pipeline.subscribers:
+                self._forget(pipeline)
+        level = level_off(
+            self.all(),
+            lambda: buffers.held_bytes - target,
+            lambda pipeline: pipeline.behind_bytes,
+            StreamingPipeline.let_go_behind,
+        )
+        if level is not None:
+            buffers.keep_behind(level)
+        level_off(
+            list(self._closed.values()),
+            lambda: 0 if buffers.has_room else buffers.held_bytes - buffers.total_bytes + 1,
+            lambda pipeline: pipeline.beyond_window_bytes,
+            StreamingPipeline.let_go_beyond_window,
+        )
 
     # ── health ───────────────────────────────────────────────────────────────────────────
 
@@ -386,6 +397,7 @@ class StreamingModule:
 
     def tick(self, now: float, *, sample: bool) -> None:
         """Look after readers, places that were left and closed streams; once a second *sample* the windows too."""
+        self._buffers.make_room()  # streams were closed and read since it was asked for the last time
         readers = self._readers()
         overdue(readers, now)
         for reader in silent(readers, now - self._settings.stream.heartbeat_s):
@@ -405,6 +417,7 @@ class StreamingModule:
         for pipeline in list(self._pipelines.values()):
             if pipeline.pacer.vacant and now - pipeline.pacer.since >= window_s:
                 pipeline.window_over()
+            pipeline.look_at_lag()
         for pipeline in [p for p in self._closed.values() if not p.subscribers and now >= self._kept_until(p)]:
             self._forget(pipeline)
 
@@ -437,17 +450,6 @@ class StreamingModule:
             worst[place] = lag
             place = (place + 1) % len(worst)
             self._recent_lag_s = max(worst)
-
-
-def water_level(sizes: list[int], wanted: int) -> int:
-    """How much each may keep at most, so that all together give back *wanted*: the largest give first."""
-    given, descending = 0, sorted(sizes, reverse=True)
-    for count, (size, lower) in enumerate(pairwise([*descending, 0]), 1):
-        more = count * (size - lower)
-        if given + more >= wanted:
-            return size - ceil((wanted - given) / count)
-        given += more
-    return 0
 
 
 def judged(share: float, degraded: float, unhealthy: float) -> str:

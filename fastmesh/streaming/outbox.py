@@ -17,17 +17,26 @@ FRAME_BYTES: Final = 512  # of a result's frame without its document, about
 
 @dataclass(order=True, slots=True)
 class Finished:
-    """One result on its way into the journal; a *repeat* is one for which nothing was fetched."""
+    """One result on its way into the journal; a *repeat* is one for which nothing was fetched.
+
+    *shared*: one that leaves later has the very same document.
+    """
 
     key: tuple[int, int]
     index: int = field(compare=False)
     page: PageResult = field(compare=False)
     repeat: bool = field(compare=False)
+    shared: bool = field(compare=False)
 
     @property
     def size(self) -> int:
         """The bytes of its frame, about."""
         return FRAME_BYTES + (0 if self.page.document is None else len(self.page.document))
+
+    @property
+    def memory(self) -> int:
+        """The bytes that are free once it has left."""
+        return FRAME_BYTES if self.shared else self.size
 
 
 class Outbox:
@@ -39,19 +48,21 @@ class Outbox:
 
     def __init__(self, *, in_order: bool) -> None:
         self.frames = 0
-        self.bytes = 0
+        self.bytes = 0  # of their frames, each with its document
+        self.memory = 0  # bytes that are held: a document that several share counts once
         self.expected: int | None = 0 if in_order else None  # the index that leaves next
         self._came = 0
         self._held: list[Finished] = []
 
-    def put(self, index: int, page: PageResult, *, repeat: bool = False) -> None:
-        """The result of *index* is there."""
+    def put(self, index: int, page: PageResult, *, repeat: bool = False, shared: bool = False) -> None:
+        """The result of *index* is there; *shared*: another follows that leaves later and has the same document."""
         self._came += 1
         key = (repeat, self._came) if self.expected is None else (index, 0)
-        finished = Finished(key, index, page, repeat)
+        finished = Finished(key, index, page, repeat, shared)
         heappush(self._held, finished)
         self.frames += 1
         self.bytes += finished.size
+        self.memory += finished.memory
 
     def next(self) -> Finished | None:
         """What may leave now; None when there is nothing, or an earlier one is missing."""
@@ -64,6 +75,7 @@ class Outbox:
         finished = heappop(self._held)
         self.frames -= 1
         self.bytes -= finished.size
+        self.memory -= finished.memory
         if self.expected is not None:
             self.expected = finished.index + 1
         return finished

@@ -69,8 +69,9 @@ class Opening:
 class JournalBounds:
     """How much of its text a stream keeps, in bytes."""
 
-    behind: int  # behind the reader that it waits for
-    detached: int  # in all, when it waits for nobody
+    behind: int  # behind who has the pacer's place
+    detached: int  # in all, when it is detached
+    ahead: int  # of a place that it does not wait for, or whose holder has left
 
 
 class StreamingPipeline:
@@ -139,11 +140,11 @@ class StreamingPipeline:
     def append(self, event: Event) -> None:
         """Append the result *event* and let readers know."""
         self.journal.append(event)
+        self.wake()
         if self._detached:
             self._keep_detached()
         elif self._on_slow != "block":
-            self._relieve()
-        self.wake()
+            self._go_on()
 
     def append_search(self, event: Event) -> None:
         """Append what a search found."""
@@ -265,19 +266,21 @@ class StreamingPipeline:
         holder = self.pacer.holder
         if holder is not None:
             # A place that was left has the room that its holder had; with nobody there nothing is started.
-            if not self.subscribers or self._on_slow != "block":
-                return bool(self.subscribers)
+            if not self.subscribers:
+                return False
+            if self._on_slow != "block":  # no reader is waited for, but what is held back waits for its turn
+                return held_bytes < self._bounds.ahead
             room = holder.has_room(running, held_bytes)
             holder.held_back |= not room
             return room
         if self.pacer.place is Place.UNCLAIMED:
             return False
         if self._on_slow == "drop":
-            return True
+            return held_bytes < self._bounds.detached
         full = self._unsent_bytes + held_bytes >= self._bounds.detached
         if full or not (self._buffers.has_room_unsent or self._unread_frames == 0):
             if not full:
-                self._buffers.wait(self.room)
+                self._buffers.wait_unsent(self.room)
             if not self.waiting:
                 self.waiting = True
                 log.info("stream.waiting", **self.named, unsent_bytes=self._unsent_bytes)
@@ -289,6 +292,8 @@ class StreamingPipeline:
     def _unread_frames(self) -> int:
         """What is held for who is waited for."""
         holder = self.pacer.holder
+        if self._is_unheld:
+            return 0
         return holder.unread_frames if holder is not None else self.journal.last_seq + 1 - self._sent_before
 
     # ── what is kept ─────────────────────────────────────────────────────────────────────
@@ -296,8 +301,6 @@ class StreamingPipeline:
     @property
     def behind_bytes(self) -> int:
         """Text that is kept only for those who come back."""
-        if self.lifecycle.closed:
-            return self.journal.ring.appended_bytes - self.journal.ring.evicted_bytes
         return max(0, self._kept_from[1] - self.journal.ring.evicted_bytes)
 
     def let_go_behind(self, keep_bytes: int) -> None:
@@ -306,6 +309,17 @@ class StreamingPipeline:
         if seq > self.journal.ring.first:
             self.journal.trim(seq, offset - keep_bytes)
 
+    @property
+    def beyond_window_bytes(self) -> int:
+        """Of its text, what is more than a window may hold."""
+        ring = self.journal.ring
+        return ring.appended_bytes - ring.evicted_bytes - self._bounds.ahead
+
+    def let_go_beyond_window(self, keep_bytes: int) -> None:
+        """Keep *keep_bytes* of that, whoever has still to read it."""
+        journal = self.journal
+        journal.trim(journal.last_seq, journal.ring.appended_bytes - self._bounds.ahead - keep_bytes)
+
     def forget(self) -> None:
         """Let go of all that a closed stream kept."""
         self.journal.close()
@@ -313,10 +327,21 @@ class StreamingPipeline:
     @property
     def _kept_from(self) -> tuple[int, int]:
         """The first frame that must be kept, and its offset in the stream's text."""
-        holder = self.pacer.holder
+        journal, holder = self.journal, self.pacer.holder
+        if self.lifecycle.closed:
+            # Nobody is waited for any more, but who is attached has still to read what it has not.
+            ends = [(reader.next_seq, reader.offset) for reader in self.subscribers]
+            return min(ends, default=(journal.last_seq + 1, journal.ring.appended_bytes))
+        if self._is_unheld:
+            return journal.last_seq, journal.ring.appended_bytes
         if holder is not None:
             return holder.next_seq, holder.offset
         return self._sent_before, self._sent_offset
+
+    @property
+    def _is_unheld(self) -> bool:
+        """Whether the pacer's place was left, and holds nobody."""
+        return self._on_slow != "block" and self.pacer.place is Place.LEFT
 
     @property
     def _unsent_bytes(self) -> int:
@@ -324,35 +349,62 @@ class StreamingPipeline:
 
     def _keep_detached(self) -> None:
         """A detached stream grew: over its bound the oldest go that were sent to somebody."""
-        appended = self.journal.ring.appended_bytes
-        self._buffers.hold_unsent(appended - self._counted_offset)
+        before, appended = self._counted_offset, self.journal.ring.appended_bytes
+        self._buffers.hold_unsent(appended - before)
         self._counted_offset = appended
+        ring = self.journal.ring
         if self._on_slow != "drop":
             self.journal.trim(self._sent_before, appended - self._bounds.detached)
             return
-        ring = self.journal.ring
-        self.journal.trim(self.journal.last_seq, appended - self._bounds.detached)  # the oldest, read or not
+        # It waits for nobody: the oldest go, read or not, and where it may hold no more as many as came.
+        most = self._bounds.detached if self._buffers.has_room_unsent else before - ring.evicted_bytes
+        self.journal.trim(self.journal.last_seq, appended - most)
         if self._sent_before < ring.first:
             self._buffers.hold_unsent(self._sent_offset - ring.evicted_bytes)
             self._sent_before, self._sent_offset = ring.first, ring.evicted_bytes
 
-    def _relieve(self) -> None:
-        """A result came and who holds the place does not read: leave results out, or cut it off before the first."""
+    def _go_on(self) -> None:
+        """A result came, and no reader is waited for: leave results out for one that is stuck, or cut it off."""
         holder = self.pacer.holder
-        if holder is None or self.pacer.place is not Place.HELD:
+        if self._is_unheld:
+            last, appended = self._kept_from
+            self.journal.trim(last, appended - self._bounds.ahead - self._behind)
+        elif holder is not None and holder.would_leave_out(self.now()):
+            self._relieve(holder)
+
+    def look_at_lag(self) -> None:
+        """Told now and then: who is stuck since the last result came may lag too far as well."""
+        holder = self.pacer.holder
+        if holder is None or self._on_slow == "block" or self.pacer.place is not Place.HELD:
             return
-        now = self.now()
-        if not holder.would_leave_out(now):
-            return
+        if holder.sink.paused and holder.unread_bytes > self._bounds.ahead:
+            self._relieve(holder)
+
+    def _relieve(self, holder: Subscriber) -> None:
         if self._on_slow == "drop":
             holder.leave_out()
+            self._keep_for_holder()
         else:
             log.info("stream.slow_client", **self.named, unread_frames=holder.unread_frames)
             holder.sink.give_up()
 
-    def is_no_result(self, seq: int) -> bool:
-        """Whether the frame is one that is never left out."""
-        return seq in self._types
+    def _keep_for_holder(self) -> None:
+        """Who has the place is another, or elsewhere: what is too far behind goes."""
+        if self.pacer.place is Place.HELD and not self.lifecycle.closed:
+            self.let_go_behind(self._behind)
+
+    @property
+    def _behind(self) -> int:
+        """How much text is kept behind who has the place."""
+        return min(self._bounds.behind, self._buffers.behind_limit)
+
+    def kind_of(self, seq: int) -> str:
+        """The type of the frame *seq*."""
+        return self._types.get(seq, "result")
+
+    def others_from(self, seq: int) -> int:
+        """How many frames from *seq* on are no results."""
+        return sum(at >= seq for at in self._types)
 
     # ── readers ──────────────────────────────────────────────────────────────────────────
 
@@ -378,6 +430,7 @@ class StreamingPipeline:
         self.journal.shared = len(self.subscribers) > 1
         subscriber.waited_for = self._detached
         self.pacer.attached(subscriber)
+        self._keep_for_holder()
         if self.protocol == "none":
             self.protocol = subscriber.encoder.protocol
         subscriber.counts.active += 1
@@ -393,6 +446,7 @@ class StreamingPipeline:
         subscriber.sink = _GONE
         now = self.now()
         self.pacer.left(subscriber, self.subscribers, now)
+        self._keep_for_holder()
         protocol = subscriber.encoder.protocol
         subscriber.counts.active -= 1
         self.sent_frames += subscriber.sent_frames
@@ -408,6 +462,7 @@ class StreamingPipeline:
     def window_over(self) -> None:
         """Nobody came back to the pacer's place in time."""
         if self.pacer.window_over(self.subscribers):
+            self._keep_for_holder()
             self.room()
         else:
             self.stop("cancelled")
@@ -415,7 +470,7 @@ class StreamingPipeline:
     def read(self, subscriber: Subscriber, seq: int, end: int) -> None:
         """*subscriber*, who is waited for, took the frames *seq* to *end* (excluded): let go of what is far behind."""
         if not self._detached:
-            self.journal.trim(end, subscriber.offset - min(self._bounds.behind, self._buffers.behind_limit))
+            self.journal.trim(end, subscriber.offset - self._behind)
         elif seq <= self._sent_before < end:
             if not self.lifecycle.closed:
                 self._buffers.hold_unsent(self._sent_offset - subscriber.offset)

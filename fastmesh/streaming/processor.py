@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from fastmesh.errors import ApiError, TooManyErrors
 from fastmesh.events import PageResult, result_event, summary_event
@@ -17,6 +17,7 @@ from fastmesh.streaming.tally import Tally
 
 log = get_logger()
 
+T = TypeVar("T")
 Prepare = Callable[[], Awaitable[Sequence[Any]]]
 
 
@@ -168,7 +169,7 @@ class StreamProcessor:
 
     async def _work(self) -> None:
         if self._prepare is not None:
-            self._urls = await self._prepare()
+            self._urls = await _uncancelled(self._prepare(), "what prepares a stream")
             self._tally = Tally(len(self._urls))
         self._backlog = backlog = self._make_backlog(self._urls, self._fill)
         async with asyncio.TaskGroup() as self._pages:
@@ -200,11 +201,14 @@ class StreamProcessor:
 
     async def _one(self, job: Job) -> None:
         try:
-            page = await self._fetched(job)
-            self._outbox.put(job.index, page)
+            # A TaskGroup takes no notice of a task that ends so, and the stream would wait for its result for ever.
+            page = await _uncancelled(job.run(), "a page")
+            after = len(job.repeats)
+            self._outbox.put(job.index, page, shared=after > 0)
             for index, url, id_ in job.repeats:
+                after -= 1
                 again = replace(page, url=url, id=id_, duplicate_of=job.index)
-                self._outbox.put(index, again, repeat=True)
+                self._outbox.put(index, again, repeat=True, shared=after > 0)
             self._send()
         except BaseException:
             self._start_no_more()  # the group ends, and takes no further task
@@ -227,9 +231,9 @@ class StreamProcessor:
         outbox = self._outbox
         while (finished := outbox.next()) is not None and (not finished.repeat or self._pipeline.may_append()):
             self._append(outbox.pop())
-        if outbox.bytes != self._held_bytes:
-            self._pipeline.hold(outbox.bytes - self._held_bytes)
-            self._held_bytes = outbox.bytes
+        if outbox.memory != self._held_bytes:
+            self._pipeline.hold(outbox.memory - self._held_bytes)
+            self._held_bytes = outbox.memory
 
     def _append(self, finished: Finished) -> None:
         tally, page = self._tally, finished.page
@@ -242,19 +246,10 @@ class StreamProcessor:
         )
         tally.count(finished.index, succeeded, page.from_cache)
         self._pipeline.tell_progress(tally.completed, tally.total, page.url)
-        if tally.failed == self._stop_after_errors:
+        # What was held is handed out when a stream ends for another reason, and is none for itself then.
+        if tally.failed == self._stop_after_errors and self._status == "completed":
             self._failure = TooManyErrors(f"{tally.failed} URLs failed, as many as may (options.stop_after_errors)")
             self.stop("failed")
-
-    async def _fetched(self, job: Job) -> PageResult:
-        try:
-            return await job.run()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # A TaskGroup takes no notice of a task that ends so, and the stream would wait for its result for ever.
-            raise RuntimeError("a page was cancelled by nobody") from None
 
     def _start_no_more(self) -> None:
         if self._backlog is not None:
@@ -264,6 +259,8 @@ class StreamProcessor:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._start_no_more()
         fault = self._failure if task.cancelled() else task.exception()
+        if task.cancelled() and self._status == "completed":
+            fault = RuntimeError("a stream was cancelled by nobody")
         self._pipeline.hold(-self._held_bytes)
         if fault is not None:
             self._status = "failed"
@@ -274,3 +271,14 @@ class StreamProcessor:
                 log.error("stream.bug", **self._pipeline.named, exc_info=fault)
                 self._pipeline.fail("internal_error", "the stream failed by a fault of the server")
         self.close()
+
+
+async def _uncancelled(doing: Awaitable[T], what: str) -> T:
+    """Await *doing*, which is no cancellation when nobody cancelled: then it is a fault, of *what*."""
+    try:
+        return await doing
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError(f"{what} was cancelled by nobody") from None
