@@ -248,6 +248,12 @@ class ConnectFailed(UrlError):
     type, retryable = "connect", True
 
 
+class BadResponse(UrlError):
+    """An answer that is no HTTP, or that two readers would read differently."""
+
+    type = "bad_response"
+
+
 class TlsFailed(UrlError):
     """No trusted TLS session."""
 

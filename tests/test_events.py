@@ -162,6 +162,6 @@ def test_what_is_retryable_is_what_the_contract_says() -> None:
     """http_status depends on the status and is told by its object."""
     kinds = {kind.type: kind.retryable for kind in url_errors() if kind.type != "http_status"}
     allowed = """invalid_url blocked_address dns connect tls timeout http_status too_many_redirects too_large
-        unsupported_content robots decode extract cache_miss internal""".split()
+        bad_response unsupported_content robots decode extract cache_miss internal""".split()
     assert kinds.keys() <= set(allowed)
     assert {name for name, retryable in kinds.items() if retryable} == {"dns", "connect", "timeout"}

@@ -5,40 +5,37 @@ interim (1xx) answers nor on what chunks are framed with, takes answers whose
 end two readers would see at different places, takes a reset or our own close for
 the proper end of a body without a length, and would give what an origin sends after one answer
 to the next request.
+
+What one read of the socket (256 KiB) may cost, whatever is sent: it is searched for heads once, within the
+bounds of head.py; of a chunked body MAX_CHUNKS_A_TURN chunks reach Python, and the parser goes on with the
+rest in a turn of its own; trailers count as fields of the head do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import socket
 import ssl
 from ipaddress import ip_address
 from typing import Any, Final
 
-from aiohttp import ClientConnectionError, ClientPayloadError, HttpVersion10, HttpVersion11, TCPConnector
+from aiohttp import ClientConnectionError, ClientPayloadError, HttpVersion11, TCPConnector
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import RawResponseMessage
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 from aiohttp.streams import StreamReader
 
 from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.head import AnswerHead
 from fastmesh.crawl.resolve import GuardedResolver
-from fastmesh.errors import ConnectFailed
+from fastmesh.errors import BadResponse
 
-# Everything up to the end of the final head, all interim answers included.
-MAX_HEAD_BYTES: Final = 65_536
-# An origin says 103 Early Hints once or twice; a thousand are work for us and nothing else.
-MAX_INTERIM_ANSWERS: Final = 16
-# Fed to the parser at once while the head is not whole: uvloop reads up to 256 KiB,
-# and the bounds are looked at between two steps.
-HEAD_STEP_BYTES: Final = 4_096
-# llhttp takes a bare LF for a line's end.
-BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 # Of a body, beside its content: chunk sizes, extensions, trailers.  A chunk of one byte has five bytes
 # around it; the fixed part is what aiohttp may hold unparsed while its reader is behind.
 MAX_FRAMING_BYTES: Final = 1_048_576
 MAX_FRAMING_RATIO: Final = 8
+# Every chunk is three calls of Python's, 3 µs; a host has several connections, and each has its turn.
+MAX_CHUNKS_A_TURN: Final = 512
 # Pages of one host come close together; the rest should not keep a socket for long.
 KEEPALIVE_S: Final = 5.0
 
@@ -48,63 +45,72 @@ class BoundedResponses(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._head_bytes = 0
-        self._head_tail = b""
+        self._head = AnswerHead()
         self._body_bytes = 0
-        self._interim = 0
-        self._answered = False
+        self._goes_on = False
 
     def set_response_params(self, **params: Any) -> None:
-        """A request is about to be sent: count its answer from zero."""
-        self._head_bytes = 0
-        self._head_tail = b""
+        """A request is about to be sent: its answer is read from zero."""
+        self._head = AnswerHead()
         self._body_bytes = 0
-        self._interim = 0
-        self._answered = False
         super().set_response_params(**params)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """The parser finished a head."""
-        head = data[0]
-        # 101 is final: no other answer follows it.
-        self._answered = self._answered or head.code >= 200 or head.code == 101
-        self._interim += not self._answered
-        if self._interim > MAX_INTERIM_ANSWERS:
-            self._refuse(f"the origin sent more than {MAX_INTERIM_ANSWERS} interim answers")
-        elif odd := _oddity(head):
+        if odd := _oddity(data[0]):
             self._refuse(odd)
-        else:
-            super().feed_data(data, size)
+            return
+        if data[0].chunked:
+            # aiohttp pauses its parser at so many of them, a sixteenth of its buffer's bytes if nobody says less.
+            data[1]._high_water_chunks, data[1]._low_water_chunks = MAX_CHUNKS_A_TURN, MAX_CHUNKS_A_TURN // 2
+        super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the origin; empty when the parser is to go on with what it has."""
-        if self._answered and data and (self._payload is None or self._payload.is_eof()):
+        if self._parser is not None and not self._head.whole:
+            if self.exception() is not None:
+                return
+            try:
+                found = self._head.feed(data)
+            except BadResponse as refusal:
+                self._refuse(refusal.message)
+                return
+            if found is None:
+                return
+            head, data = found
+            super().data_received(head)
+            if not data or self.exception() is not None:
+                return
+        if self._head.whole and data and (self._payload is None or self._payload.is_eof()):
             # Sent after its answer, to whoever asks next (a second "HTTP/1.1 200" parses well).
             self.force_close()
             if self.transport is not None:
                 self.transport.close()
             return
-        taken = 0
-        while not self._answered and taken < len(data) and self.exception() is None:
-            step = self._head_step(data, taken)
-            taken += len(step)
-            self._head_bytes += len(step)
-            super().data_received(step)
-            if not self._answered and self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(f"the origin sent {MAX_HEAD_BYTES} bytes of head without an answer")
-        if (taken < len(data) or not data) and self.exception() is None:
-            self._body_bytes += len(data) - taken
-            super().data_received(data[taken:])
-            content = self._payload.total_bytes if self._payload is not None else 0
-            if self._body_bytes > MAX_FRAMING_BYTES + MAX_FRAMING_RATIO * content:
-                self._refuse("the origin sent framing without content")
+        self._body_bytes += len(data)
+        super().data_received(data)
+        content = self._payload.total_bytes if self._payload is not None else 0
+        if self._body_bytes > MAX_FRAMING_BYTES + MAX_FRAMING_RATIO * content and self.exception() is None:
+            self._refuse("the origin sent framing without content")
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """The reader has room again: the parser goes on with what it has, in a turn of the loop of its own."""
+        if not resume_parser:
+            super().resume_reading(False)
+        elif self._reading_paused and not self._goes_on:
+            self._goes_on = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        if self._reading_paused:
+            super().resume_reading()
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """The connection is broken; who reads the body is told too, and does not wait until its time is over."""
         super().set_exception(exc, *cause)
         if self._payload is not None and not self._payload.is_eof() and self._payload.exception() is None:
-            known = exc if isinstance(exc, ConnectFailed) else ClientPayloadError("the body is broken")
-            self._payload.set_exception(known)
+            self._payload.set_exception(_known(exc))
 
     def close(self) -> None:
         """Closed by us; a body that ends with its connection has not come to its end."""
@@ -114,38 +120,36 @@ class BoundedResponses(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection ended; with a reset a body that ends with its connection is not whole."""
+        if self._payload is not None and self._payload.exception() is not None:
+            self._payload = None  # what ended it first is what its reader is told
         if isinstance(exc, ConnectionError) and self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(ClientPayloadError("the connection was reset"))
         super().connection_lost(exc)
 
-    def _head_step(self, data: bytes, start: int) -> bytes:
-        """What the parser gets next: at most HEAD_STEP_BYTES, and nothing of what follows a head.
-
-        Where a body is longer than its length says, or a 204 has one, the rest is
-        no HTTP; in one piece with the head its error would take the answer along.
-        """
-        step = data[start : start + HEAD_STEP_BYTES]
-        end = BLANK_LINE.search(self._head_tail + step)
-        if end is not None:
-            step = step[: end.end() - len(self._head_tail)]
-        self._head_tail = (self._head_tail + step)[-2:]
-        return step
-
     def _refuse(self, reason: str) -> None:
         if self.transport is not None:
             self.transport.abort()
-        self.set_exception(ConnectFailed(reason))
+        self.set_exception(BadResponse(reason))
+
+
+def _known(fault: BaseException) -> BaseException:
+    """What ends a body with *fault*."""
+    if isinstance(fault, HttpProcessingError):
+        return BadResponse("the body of the origin's answer is not framed as HTTP/1.1 has it")
+    return fault if isinstance(fault, BadResponse) else ClientPayloadError("the body is broken")
 
 
 def _oddity(head: RawResponseMessage) -> str | None:
-    """Why nobody can tell where this answer ends; None for an ordinary one."""
-    if head.version not in (HttpVersion10, HttpVersion11):
-        return "the origin answered with another HTTP than 1.0 and 1.1"
+    """Why two readers could see the end of this answer at two places; None for an ordinary one."""
     codings = [coding.strip().lower() for coding in head.headers.getall("Transfer-Encoding", ())]
+    if not codings:
+        return None
     # llhttp does not take "chunked<TAB>" for chunked: it would read on to the connection's end, with the
     # chunk sizes as content.
-    if codings and (codings != ["chunked"] or not head.chunked):
+    if codings != ["chunked"] or not head.chunked:
         return "the origin answered with a transfer coding that was not asked for"
+    if head.version != HttpVersion11:
+        return "the origin answered in chunks, which HTTP/1.0 does not know"
     return None
 
 

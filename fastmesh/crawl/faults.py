@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 
 from fastmesh.crawl.resolve import Lookup
-from fastmesh.errors import ConnectFailed, DnsFailed, FetchTimeout, TlsFailed, UrlError, UrlInternal
+from fastmesh.errors import BadResponse, ConnectFailed, DnsFailed, FetchTimeout, TlsFailed, UrlError, UrlInternal
 
 # The first that fits: aiohttp's certificate error is also a connection error, its timeouts are OSErrors too.
 FAULTS: Final[tuple[tuple[type[Exception], type[UrlError], str], ...]] = (
@@ -27,7 +27,7 @@ FAULTS: Final[tuple[tuple[type[Exception], type[UrlError], str], ...]] = (
     (aiohttp.ClientConnectorError, ConnectFailed, "no connection to {host}"),
     (aiohttp.ServerDisconnectedError, ConnectFailed, "{host} closed the connection without an answer"),
     (aiohttp.ClientPayloadError, ConnectFailed, "the connection to {host} ended before the body was whole"),
-    (aiohttp.ClientResponseError, ConnectFailed, "the answer of {host} is not HTTP/1.1"),
+    (aiohttp.ClientResponseError, BadResponse, "the answer of {host} is not HTTP/1.1"),
     (aiohttp.ClientConnectionError, ConnectFailed, "the connection to {host} broke"),
     (OSError, ConnectFailed, "the connection to {host} broke"),
 )

@@ -32,6 +32,7 @@ from fastmesh.crawl.decode import ACCEPT_ENCODING
 from fastmesh.crawl.faults import typed_faults
 from fastmesh.crawl.freshness import kept_fields
 from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.head import MAX_FIELDS, MAX_HEAD_BYTES
 from fastmesh.crawl.hops import Entry, Hops
 from fastmesh.crawl.names import Names
 from fastmesh.crawl.options import CrawlOptions
@@ -46,7 +47,6 @@ from fastmesh.trace import HEADER, Trace
 ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 NO_CONTENT: Final = frozenset({204, 205})
-MAX_HEADER_FIELD_BYTES: Final = 16_384  # policies in headers of large sites pass 8 KiB
 MAX_CONTENT_TYPE_CHARS: Final = 256
 
 _UNDECODED: Final = re.compile(r"[\udc80-\udcff]")
@@ -131,7 +131,10 @@ class Fetcher:
             # The URL's deadline is ours; aiohttp would round what is longer than its threshold up to whole seconds.
             timeout=ClientTimeout(total=None, connect=settings.connect_timeout_ms / 1000, ceil_threshold=math.inf),
             read_bufsize=READ_BYTES,
-            max_field_size=MAX_HEADER_FIELD_BYTES,
+            # The whole head is bounded before it is parsed.
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
+            max_headers=MAX_FIELDS,
         )
 
     @property

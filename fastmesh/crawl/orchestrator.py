@@ -31,6 +31,7 @@ from fastmesh.crawl.target import Target
 from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.workers import ExtractPool
 from fastmesh.errors import (
+    BadResponse,
     BlockedAddress,
     CacheMiss,
     ConnectFailed,
@@ -63,6 +64,7 @@ SERVICE_UNAVAILABLE: Final = 503
 # Nobody answered, or not in time, or nothing could be made of it; that an origin says no is an answer.
 FAULTS: Final = (DnsFailed, ConnectFailed, TlsFailed, FetchTimeout, ExtractFailed, UrlInternal)
 ANSWERS: Final = (
+    BadResponse,
     BlockedAddress,
     CacheMiss,
     DecodeFailed,

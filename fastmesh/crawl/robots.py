@@ -21,6 +21,7 @@ from fastmesh.crawl.robots_rules import ALLOW_ALL, DISALLOW_ALL, Rules, product_
 from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.url import ParsedUrl
 from fastmesh.errors import (
+    BadResponse,
     BlockedAddress,
     ConnectFailed,
     DnsFailed,
@@ -173,7 +174,7 @@ class Robots:
         except (TooManyRedirects, BlockedAddress, InvalidUrl):
             # It is elsewhere, where nobody gets it; a page of a blocked origin is refused for itself.
             return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)
-        except (DnsFailed, ConnectFailed, TlsFailed, FetchTimeout) as error:
+        except (DnsFailed, ConnectFailed, BadResponse, TlsFailed, FetchTimeout) as error:
             why = f"robots.txt cannot be read: {error.message}"
             return Known(DISALLOW_ALL, now() + UNREACHED_KEPT_S, why, type(error), page.tries)
         except UrlError as error:
