@@ -74,6 +74,23 @@ class RecordingSink:
         return [json.loads(line) for line in b"".join(self.written).splitlines()]
 
 
+class Soon:
+    """A loop's call_soon whose turn comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def __call__(self, callback: Callable[[], object]) -> None:
+        """Keep *callback* for the turn."""
+        self.calls.append(callback)
+
+    def turn(self) -> None:
+        """Call what was kept up to now."""
+        calls, self.calls = self.calls, []
+        for callback in calls:
+            callback()
+
+
 class InOrder:
     """A backlog whose URLs may be started at any time, in the input's order."""
 

@@ -133,7 +133,7 @@ class ReaderModel(RuleBasedStateMachine):
     def begin(self, count: int, waited: bool, holds: int) -> None:
         self.now = 0.0
         self.stream = Stream()
-        self.journal = Journal(MemoryTotal(1 << 40, lambda: None, lambda: None), lambda: self.now, b"id")
+        self.journal = Journal(MemoryTotal(1 << 40, lambda _: None, lambda: None), lambda: self.now, b"id")
         self.journal.shared = count > 1
         self.counts = SentCounts((0.1, 1.0))
         self.readers: list[Growing] = []

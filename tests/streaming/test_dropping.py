@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from doubles import Pages, RecordingSink, in_order, settle
+from doubles import Pages, RecordingSink, in_order, settle, turned
 from house import House, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
@@ -213,10 +214,196 @@ async def test_a_vacant_place_holds_nobody_then() -> None:
     assert told(other) == list(range(1, 203))
 
 
+# ── its bounds ───────────────────────────────────────────────────────────────────────────
+
+BEHIND, AHEAD, FRAME = 5000, 8000, 1500
+
+
+class Bounded:
+    """A crawl whose text is held against its bounds, whatever its reader does."""
+
+    def __init__(self, on_slow: str = "drop", **settings: Any) -> None:
+        self.house = House(
+            **{"STREAM__JOURNAL_BYTES": BEHIND, "BUFFER__INITIAL_BYTES": AHEAD, "STREAM__MAX_FRAME_BYTES": 4096}
+            | settings
+        )
+        self.pages = Pages()
+        self.pipeline = self.house.begin(self._fill, 400, kept=True, on_slow=on_slow)
+        self.most = 0
+
+    def _fill(self, pipeline: StreamingPipeline) -> StreamProcessor:
+        return StreamProcessor(pipeline, in_order(self.pages.execute), 4, urls=[str(at) for at in range(400)])
+
+    async def run(self, count: int, size: int) -> None:
+        """The next *count* pages end with *size* bytes."""
+        for _ in range(count):
+            await settle(until=lambda: bool(self.pages.running))
+            url = next(iter(self.pages.running))
+            self.pages.finish(url, text="x" * size)
+            await settle(until=lambda url=url: url not in self.pages.running)
+            await settle(turns=3)
+            ring = self.pipeline.journal.ring
+            self.most = max(self.most, ring.appended_bytes - ring.evicted_bytes)
+
+
+@in_loop
+async def test_a_stuck_reader_lags_by_no_more_than_it_may_although_large_results_follow_small_ones() -> None:
+    crawl = Bounded(BUFFER__DROP_THRESHOLD=1000)
+    sink = crawl.house.attach(crawl.pipeline)
+    sink.read()
+    sink.paused = True
+    await crawl.run(100, size=10)
+    await crawl.run(100, size=FRAME)
+    assert sink.subscriber is not None
+    assert sink.subscriber.unread_bytes <= AHEAD
+    assert crawl.most <= BEHIND + AHEAD + 2 * FRAME
+    before = crawl.pipeline.journal.last_seq
+    first = before - sink.subscriber.unread_frames + 1
+    sink.paused = False
+    sink.read()
+    assert told(sink) == [1, (2, first - 1, "slow_client"), *range(first, before + 1)]
+    assert sink.subscriber.missed_frames == first - 2
+    assert crawl.house.metrics.protocols["ndjson"].dropped == {"slow_client": first - 2, "expired": 0}
+
+
+@in_loop
+async def test_who_is_stuck_before_the_metadata_is_bounded_too_and_told_it_first() -> None:
+    crawl = Bounded()
+    sink = crawl.house.attach(crawl.pipeline)
+    sink.paused = True
+    await crawl.run(100, size=FRAME)
+    assert crawl.most <= BEHIND + AHEAD + 2 * FRAME
+    assert sink.subscriber is not None
+    first = crawl.pipeline.journal.last_seq - sink.subscriber.unread_frames + 1
+    sink.paused = False
+    sink.read()
+    assert told(sink) == [1, (2, first - 1, "slow_client"), *range(first, 102)]
+    assert sink.subscriber.missed_frames == first - 2
+
+
+@in_loop
+async def test_what_is_no_result_is_said_although_the_results_around_it_were_left_out() -> None:
+    crawl = Bounded()
+    sink = crawl.house.attach(crawl.pipeline)
+    sink.paused = True
+    crawl.pipeline.append_search({"type": "search", "stream_id": crawl.pipeline.id, "query": "q"})
+    await crawl.run(50, size=FRAME)
+    sink.paused = False
+    sink.read(1)
+    assert sink.subscriber is not None
+    first = sink.subscriber.next_seq - 1
+    assert told(sink) == [1, 2, (3, first - 1, "slow_client"), first]
+    assert [frame["type"] for frame in sink.frames[:2]] == ["metadata", "search"]
+    assert sink.subscriber.missed_frames == first - 3
+
+
+@in_loop
+async def test_who_became_stuck_after_the_last_result_is_looked_at_with_the_others() -> None:
+    crawl = Bounded()
+    sink = crawl.house.attach(crawl.pipeline)
+    sink.read()
+    await crawl.run(50, size=FRAME)  # it takes bytes: nothing is left out
+    assert sink.subscriber is not None
+    assert sink.subscriber.unread_frames == 50
+    sink.paused = True
+    crawl.house.module.tick(crawl.house.now, sample=False)
+    assert sink.subscriber.unread_bytes <= AHEAD
+
+
+@pytest.mark.parametrize("on_slow", ["drop", "disconnect"])
+@in_loop
+async def test_a_vacant_place_that_holds_nobody_pins_nothing(on_slow: str) -> None:
+    crawl = Bounded(on_slow)
+    opener, other = crawl.house.attach(crawl.pipeline), crawl.house.attach(crawl.pipeline)
+    opener.read()
+    opener.leave()
+    for _ in range(100):
+        await crawl.run(1, size=FRAME)
+        other.read()
+    assert crawl.most <= BEHIND + AHEAD + FRAME
+    assert told(other) == list(range(1, 102))
+    first = crawl.pipeline.journal.ring.first
+    back = crawl.house.attach(crawl.pipeline, after=1)
+    back.read()
+    assert told(back)[:2] == [(2, first - 1, "expired"), first]
+
+
+@in_loop
+async def test_one_who_takes_the_place_far_behind_is_bounded_when_he_is_stuck() -> None:
+    crawl = Bounded()
+    opener, other = crawl.house.attach(crawl.pipeline), crawl.house.attach(crawl.pipeline, after=0)
+    other.paused = True
+    for _ in range(100):
+        await crawl.run(1, size=FRAME)
+        opener.read()
+    opener.leave()  # the other came with a position, and is its heir
+    assert crawl.pipeline.pacer.holder is other.subscriber
+    await crawl.run(100, size=FRAME)
+    assert crawl.most <= BEHIND + AHEAD + 2 * FRAME
+    assert other.subscriber is not None
+    first = crawl.pipeline.journal.last_seq - other.subscriber.unread_frames + 1
+    other.paused = False
+    other.read()
+    assert told(other) == [1, (2, first - 1, "slow_client"), *range(first, 202)]
+    assert other.subscriber.missed_frames == first - 2
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_what_waits_for_its_turn_is_bounded_although_nobody_is_waited_for(detached: bool) -> None:
+    async def run() -> None:
+        house = House(BUFFER__INITIAL_BYTES=AHEAD, STREAM__DETACHED_BYTES=AHEAD, STREAM__MAX_FRAME_BYTES=4096)
+        pages, urls = Pages(), [str(at) for at in range(100)]
+        pipeline = house.begin(
+            lambda pipeline: StreamProcessor(pipeline, in_order(pages.execute), 4, urls=urls, in_order=True),
+            100,
+            on_slow="drop",
+            detached=detached,
+        )
+        sink = house.attach(pipeline)
+        sink.read()
+        await settle()
+        while len(pages.running) > 1:  # all but the first
+            pages.finish(list(pages.running)[-1], text="x" * FRAME)
+            await settle()
+        assert house.module.metrics().memory_bytes <= AHEAD + 4 * 2 * FRAME
+        while pages.running:
+            pages.finish(next(iter(pages.running)))
+            await settle()
+            sink.read()
+        assert pipeline.status == "completed"
+        assert detached or told(sink) == list(range(1, 103))
+
+    turned(run())
+
+
+@in_loop
+async def test_detached_streams_that_drop_hold_half_of_the_total_together_and_go_on() -> None:
+    house = House(BUFFER__TOTAL_BYTES=400_000, STREAM__MAX_FRAME_BYTES=4096, BUFFER__INITIAL_BYTES=AHEAD)
+    crawls = []
+    for _ in range(4):
+        pages, urls = Pages(), [str(at) for at in range(100)]
+        pipeline = house.begin(
+            lambda pipeline, pages=pages, urls=urls: StreamProcessor(pipeline, in_order(pages.execute), 4, urls=urls),
+            100,
+            on_slow="drop",
+            detached=True,
+            kept=True,
+        )
+        crawls.append((pages, pipeline))
+    await settle()
+    while any(pages.running for pages, _ in crawls):
+        for pages, _ in crawls:
+            for url in list(pages.running):
+                pages.finish(url, text="x" * FRAME)
+        await settle()
+        assert house.module.metrics().memory_bytes < 400_000
+    assert [pipeline.status for _, pipeline in crawls] == ["completed"] * 4
+
+
 @in_loop
 async def test_a_detached_stream_that_drops_goes_on_and_the_oldest_go() -> None:
     crawl = Crawl("drop", detached=True)
-    crawl.pipeline._bounds = type(crawl.pipeline._bounds)(behind=1 << 20, detached=10_000)
+    crawl.pipeline._bounds = replace(crawl.pipeline._bounds, detached=10_000)
     await crawl.run()
     assert crawl.pipeline.status == "completed"
     reader = crawl.house.attach(crawl.pipeline)

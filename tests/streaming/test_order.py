@@ -277,6 +277,49 @@ async def test_errors_are_counted_in_the_order_in_which_results_leave() -> None:
     assert (summary["status"], summary["unfinished"]) == ("failed", [[3, 3]])
 
 
+@pytest.mark.parametrize("status", ["cancelled", "deadline", "shutdown"])
+@in_loop
+async def test_a_stream_that_is_ended_says_so_although_as_many_errors_as_may_are_handed_out_then(status: str) -> None:
+    crawl = Crawl(House(), list("abc"), in_order=True, stop_after_errors=2)
+    await crawl.finish("b", fails=True)
+    await crawl.finish("c", fails=True)
+    assert crawl.indexes == []  # they wait for the first
+    assert crawl.sink.subscriber is not None
+    crawl.sink.subscriber.pipeline.stop(status)
+    await settle()
+    summary = check_read(crawl)
+    assert (summary["status"], summary["failed"], summary["unfinished"]) == (status, 2, [[0, 0]])
+    assert [frame["type"] for frame in crawl.sink.frames] == ["metadata", "result", "result", "summary"]
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_repeats_hold_their_page_once_and_count_as_unread_each(in_order: bool) -> None:
+    async def run() -> None:
+        house = House(BUFFER__INITIAL_FRAMES_NDJSON=3)
+        urls = ["a"] * 100 if not in_order else ["b"] + ["a"] * 100
+        crawl = Crawl(house, urls, in_order=in_order)
+        await crawl.finish("a", text="x" * 20_000)
+        held = house.module.metrics().memory_bytes
+        assert held < 3 * 21_000 + 101 * FRAME_BYTES
+        pages = {id(finished.page.document) for finished in _outbox(crawl)._held}
+        assert len(pages) == 1
+        if in_order:
+            await crawl.finish("b")
+        while not crawl.sink.ended:
+            crawl.sink.read()
+            await settle()
+        assert house.module.metrics().memory_bytes == 0
+
+    turned(run())
+
+
+def _outbox(crawl: Crawl) -> Outbox:
+    assert crawl.sink.subscriber is not None
+    processor = crawl.sink.subscriber.pipeline._processor
+    assert isinstance(processor, StreamProcessor)
+    return processor._outbox
+
+
 @given(st.data())
 def test_whatever_ends_when_every_index_comes_out_once_in_order_and_within_the_window(data: st.DataObject) -> None:
     """The model: pages end, the reader reads and cancels as hypothesis likes; URLs repeat."""

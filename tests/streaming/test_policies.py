@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import orjson
 import pytest
+from doubles import Soon
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -23,7 +24,7 @@ class JournalModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffers = BufferManager(BufferSettings(total_bytes=1))
+        self.buffers = BufferManager(BufferSettings(total_bytes=1), Soon())
         self.now = 0.0
         self.journals = [Journal(self.buffers.total, lambda: self.now, b"s") for _ in range(2)]
         self.kept: list[list[bytes]] = [[], []]
@@ -94,14 +95,15 @@ class TestWindow:
         assert room == (unread + running < frames and unread_bytes < octets)
 
     def test_is_lent_by_protocol(self) -> None:
-        window = BufferManager(BufferSettings(initial_frames_ndjson=7, initial_bytes=9)).lend("ndjson")
+        window = BufferManager(BufferSettings(initial_frames_ndjson=7, initial_bytes=9), Soon()).lend("ndjson")
         assert (window.capacity_frames, window.capacity_bytes) == (7, 9)
 
 
 class TestTotal:
     def test_whoever_waits_is_told_once_when_there_is_room(self) -> None:
         told: list[str] = []
-        buffers = BufferManager(BufferSettings(total_bytes=100))
+        soon = Soon()
+        buffers = BufferManager(BufferSettings(total_bytes=100), soon)
         buffers.total.add(150)
         assert not buffers.has_room
         first, second = (lambda: told.append("first")), (lambda: told.append("second"))
@@ -110,11 +112,15 @@ class TestTotal:
         buffers.wait(second)
         buffers.forget(second)
         buffers.total.add(-10)
+        soon.turn()
         assert told == []
         buffers.total.add(-41)
+        assert told == []  # nobody is called by who counts
+        soon.turn()
         assert told == ["first"]
         buffers.total.add(50)
         buffers.total.add(-50)
+        soon.turn()
         assert told == ["first"]
 
 

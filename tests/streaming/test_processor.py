@@ -219,3 +219,53 @@ async def test_joining_a_stream_that_has_ended_or_never_began_returns() -> None:
     assert sink.subscriber is not None
     await sink.subscriber.pipeline.join()
     await StreamProcessor(sink.subscriber.pipeline, in_order(at_once), 1).join()
+
+
+@in_loop
+async def test_what_prepares_a_stream_and_is_cancelled_by_nobody_is_a_fault_and_no_completed_stream() -> None:
+    async def prepare() -> list[str]:
+        raise asyncio.CancelledError
+
+    sink = House().open(lambda pipeline: StreamProcessor(pipeline, in_order(at_once), 4, prepare=prepare), 0)
+    await settle()
+    sink.read()
+    assert [frame["type"] for frame in sink.frames] == ["metadata", "error", "summary"]
+    assert sink.frames[-1]["status"] == "failed"
+
+
+@pytest.mark.parametrize("when", ["before its first step", "while it prepares", "while it works"])
+def test_a_stream_whose_task_is_cancelled_by_nobody_is_not_completed(when: str) -> None:
+    async def run() -> None:
+        async def prepare() -> list[str]:
+            if when == "while it prepares":
+                await asyncio.Event().wait()
+            return ["a"]
+
+        sink = House().open(
+            lambda pipeline: StreamProcessor(pipeline, in_order(Pages().execute), 4, prepare=prepare), 0
+        )
+        (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+        if when != "before its first step":
+            await settle()
+        task.cancel()
+        await settle()
+        sink.read()
+        assert (sink.frames[-1]["type"], sink.frames[-1]["status"]) == ("summary", "failed")
+
+    turned(run())
+
+
+@in_loop
+async def test_what_prepares_a_stream_can_be_cancelled() -> None:
+    async def prepare() -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    sink = House().open(lambda pipeline: StreamProcessor(pipeline, in_order(at_once), 4, prepare=prepare), 0)
+    await settle()
+    assert sink.subscriber is not None
+    sink.subscriber.pipeline.stop("cancelled")
+    await settle()
+    sink.read()
+    assert [frame["type"] for frame in sink.frames] == ["metadata", "summary"]
+    assert sink.frames[-1]["status"] == "cancelled"
