@@ -5,7 +5,6 @@ It runs in a worker process (worker.py) and keeps no state.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -35,7 +34,8 @@ SHORTENED: Final = (
     "language",
     "canonical_url",
 )
-_CUT_ESCAPE: Final = re.compile(rb"\\+(?:u[0-9a-f]{0,3})?$")
+# Of an escape that was cut, of \u001f for one, at most so much is there.
+CUT_ESCAPE_BYTES: Final = 5
 
 
 def extract(
@@ -124,13 +124,21 @@ def _without(value: str | list[Any], over: int) -> str | list[Any]:
 
 def _shorter_text(text: str, over: int) -> str:
     encoded = orjson.dumps(text)[1:-1]
-    kept = encoded[: max(0, len(encoded) - over)]
-    escape = _CUT_ESCAPE.search(kept)
-    if escape and escape[0].count(b"\\") % 2:
-        kept = kept[: kept.rindex(b"\\")]
+    kept = _without_cut_escape(encoded[: max(0, len(encoded) - over)])
     # "ignore" drops a character that was cut in its middle.
     whole: str = orjson.loads(b'"%b"' % kept.decode(errors="ignore").encode())
     return whole
+
+
+def _without_cut_escape(kept: bytes) -> bytes:
+    """*kept*, the beginning of a JSON string, without an escape that was cut at its end.  Reads it once at most."""
+    begins = kept.rfind(b"\\", -CUT_ESCAPE_BYTES)
+    if begins < 0:
+        return kept
+    slashes = begins + 1 - len(kept[: begins + 1].rstrip(b"\\"))
+    # An even number of them are backslashes that were escaped; an odd one begins something, whole unless it is this.
+    cut = slashes % 2 and kept[begins + 1 : begins + 2] in (b"", b"u")
+    return kept[:begins] if cut else kept
 
 
 def _shorter_list(items: list[Any], over: int) -> list[Any]:

@@ -4,6 +4,8 @@ A type that is missing or that servers send for "unknown" is overruled by a
 guess.  Besides, a body that begins like a PDF, an image or an archive is that,
 whatever the header says; XML that begins like a feed is one; and one that begins like HTML is HTML where the header
 says something that no document is made of.
+
+Only the first HEAD_BYTES are looked at, and each pattern reads each of them a fixed number of times at most.
 """
 
 from __future__ import annotations
@@ -78,8 +80,10 @@ _HTML: Final = re.compile(
     rb"blockquote|a|b|br|hr|i|em|strong)(?=[\s/>]))",
     re.IGNORECASE,
 )
+# Atomic: what stands before the root is read once, and never again in another way.  Its comments ended a match in
+# 2ⁿ ways before: 26 of them took 79 s.
 _FEED: Final = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<\?[^>]*>\s*|<!--.*?-->\s*)*<(?:rss|feed|rdf:rdf)(?=[\s>])", re.IGNORECASE | re.DOTALL
+    rb"(?>\s*(?:(?:<\?[^>]*>|<!--.*?-->)\s*)*)<(?:rss|feed|rdf:rdf)(?=[\s>])", re.IGNORECASE | re.DOTALL
 )
 # What no text has (WHATWG, MIME Sniffing, "binary data byte").
 _BINARY: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
