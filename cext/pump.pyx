@@ -51,6 +51,8 @@ cdef class Outlet:
         return 0
 
     cdef Py_ssize_t turn(self, Py_ssize_t max_bytes) except -1:
+        if self.life != OPEN:  # since it was queued: what is written to it goes nowhere, and counts as read
+            return 0
         if self.reader is None:
             return self.serve(max_bytes)
         if self.paused:

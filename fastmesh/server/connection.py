@@ -7,12 +7,12 @@ or streamed; reading goes on during a stream, since only so its end is seen.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, Overloaded, RequestTimeout
 from fastmesh.log import get_logger
 from fastmesh.server.flow import QUANTUM_BYTES
+from fastmesh.server.intake import SLICE_S
 from fastmesh.server.peer import CLOSED, CLOSING, OPEN, Peer, Shared, addresses
 from fastmesh.server.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.timers import NEVER
@@ -20,7 +20,7 @@ from fastmesh.server.websocket import WebSocketPeer
 from fastmesh.streaming.delivery import Subscriber
 from fastmesh.trace import HEADER, Trace
 from fastmesh.wire.handshake import upgrade
-from fastmesh.wire.http1 import MAX_BATCH, HttpParser, Phase, Request
+from fastmesh.wire.http1 import MAX_STEPS, HttpParser, Phase, Request
 from fastmesh.wire.websocket import Limits
 from fastmesh.wire.whole import WholeEncoder
 
@@ -28,7 +28,13 @@ log = get_logger()
 
 # Requests that come behind a running stream wait for its end: so many bytes of them.
 MAX_BEHIND_BYTES = 65_536
+# TLS tells the client's end together with what came before it, and takes no answer afterwards: so many requests are
+# answered then, in so many steps of the parser.
+MAX_AT_END = 64
+STEPS_AT_END = 2048
+RETRY_S = 1.0  # what is late while the daemon itself is, is looked at again
 NO_TRACE = Trace("", "")  # of what is only judged
+BUG = "the request failed by a fault of the server"  # all that a client is told of one
 UNROUTED = "other"  # the metrics' name for what has no route
 CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream", "json": "application/json"}
 
@@ -51,9 +57,7 @@ class Connection(Peer):
     """The protocol of one socket, and the sink of the stream that it carries."""
 
     __slots__ = (
-        "_backlog",
         "_begun",
-        "_behind",
         "_client",
         "_exchange",
         "_judged",
@@ -66,11 +70,9 @@ class Connection(Peer):
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
-        self._parser: HttpParser | None = None  # only while a request is under way: idle connections are many
+        self._parser: HttpParser | None = None  # only while something of a request is here: idle connections are many
         self._begun = 0  # requests of this parser whose head has a deadline
         self._judged = 0  # and those that were judged before their body was here
-        self._backlog: deque[Request] | None = None  # parsed, and not answered yet
-        self._behind: bytearray | None = None  # came during a stream
         self._client: str | None = None
         self._local_address = ""
         self._request_began = 0.0
@@ -93,15 +95,24 @@ class Connection(Peer):
         """Some bytes came; ends with everything answered that can be answered now."""
         if self.life != OPEN:
             return
-        assert self.transport is not None
-        if self.reader is None and self.transport.is_reading():
-            self._feed(data)
-        else:  # behind a stream, or a read that was under way when reading was paused
-            self._keep(data)
+        if self.reader is not None and not self._goes_on:
+            return  # the connection ends with its stream
+        parser = self._parser
+        if parser is None:
+            settings = self._shared.settings
+            parser = self._parser = HttpParser(settings.max_header_bytes, settings.max_body_bytes)
+            self._begun = self._judged = 0
+        parser.receive(data)
+        if self.reader is not None:
+            self._bound_behind(parser)
+        elif not self.waits:  # else this read was under way when reading was paused
+            self.go_on()
 
     def eof_received(self) -> bool:
         """The client sends no more.  During a stream that means it is gone, as in nginx; else it gets its answers."""
         self._finished = True
+        if self.life == OPEN and self.reader is None:
+            self._answer_at_end()
         if self.life == CLOSING:
             self._abort_when_written()
         elif self.reader is not None:
@@ -124,8 +135,8 @@ class Connection(Peer):
             self._shared.metrics.protocols[subscriber.encoder.protocol].resumes += 1
             if subscriber.wants_service:
                 self.ready()
-        else:
-            self._proceed()
+        elif not self.waits:
+            self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, and with it who read the stream."""
@@ -138,40 +149,67 @@ class Connection(Peer):
 
     # ── requests in their order ──────────────────────────────────────────────────────────
 
-    def _feed(self, data: bytes) -> None:
-        """Parse *data* and answer what is complete; b"" takes up what is left from before."""
+    def go_on(self) -> None:
+        """Answer a slice of what was received; the rest waits for its turn, and no more is read until then."""
         shared, parser = self._shared, self._parser
-        now = shared.clock()
-        if parser is None:
-            parser = self._parser = HttpParser(shared.settings.max_header_bytes, shared.settings.max_body_bytes)
-            self._begun = self._judged = 0
-        if parser.phase is Phase.IDLE:
-            self._request_began = now
-        requests = parser.feed(data)
-        self._backlog = deque(requests) or None
-        self._answer_backlog()
-        if self.reader is not None and not parser.pending:
-            self._parser = None
+        if parser is None or not self._reading:
+            return
+        began = now = shared.clock()
+        while parser.pending and self._reading and not self.paused and now - began < SLICE_S:
+            if not self._answer_next(parser, now):
+                break
+            if parser.pending:
+                now = shared.clock()
+        if self.reader is not None:
+            if not self._goes_on or not parser.held:
+                self._parser = None
+            else:
+                self._bound_behind(parser)
         if not self._reading:
             return
-        if self._backlog or self.paused or (len(requests) == MAX_BATCH and parser.pending):
-            # More is here than one turn answers: no more is read until then.
+        if self.paused:  # the client must read first
             self._pause_reading()
-            if not self.paused:
-                shared.loop.call_soon(self._proceed)
-        elif parser.phase is Phase.IDLE:
-            self._parser = None
-            self._set_due(now + shared.settings.keepalive_timeout_s)
+        elif parser.pending:
+            self._pause_reading()
+            shared.intake.wait(self)
         else:
-            self._await_more(parser, now)
+            self._resume_reading()
+            if parser.phase is Phase.IDLE:
+                self._parser = None
+                self._set_due(now + shared.settings.keepalive_timeout_s)
+            else:
+                self._await_more(parser, now)
 
-    def _answer_backlog(self) -> None:
-        """Answer parsed requests until one becomes a stream, or the client must read first."""
-        backlog = self._backlog
-        while backlog and self._reading and not self.paused:
-            self._answer(backlog.popleft())
-        if not backlog:
-            self._backlog = None
+    def _answer_next(self, parser: HttpParser, now: float) -> bool:
+        """Answer the next request; False when none is whole yet, or not read in so many steps."""
+        if parser.phase is Phase.IDLE:
+            self._request_began = now
+        try:
+            request = parser.next_request()
+        except Exception as error:
+            log.error("request.bug", request_id=None, exc_info=error)
+            self._refuse(parser.awaiting_body or Request(), InternalError(BUG))
+            return False
+        if request is None:
+            return False
+        self._answer(request)
+        return True
+
+    def _answer_at_end(self) -> None:
+        """Answer what waits for its turn, for the last time: only TLS comes here with anything that does."""
+        parser, steps = self._parser, STEPS_AT_END
+        until = self.written + self._shared.high_water
+        for _ in range(MAX_AT_END):
+            while parser is not None and parser.pending and self._reading and self.written < until and steps > 0:
+                if self._answer_next(parser, self._shared.clock()):
+                    break
+                steps -= MAX_STEPS
+
+    def _bound_behind(self, parser: HttpParser) -> None:
+        """What came behind a running stream waits for its end, within bounds: wherever the bytes were cut."""
+        if parser.held > MAX_BEHIND_BYTES:
+            log.warning("connection.too_much_behind_stream", request_id=self.request_id)
+            self.abort()
 
     def _await_more(self, parser: HttpParser, now: float) -> None:
         """A request is here in part: until when must the rest be here?  Absolute, from the first byte of each part."""
@@ -194,30 +232,8 @@ class Connection(Peer):
         except ApiError as error:
             self._refuse(request, error)
             return
-        if request.expects_continue and not parser.pending:
+        if request.expects_continue and not parser.held:
             self.send(CONTINUE)
-
-    def _proceed(self) -> None:
-        """Take up what waited: parsed requests, then bytes."""
-        if not self._reading or self.paused:
-            return
-        self._answer_backlog()
-        if not self._reading or self.paused or self._backlog:
-            return
-        behind, self._behind = self._behind, None
-        self._resume_reading()
-        self._feed(bytes(behind or b""))
-
-    def _keep(self, data: bytes) -> None:
-        """Keep what must wait, within bounds."""
-        behind = self._behind
-        if behind is None:
-            behind = self._behind = bytearray()
-        behind += data
-        # One read that was under way when reading was paused may be as large as the transport's buffer.
-        if self.reader is not None and len(behind) > MAX_BEHIND_BYTES:
-            log.warning("connection.too_much_behind_stream", request_id=self.request_id)
-            self.abort()
 
     # ── one request ──────────────────────────────────────────────────────────────────────
 
@@ -242,7 +258,7 @@ class Connection(Peer):
             if not self._reading:  # the stream has begun: there is no room for an answer any more
                 self.abort()
                 return
-            reply = refusal(InternalError("the request failed by a fault of the server"), exchange.request_id)
+            reply = refusal(InternalError(BUG), exchange.request_id)
         self._reply(request, reply)
 
     def _reply(self, request: Request, reply: Reply) -> None:
@@ -351,11 +367,9 @@ class Connection(Peer):
             return
         now = self._shared.clock()
         self._set_due(now + self._shared.settings.keepalive_timeout_s)
-        if self._behind or self._backlog or (self._parser is not None and self._parser.pending):
+        if self._parser is not None:  # something came behind it
             self._pause_reading()
-            self._shared.loop.call_soon(self._proceed)
-        else:
-            self._parser = None
+            self._shared.intake.wait(self)
 
     # ── a WebSocket ──────────────────────────────────────────────────────────────────────
 
@@ -397,9 +411,14 @@ class Connection(Peer):
         return self.life == OPEN and self.reader is None
 
     @property
+    def _goes_on(self) -> bool:
+        """Whether the connection outlives the stream that it carries: what comes behind it is to be kept."""
+        return self._exchange is not None and self._exchange.keep_alive
+
+    @property
     def idle(self) -> bool:
         """Whether nothing of a request is here and all answers were given."""
-        return self._reading and self._parser is None and not self._backlog
+        return self._reading and self._parser is None
 
     def drain(self) -> None:
         """Close when idle, else after what is under way."""
@@ -407,12 +426,15 @@ class Connection(Peer):
             self._abort_when_written()
 
     def _let_go(self) -> None:
-        self._parser = self._backlog = self._behind = None
+        self._parser = None
 
     def _too_late(self) -> None:
         parser = self._parser
         assert self.transport is not None
-        if self.reader is not None or not self.transport.is_reading():
+        if self.reader is not None:
+            return
+        if not self.transport.is_reading():  # what is late may be here, and waits for its turn
+            self._set_due(self._shared.clock() + RETRY_S)
             return
         if parser is None or parser.phase is Phase.IDLE:
             self._abort_when_written()  # nothing was asked, nothing is unread

@@ -23,6 +23,7 @@ from fastmesh.server.binding import bind
 from fastmesh.server.collector import settle_collector
 from fastmesh.server.figures import ServerFigures
 from fastmesh.server.flow import make_pump
+from fastmesh.server.intake import Intake
 from fastmesh.server.limits import raise_file_limit
 from fastmesh.server.listener import Listener
 from fastmesh.server.peer import Shared
@@ -68,6 +69,7 @@ class Daemon:
             plans=self.engine.plans,
             metrics=self.engine.metrics,
             pump=make_pump(self._loop),
+            intake=Intake(self._loop.call_soon, time.monotonic),
             wheel=self._wheel,
             clock=time.monotonic,
             loop=self._loop,

@@ -24,6 +24,7 @@ from fastmesh.api.router import Router
 from fastmesh.config import ServerSettings, StreamSettings
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
+from fastmesh.server.intake import Intake
 from fastmesh.server.progress import Progress, outstanding
 from fastmesh.server.timers import NEVER, TimerWheel
 from fastmesh.server.tls import Certificate
@@ -53,6 +54,7 @@ class Shared:
     plans: Plans
     metrics: Metrics
     pump: Pump
+    intake: Intake
     wheel: TimerWheel
     clock: Callable[[], float]
     loop: asyncio.AbstractEventLoop
@@ -67,7 +69,7 @@ class Shared:
 class Peer(Outlet, asyncio.Protocol):
     """The transport's side of a connection."""
 
-    __slots__ = ("_due", "_finished", "_progress", "_shared", "deadline", "filed")
+    __slots__ = ("_due", "_finished", "_progress", "_shared", "deadline", "filed", "waits")
 
     transport: asyncio.Transport | None
 
@@ -79,6 +81,7 @@ class Peer(Outlet, asyncio.Protocol):
         self._due = NEVER  # when what is awaited must be here
         self.deadline = NEVER  # when to look again: then, or earlier for the progress
         self.filed = 0
+        self.waits = False  # for its turn in the intake
 
     # ── what the connection says ─────────────────────────────────────────────────────────
 

@@ -36,7 +36,6 @@ class WebSocketPeer(Peer):
         "_request_id",
         "_session",
         "_trace",
-        "_working",
     )
 
     def __init__(
@@ -51,7 +50,6 @@ class WebSocketPeer(Peer):
         self._heard_at = shared.clock()
         self._pinged_at: float | None = None  # while an answer is awaited
         self._answers_bytes = 0  # written while the transport had enough
-        self._working = False  # the next slice is scheduled
 
     def begin(
         self,
@@ -96,7 +94,7 @@ class WebSocketPeer(Peer):
                 self._pinged_at = None
                 self._set_due(self._heard_at + self._shared.stream.ws_ping_s)
             self._machine.receive(data)
-            self._work()
+            self.go_on()
 
     def eof_received(self) -> bool:
         """The client is gone."""
@@ -116,7 +114,7 @@ class WebSocketPeer(Peer):
         self._answers_bytes = 0
         if self._session is not None:
             self._session.resumed()
-        self._work()
+        self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, and with it who read its streams."""
@@ -125,9 +123,9 @@ class WebSocketPeer(Peer):
 
     # ── what was read ────────────────────────────────────────────────────────────────────
 
-    def _work(self) -> None:
-        """Carry out what was read, a slice a turn of the loop; nothing more is read meanwhile."""
-        if self._working or self.life != OPEN:
+    def go_on(self) -> None:
+        """Carry out a slice of what was read; the rest waits for its turn, and no more is read until then."""
+        if self.waits or self.life != OPEN:
             return
         if self._answers_bytes > MAX_ANSWERS_BYTES:
             self._pause_reading()
@@ -145,14 +143,9 @@ class WebSocketPeer(Peer):
             return
         if self._machine.pending:
             self._pause_reading()
-            self._working = True
-            self._shared.loop.call_soon(self._next_slice)
+            self._shared.intake.wait(self)
         else:
             self._resume_reading()
-
-    def _next_slice(self) -> None:
-        self._working = False
-        self._work()
 
     def _take(self, event: Event) -> None:
         session = self._session

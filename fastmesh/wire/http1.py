@@ -3,7 +3,9 @@
 HttpParser finds where a head ends by itself, so every limit is exact wherever
 the bytes are cut and an idle connection holds no parser; httptools then reads
 the head, whole, in one call.  Whatever two readers could read differently is
-refused: a request with a ``fault`` is the last one that a parser gives.
+refused: a request with a ``fault`` is the last one that a parser gives.  A call
+takes MAX_STEPS steps at most, however small the pieces are that a body is cut
+into, and no byte is looked at again for every packet.
 """
 
 from __future__ import annotations
@@ -12,22 +14,36 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import httptools
 
 from fastmesh.errors import ApiError, BadRequest, HeaderTooLarge, PayloadTooLarge
 
-MAX_HEADERS = 100
-MAX_BATCH = 16  # requests a feed gives at most; feed(b"") gives the next
+MAX_HEADERS = 100  # and so many trailers
 MAX_CHUNK_LINE = 256  # a chunk's size with its extensions
+MAX_STEPS = 256  # a call: a chunk takes two, of 1.5 µs each; 256 KB may hold 42,000 chunks
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
-_UNWISE = re.compile(r'[\\"<>#^`{|}]')
+# A browser leaves | ^ ` { } and \ raw in a query and escapes the rest (WHATWG URL, query percent-encode set); no path
+# of ours has any of them.
+_UNWISE_IN_PATH = re.compile(r'[\\"<>#^`{|}]')
+_UNWISE_IN_QUERY = re.compile(r'["<>#]')
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+# Size and extensions (RFC 9112, section 7.1.1).  Possessive: there is one way to read it, and no other is tried.
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+)*+[ \t]*+" % (_TOKEN, _TOKEN, _QUOTED)
+)
+_FIELD_LINE = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*+" % _TOKEN)
+_BLANK_LINES = re.compile(rb"(?:\r\n)*+")
 _LONE_LF = re.compile(rb"(?<!\r)\n")
+# Not by splitting: 64 KB of commas are 65,000 elements.
+_LISTED = {
+    token: re.compile(rf"(?:^|,)[ \t]*+{token}[ \t]*+(?:,|\Z)", re.IGNORECASE | re.ASCII)
+    for token in ("close", "keep-alive", "upgrade", "websocket")
+}
 # Fields of which a second one would be read by some and not by others.
 _SINGLE = frozenset({"host", "content-length", "transfer-encoding", "content-type", "origin", "expect", "x-request-id"})
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -73,6 +89,7 @@ class HttpParser:
     """
 
     __slots__ = (
+        "_blank",
         "_body",
         "_buffer",
         "_head",
@@ -80,8 +97,10 @@ class HttpParser:
         "_max_header",
         "_received",
         "_scanned",
+        "_trailers",
         "_want",
         "begun",
+        "pending",
         "phase",
         "rest",
     )
@@ -90,83 +109,106 @@ class HttpParser:
         self._max_header = max_header_bytes
         self._max_body = max_body_bytes
         self._buffer = bytearray()
-        self._scanned = 0  # of the buffer, without the end of a head
+        self._scanned = 0  # of the buffer, without the end of a head or of a line
+        self._blank = 0  # bytes of line ends before the request
         self._want = 0  # bytes of body or chunk still to come
         self._received = 0  # of the body, framing included
+        self._trailers = 0
         self._head: Request | None = None
         self._body = bytearray()
         self.begun = 0  # heads begun so far: a new one gets a new deadline
+        self.pending = False  # whether next_request() has something to go on with
         self.phase = Phase.IDLE
         self.rest = b""  # what came behind a request that asks for another protocol
 
     @property
-    def pending(self) -> bool:
-        """Whether feed(b"") might give another request."""
-        return bool(self._buffer) and self.phase is not Phase.OVER
+    def held(self) -> int:
+        """Bytes that were received and are part of no request yet."""
+        return len(self._buffer)
 
     @property
     def awaiting_body(self) -> Request | None:
         """The request whose head is here and whose body is not."""
         return self._head
 
-    def feed(self, data: bytes) -> list[Request]:
-        """Take *data*; return the requests that are complete, MAX_BATCH at most."""
-        requests: list[Request] = []
-        step = _STEPS
-        if self.phase in step:
+    def receive(self, data: bytes) -> None:
+        """Take *data*, to be read by next_request()."""
+        if self.phase is not Phase.OVER:
             self._buffer += data
-        while len(requests) < MAX_BATCH and self.phase in step:
-            try:
-                before = self.phase, len(self._buffer)
-                request = step[self.phase](self)
-            except ApiError as fault:
-                request = self._head or Request()
-                request.fault, request.keep_alive = fault, False
-            if request is not None:
-                requests.append(request)
-                self._head = None
-                self.phase = Phase.IDLE if request.keep_alive else Phase.OVER
-            elif before == (self.phase, len(self._buffer)):
+            self.pending = True
+
+    def next_request(self) -> Request | None:
+        """The next request that is whole; None when there is none yet, or, with `pending`, its steps were used up."""
+        for _ in range(MAX_STEPS):
+            if not self.pending:
                 break
-        if self.phase not in step:
-            if requests and requests[-1].fault is None and "upgrade" in requests[-1].headers:
+            phase, held = self.phase, len(self._buffer)
+            try:
+                request = _STEPS[phase](self)
+            except ApiError as fault:
+                return self._completed(self._head or Request(), fault)
+            if request is not None:
+                return self._completed(request)
+            self.pending = phase is not self.phase or held != len(self._buffer)
+        return None
+
+    def _completed(self, request: Request, fault: ApiError | None = None) -> Request:
+        self._head = None
+        if fault is not None:
+            request.fault, request.keep_alive = fault, False
+        if request.keep_alive:
+            self.phase = Phase.IDLE
+            self.pending = bool(self._buffer)
+        else:
+            self.phase = Phase.OVER
+            self.pending = False
+            if fault is None and "upgrade" in request.headers:
                 self.rest = bytes(self._buffer)
             self._buffer.clear()
-        return requests
+        return request
 
     # ── one step each: consume something, perhaps complete a request ─────────────────────
 
     def _begin(self) -> Request | None:
         if self._buffer:
             self.begun += 1
-            self._scanned = 0
+            self._scanned = self._blank = 0
             self.phase = Phase.HEAD
         return None
 
     def _read_head(self) -> Request | None:
         buffer = self._buffer
-        start = 0  # line ends before a request are passed over (RFC 9112, section 2.2), but they count
-        while buffer.startswith(b"\r\n", start):
-            start += 2
-        end = buffer.find(b"\r\n\r\n", max(start, self._scanned - 3))
-        seen = self._max_header if end < 0 or end + 4 > self._max_header else end + 4
-        if start < len(buffer) and not (65 <= buffer[start] <= 90 or buffer[start:] == b"\r"):
+        if not self._scanned and buffer.startswith(b"\r"):
+            # Line ends before a request are passed over (RFC 9112, section 2.2), but they count.
+            if len(buffer) == 1:
+                return None
+            blank = _BLANK_LINES.match(buffer)
+            if blank is not None and blank.end():
+                self._blank += blank.end()
+                del buffer[: blank.end()]
+                if self._blank > self._max_header:
+                    raise self._head_too_large()
+                return None
+        most = self._max_header - self._blank
+        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
+        fits = end >= 0 and end + 4 <= most
+        if buffer and not 65 <= buffer[0] <= 90:
             raise BadRequest("a request begins with a method in capital letters")
-        if _LONE_LF.search(buffer, max(0, self._scanned - 1), seen):
+        if _LONE_LF.search(buffer, max(0, self._scanned - 1), end + 4 if fits else most):
             raise BadRequest("a line must end with CR LF")
         self._scanned = len(buffer)
-        if end < 0 and len(buffer) <= self._max_header:
+        if end < 0 and len(buffer) <= most:
             return None
-        if end < 0 or end + 4 > self._max_header:
-            raise HeaderTooLarge(f"the head of a request may have {self._max_header} bytes")
-        head = bytes(buffer[start : end + 4])
+        if not fits:
+            raise self._head_too_large()
+        head = bytes(buffer[: end + 4])
         del buffer[: end + 4]
         return self._begin_body(*_read_head(head))
 
     def _begin_body(self, request: Request, length: int | None) -> Request | None:
         """*length* is the body's, None when it is chunked."""
         self._head = request
-        self._received = 0
+        self._received = self._scanned = self._trailers = 0
         self._body = bytearray()
         if length is None:
             self.phase = Phase.CHUNK_LINE
@@ -194,7 +236,7 @@ class HttpParser:
             return None
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
-            raise BadRequest("a chunk begins with its size in hexadecimal digits")
+            raise BadRequest("a chunk begins with its size in hexadecimal digits, and perhaps extensions")
         self._want = int(match[1], 16)
         if self._received + self._want > self._max_body:
             raise self._too_large()
@@ -216,7 +258,14 @@ class HttpParser:
 
     def _read_trailer(self) -> Request | None:
         line = self._line("a trailer")
-        if line is None or line:  # trailers are dropped: none of them may change what the head said
+        if line is None:
+            return None
+        if line:  # trailers are dropped: none of them may change what the head said
+            self._trailers += 1
+            if self._trailers > MAX_HEADERS:
+                raise HeaderTooLarge(f"a request may have {MAX_HEADERS} trailers")
+            if _FIELD_LINE.fullmatch(line) is None:
+                raise BadRequest("a trailer is a header field")
             return None
         request = self._head
         assert request is not None
@@ -228,8 +277,9 @@ class HttpParser:
         """The next line of a chunked body without its end, or None when it is not whole yet."""
         buffer = self._buffer
         limit = MAX_CHUNK_LINE if self.phase is Phase.CHUNK_LINE else self._max_header
-        end = buffer.find(b"\n", 0, limit + 2)
+        end = buffer.find(b"\n", self._scanned, limit + 2)
         if end < 0:
+            self._scanned = len(buffer)
             if len(buffer) >= limit + 2:
                 raise BadRequest(f"{what} may take {limit} bytes")
             if self._received + len(buffer) > self._max_body:
@@ -243,9 +293,13 @@ class HttpParser:
 
     def _consume(self, count: int) -> None:
         del self._buffer[:count]
+        self._scanned = 0
         self._received += count
         if self._received > self._max_body:
             raise self._too_large()
+
+    def _head_too_large(self) -> HeaderTooLarge:
+        return HeaderTooLarge(f"the head of a request may have {self._max_header} bytes")
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(f"the body of a request may have {self._max_body} bytes")
@@ -286,15 +340,18 @@ def _read_head(head: bytes) -> tuple[Request, int | None]:
         httptools.HttpRequestParser(fields).feed_data(head)
     except httptools.HttpParserUpgrade:
         pass  # the head is whole; what an upgrade means is decided below
+    except httptools.HttpParserCallbackError:
+        raise  # a fault of ours, not of the head
     except httptools.HttpParserError:
         raise BadRequest("the header fields are not as RFC 9112 has them") from None
     request = Request(method=line[1].decode(), minor=int(line[3]))
     request.headers = headers = _joined(fields.pairs)
     request.path, request.query = _target(line[2].decode(), headers)
     length = _body_length(request, headers)
-    connection = _tokens(headers.get("connection", ""))
-    request.keep_alive = "close" not in connection and (request.minor == 1 or "keep-alive" in connection)
-    if "upgrade" in connection and "upgrade" in headers:
+    connection = headers.get("connection", "")
+    kept = request.minor == 1 or has_token(connection, "keep-alive")
+    request.keep_alive = kept and not has_token(connection, "close")
+    if "upgrade" in headers and has_token(connection, "upgrade"):
         # Some readers take what follows such a head for the new protocol, some for its body.
         if length != 0:
             raise BadRequest("a request that asks for an upgrade may have no body")
@@ -324,10 +381,15 @@ def _target(target: str, headers: dict[str, str]) -> tuple[str, str]:
         if authority.lower() != (host or "").lower():
             raise BadRequest("the request target names another host than Host")
         target = slash + rest or "/"
-    if not target.startswith("/") or target.startswith("//") or _UNWISE.search(target):
+    path, _, query = target.partition("?")
+    if (
+        not path.startswith("/")
+        or path.startswith("//")
+        or _UNWISE_IN_PATH.search(path)
+        or _UNWISE_IN_QUERY.search(query)
+    ):
         raise BadRequest("the request target must be a path, and perhaps a query")
-    parts = urlsplit(target)
-    return parts.path, parts.query
+    return path, query
 
 
 def _body_length(request: Request, headers: dict[str, str]) -> int | None:
@@ -344,8 +406,9 @@ def _body_length(request: Request, headers: dict[str, str]) -> int | None:
     return int(length)
 
 
-def _tokens(value: str) -> set[str]:
-    return {token.strip(" \t").lower() for token in value.split(",")}
+def has_token(value: str, token: str) -> bool:
+    """Whether *value*, a field that is a list, has *token*, in either case (RFC 9110, section 5.6.1)."""
+    return _LISTED[token].search(value) is not None
 
 
 # ── responses ────────────────────────────────────────────────────────────────────────────

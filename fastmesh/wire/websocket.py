@@ -49,6 +49,7 @@ class Limits:
     max_message_bytes: int = 1_048_576
     frames_a_call: int = 64  # a ping costs 8 µs: half a millisecond
     bytes_a_call: int = 65_536
+    messages_a_call: int = 8  # a command may open a stream: a third of a millisecond
     small_frames_burst: int = 1000  # control frames, empty ones and crumbs of messages
     small_frames_a_second: float = 100.0
 
@@ -115,6 +116,7 @@ class WebSocketMachine:
         "_may_declare",
         "_message",
         "_message_bytes",
+        "_messages",
         "_over",
         "_slice_bytes",
     )
@@ -128,6 +130,7 @@ class WebSocketMachine:
         self._left = 0  # bytes of the frame under way that were not fed yet
         self._message: bytearray | None = None  # the data of the message under way
         self._message_bytes = 0  # what its frames declared
+        self._messages = 0  # whole ones, in this call
         self._may_declare = limits.max_message_bytes  # what they may declare together
         self._allowance = float(limits.small_frames_burst)
         self._checked_at: float | None = None
@@ -162,8 +165,14 @@ class WebSocketMachine:
         """Parse a call's share of what was received, at *now* seconds."""
         events: list[Event] = []
         limits = self._limits
-        frames, fed = 0, 0
-        while self._input and not self._over and frames < limits.frames_a_call and fed < limits.bytes_a_call:
+        frames, fed, self._messages = 0, 0, 0
+        while (
+            self._input
+            and not self._over
+            and frames < limits.frames_a_call
+            and fed < limits.bytes_a_call
+            and self._messages < limits.messages_a_call
+        ):
             if self._left == 0:
                 header = _header(self._input)
                 if header is None:
@@ -240,6 +249,7 @@ class WebSocketMachine:
             if not event.message_finished:
                 return len(data)
             whole, self._message = bytes(self._message), None
+        self._messages += 1
         events.append(Text(whole) if isinstance(event, TextMessage) else Binary(whole))
         return len(data)
 

@@ -68,6 +68,9 @@ class Twin:
         while count and left > 0:
             name = self.queue.popleft()
             count -= 1
+            if name in self.closed:  # since it was queued
+                left -= LEAST
+                continue
             taken = min(self.left[name], QUANTUM)
             self.left[name] -= taken
             self.served.append((name, taken))
@@ -162,6 +165,17 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         self.data += data
+
+
+def test_who_is_gone_since_it_was_queued_is_not_served() -> None:
+    """Its reader would read on, with nobody to read to: a detached stream would count as read to its end."""
+    loop, served = Loop(), list[tuple[int, int]]()
+    pump = Pump(loop.call_soon, quantum_bytes=QUANTUM, turn_bytes=TURN, least_bytes=LEAST)
+    outlet = Stock(pump, 0, served)
+    outlet.give(5)
+    outlet.life = 2  # as Peer.abort() has it; the transport tells it with the next turn of the loop
+    loop.turn()
+    assert (served, outlet.left) == ([], 5)
 
 
 def test_nothing_is_written_once_it_is_closing_or_gone() -> None:

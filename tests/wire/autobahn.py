@@ -97,14 +97,17 @@ class Echo(asyncio.Protocol):
         self._work()
 
     def _greet(self, data: bytes) -> bytes:
-        for request in self._parser.feed(data):
-            try:
-                head, self._machine = upgrade(request, [("Server", "fastmesh")], limits=LIMITS, deflate=True)
-            except ApiError as error:
-                sys.stderr.write(f"{error.message}\n")
-                self._transport.abort()
-                return b""
-            self._transport.write(head)
+        self._parser.receive(data)
+        request = self._parser.next_request()
+        if request is None:
+            return b""
+        try:
+            head, self._machine = upgrade(request, [("Server", "fastmesh")], limits=LIMITS, deflate=True)
+        except ApiError as error:
+            sys.stderr.write(f"{error.message}\n")
+            self._transport.abort()
+            return b""
+        self._transport.write(head)
         return self._parser.rest
 
     def _work(self) -> None:

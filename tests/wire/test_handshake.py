@@ -29,7 +29,10 @@ def request(line: str = "GET /crawl/ws HTTP/1.1", body: str = "", **fields: str 
     for name, values in (FIELDS | {name.replace("_", "-"): value for name, value in fields.items()}).items():
         for value in values if isinstance(values, list) else [values]:
             head += "" if value is None else f"{name}: {value}\r\n"
-    (parsed,) = HttpParser().feed(f"{head}\r\n{body}".encode("latin-1"))
+    parser = HttpParser()
+    parser.receive(f"{head}\r\n{body}".encode("latin-1"))
+    parsed = parser.next_request()
+    assert parsed is not None
     return parsed
 
 

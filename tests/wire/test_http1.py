@@ -6,10 +6,12 @@ import sys
 from typing import Any
 
 import pytest
+from budgets import MOST, growth
 from hypothesis import given
 from hypothesis import strategies as st
+from steps import steps
 
-from fastmesh.wire.http1 import MAX_BATCH, MAX_CHUNK_LINE, MAX_HEADERS, HttpParser, Phase, Request, response_head
+from fastmesh.wire.http1 import MAX_CHUNK_LINE, MAX_HEADERS, MAX_STEPS, HttpParser, Phase, Request, response_head
 
 HOST = b"Host: localhost\r\n"
 POST = b"POST /p HTTP/1.1\r\n" + HOST
@@ -63,7 +65,18 @@ BAD: dict[str, tuple[bytes, int]] = {
     "7 bare LF behind a size": (CHUNKED + b"1\nx\r\n0\r\n\r\n", 400),
     "7 no line end behind data": (CHUNKED + b"1\r\nxy\r\n0\r\n\r\n", 400),
     "7 LF behind data": (CHUNKED + b"1\r\nx\n0\r\n\r\n", 400),
+    **{
+        f"8 extension {text!r}": (CHUNKED + b"1" + text + b"\r\nx\r\n0\r\n\r\n", 400)
+        for text in (b";", b";a=", b';a="b', b';a="b\\"', b';a="b"c', b";a=b=c", b";=b", b';"a"', b";a b", b";a=b c",
+                     b";;a", b'; a="\x7f"', b";a=\xe9")
+    },
     "8 endless extension": (CHUNKED + b"1;" + b"a" * 10_000, 400),
+    **{
+        f"9 trailer {line!r}": (CHUNKED + b"0\r\n" + line + b"\r\n\r\n", 400)
+        for line in (b"bad trailer", b"bad trailer: x", b": x", b"X : y", b" X: y", b"X: y\r\n z", b"X: \x00",
+                     b"\xe9: x")
+    },
+    "9 too many trailers": (CHUNKED + b"0\r\n" + b"X:\r\n" * (MAX_HEADERS + 1) + b"\r\n", 431),
     "9 bare LF in trailers": (CHUNKED + b"0\r\nX: y\n\r\n", 400),
     "10 folded line": (b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n b\r\n\r\n", 400),
     "10 space before the colon": (b"GET / HTTP/1.1\r\n" + HOST + b"X : a\r\n\r\n", 400),
@@ -92,7 +105,8 @@ BAD: dict[str, tuple[bytes, int]] = {
     },
     **{
         f"16, 17 target {target!r}": (b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n", 400)
-        for target in (b"http://evil/x", b"http://u@localhost/", b"http://localhost:99999/", b"https://localhost/",
+        for target in (b"/a|b", b"/a^b", b"/{a}", b"/`", b"/?a<b", b"/?a>b", b'/?a"b', b"/?a#b",
+                       b"http://evil/x", b"http://u@localhost/", b"http://localhost:99999/", b"https://localhost/",
                        b"*", b"//evil/x", b"/\\evil", b"/a#b", b'/a"b', b"/<a>", b"a", b"localhost:80", b"/\x80", b"?a")
     },
     "21 too many fields": (b"GET / HTTP/1.1\r\n" + HOST + b"X:\r\n" * MAX_HEADERS + b"\r\n", 431),
@@ -107,14 +121,14 @@ BAD: dict[str, tuple[bytes, int]] = {
 
 
 def read(parser: HttpParser, *pieces: bytes) -> list[Request]:
-    """All requests of *pieces*, what waits for its turn included."""
+    """All requests of *pieces*."""
     requests = []
     for piece in pieces:
-        found = parser.feed(piece)
-        requests += found
-        while len(found) == MAX_BATCH:
-            found = parser.feed(b"")
-            requests += found
+        parser.receive(piece)
+        while parser.pending:
+            request = parser.next_request()
+            if request is not None:
+                requests.append(request)
     return requests
 
 
@@ -201,6 +215,18 @@ class TestWhatIsRead:
             ("/a", "b"),
         ]
 
+    def test_a_query_is_taken_as_browsers_send_it(self) -> None:
+        query = r"a=|^`{}\&b=[]'!$()*,;:@/?%22"
+        (request,) = read(HttpParser(), GOOD["get"].replace(b"b=c", query.encode()))
+        assert request.fault is None
+        assert (request.path, request.query) == ("/a", query)
+
+    def test_extensions_and_trailers_are_passed_over(self) -> None:
+        extensions = (b";a", b" ; a = b", b';a="x;y\\"\\\\\t\xe9"', b";a;b;c=d", b"; a\t", b"\t;a=!#$%&'*+.^_`|~")
+        for text in (*extensions, b"", b" "):
+            (request,) = read(HttpParser(), CHUNKED + b"1" + text + b"\r\nx\r\n0" + text + b"\r\nX:\xe9\r\n\r\n")
+            assert (request.fault, request.body) == (None, b"x"), text
+
     def test_bodies(self) -> None:
         bodies = [
             r.body for name in ("sized", "chunked", "trailers", "empty body") for r in read(HttpParser(), GOOD[name])
@@ -233,18 +259,6 @@ class TestWhatIsRead:
         (request,) = read(parser, body)
         assert request.body == b"ok"
         assert parser.awaiting_body is None
-
-    def test_a_batch_is_bounded_and_nothing_is_lost(self) -> None:
-        parser = HttpParser()
-        first = parser.feed(GOOD["get"] * 100)
-        assert len(first) == MAX_BATCH
-        assert parser.pending
-        rest = []
-        while more := parser.feed(b""):
-            assert len(more) <= MAX_BATCH
-            rest += more
-        assert len(first) + len(rest) == 100
-        assert not parser.pending
 
 
 class TestLimits:
@@ -322,3 +336,66 @@ def test_a_response_head_has_no_control_characters() -> None:
             response_head(200, [("X", text)])
         with pytest.raises(ValueError, match="control character"):
             response_head(200, [(text, "x")])
+
+
+# ── bounded work ─────────────────────────────────────────────────────────────────────────
+
+READ_BYTES = 262_144  # what a transport hands over at once
+STEPS_A_CALL = MAX_STEPS * 8  # a step of the parser is a handful of calls
+MANY_FIELDS = b"".join(b"X-%d:\r\n" % at for at in range(MAX_HEADERS - 4))
+
+FLOODS: dict[str, tuple[bytes, bytes]] = {
+    "chunks of one byte": (CHUNKED, b"1\r\nx\r\n"),
+    "chunks with extensions": (CHUNKED, b"1;a;b=c\r\nx\r\n"),
+    "trailers": (CHUNKED + b"0\r\n", b"a:\r\n"),
+    "line ends": (b"", b"\r\n"),
+    "requests": (b"", b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+    "requests with many fields": (b"", GOOD["get"][:-2] + MANY_FIELDS + b"\r\n"),
+    "requests with a field of many elements": (b"", GOOD["get"][:-2] + b"Connection: " + b"," * 65_000 + b"\r\n\r\n"),
+    "requests with a field of many blanks": (b"", GOOD["get"][:-2] + b"Connection: " + b", " * 32_000 + b"\r\n\r\n"),
+    "bodies of one byte": (b"", POST + b"Content-Length: 1\r\n\r\nx"),
+    "chunked bodies of one byte": (b"", CHUNKED + b"1\r\nx\r\n0\r\n\r\n"),
+    "header fields": (POST, b"X:\r\n"),
+    "a size that never ends": (CHUNKED, b"0"),
+    "an extension that never ends": (CHUNKED + b"1", b";a"),
+    "a quoted value that never ends": (CHUNKED + b'1;a="', b'\\"'),
+}
+
+
+def worst(parser: HttpParser, data: bytes) -> int:
+    """The steps of the call that took most, of the first that *data* gives work for."""
+    counts = [steps(lambda: parser.receive(data))]
+    while parser.pending and len(counts) < 10:
+        counts.append(steps(parser.next_request))
+    return max(counts)
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_call_does_little_whatever_a_read_holds(name: str) -> None:
+    start, unit = FLOODS[name]
+    parser = HttpParser()
+    read(parser, start)
+    assert worst(parser, unit * (READ_BYTES // len(unit))) <= STEPS_A_CALL
+
+
+@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_packet_costs_the_same_however_much_came_before(name: str, size: int) -> None:
+    """Dripped: a packet of a few bytes looks at nothing that was looked at before."""
+    start, unit = FLOODS[name]
+    parser = HttpParser()
+    read(parser, start, (unit * (60_000 // len(unit) + 1))[:60_000])
+    for at in range(100):
+        most = worst(parser, (unit * 8)[at % len(unit) :][:size])
+        assert most <= 12 * size + (4 * MAX_HEADERS if b"HTTP" in unit else 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [(b"Connection", b", "), (b"Connection", b"close "), (b"Connection", b"a,"), (b"X", b"\t "), (b"Host", b"a.")],
+)
+def test_a_head_is_read_in_a_time_that_grows_with_its_length(name: bytes, unit: bytes) -> None:
+    def head(size: int) -> bytes:
+        return b"GET / HTTP/1.1\r\n" + name + b": " + unit * (size // len(unit)) + b"\r\n\r\n"
+
+    assert growth(lambda data: read(HttpParser(), data), head, 16_000) < MOST

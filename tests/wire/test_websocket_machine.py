@@ -375,11 +375,25 @@ def test_a_flood_ends_early_and_every_call_does_little(unit: bytes) -> None:
         events = server.events(0.0)
         assert len(events) <= limits.frames_a_call
         assert sum(isinstance(event, Ping) for event in events) <= PINGS_A_CALL
+        assert sum(isinstance(event, Text) for event in events) <= limits.messages_a_call
         told += events
         calls += 1
     assert fault(told) == 1008
-    # A call takes frames_a_call frames; no more than two frames are in a unit, and one of them counts.
-    assert calls <= 2 * limits.small_frames_burst / limits.frames_a_call + 2
+    # A call takes so many frames, of which every second one counts, or so many messages.
+    assert calls <= limits.small_frames_burst / min(limits.frames_a_call / 2, limits.messages_a_call) + 2
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_commands_come_a_few_a_call(deflate: bool) -> None:
+    limits = Limits()
+    server = machine(limits, deflate=deflate) if deflate else machine(limits)
+    command = frame(TEXT, deflated(b"{}"), rsv=RSV1) if deflate else frame(TEXT, b"{}")
+    server.receive(command * 100)
+    calls = []
+    while server.pending:
+        calls.append(len(server.events(0.0)))
+    assert sum(calls) == 100
+    assert max(calls) == limits.messages_a_call
 
 
 def test_a_flood_is_measured_against_the_time() -> None:
@@ -414,16 +428,14 @@ def test_a_message_in_decent_pieces_is_no_flood() -> None:
     assert drained(server) == [Text(b"x" * (128 * 5001 + 1))]
 
 
-@pytest.mark.parametrize("unit", [frame(TEXT, b"x"), PINGS, frame(TEXT, bytes(1000))])
-def test_a_call_takes_so_many_frames(unit: bytes) -> None:
+@pytest.mark.parametrize(("unit", "most"), [(frame(PONG), 64), (frame(TEXT, b"x"), 8), (frame(TEXT, bytes(1000)), 8)])
+def test_a_call_takes_so_many_frames(unit: bytes, most: int) -> None:
     server = machine()
     server.receive(unit * 1000)
-    left = 1000
+    calls = []
     while server.pending:
-        before = left
-        left -= 64
-        told = len(server.events(0.0))
-        assert told <= min(64, before)
+        calls.append(len(server.events(0.0)))
+    assert calls == [most] * (1000 // most) + [1000 % most][: bool(1000 % most)]
 
 
 def test_a_call_takes_so_many_bytes() -> None:
