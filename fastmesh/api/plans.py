@@ -148,6 +148,7 @@ class Plans:
                 dedupe=options.dedupe,
                 in_order=in_order,
                 trace=pipeline.opening.trace,
+                client=pipeline.opening.asker,
             ),
             options.concurrency,
             in_order=in_order,

@@ -39,6 +39,7 @@ class Call:
     request_id: str
     client: str | None  # whose its streams are: of a token, else of an address; None: of this machine
     local_address: str  # the address it arrived at; empty on a Unix socket
+    connection: int = 0  # the number of the one it came over
     trace: Trace = field(default_factory=Trace.begin)
     value: str = ""  # what stands in the path where the route has a name in braces
     ticket: Ticket | None = None  # when it was shown in place of a token

@@ -120,6 +120,7 @@ class SocketSession:
 
     __slots__ = (
         "_client",
+        "_connection",
         "_encoder",
         "_module",
         "_observe_ttfb",
@@ -140,6 +141,7 @@ class SocketSession:
         *,
         request_id: str,
         client: str | None,
+        connection: int,
         trace: Trace,
         observe_ttfb: Callable[[float], None],
     ) -> None:
@@ -149,6 +151,7 @@ class SocketSession:
         self._encoder = encoder
         self._request_id = request_id
         self._client = client
+        self._connection = connection
         self._trace = trace
         self._observe_ttfb = observe_ttfb
         self._subscriptions: dict[str, Subscription] = {}
@@ -261,7 +264,7 @@ class SocketSession:
     def _crawl(self, command: CrawlCommand) -> None:
         begun = self._module.now()
         plan = self._plans.checked_crawl(command, self._request_id, self._client)
-        opening = replace(plan.opening, trace=self._trace.child())
+        opening = replace(plan.opening, trace=self._trace.child(), connection=self._connection)
         pipeline = self._module.open(opening, plan.make_processor)
         self._attach(pipeline, None, self._ack(command.id, pipeline), begun)
 

@@ -115,7 +115,9 @@ class Streams:
         return StreamReply("json", attach)
 
     def _open(self, call: Call, plan: Plan, key: str | None) -> StreamingPipeline:
-        pipeline = self._module.open(replace(plan.opening, trace=call.trace), plan.make_processor)
+        pipeline = self._module.open(
+            replace(plan.opening, trace=call.trace, connection=call.connection), plan.make_processor
+        )
         if key is not None:
             self._module.remember(call.client, key, plan.digest, pipeline)
         return pipeline

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
@@ -113,7 +113,9 @@ class Backlog:
         dedupe: bool = False,
         in_order: bool = False,
         trace: Trace | None = None,
+        client: Hashable = None,
     ) -> None:
+        self.client = client  # whose turns at the extraction workers its pages take
         self.trace = trace  # what its fetches belong to
         self.left = 0
         self._targets = targets

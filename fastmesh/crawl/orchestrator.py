@@ -24,7 +24,6 @@ from fastmesh.crawl.flights import Flights
 from fastmesh.crawl.gate import Extracted
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.target import Target
@@ -115,8 +114,9 @@ class PipelineOrchestrator:
         dedupe: bool,
         in_order: bool,
         trace: Trace | None = None,
+        client: Hashable = None,
     ) -> Backlog:
-        """A stream's URLs, to be started one by one."""
+        """The URLs of a stream of *client*, to be started one by one."""
         return Backlog(
             targets,
             wake,
@@ -126,6 +126,7 @@ class PipelineOrchestrator:
             dedupe=dedupe,
             in_order=in_order,
             trace=trace,
+            client=client,
         )
 
     async def execute(self, job: Job) -> PageResult:
@@ -196,7 +197,7 @@ class PipelineOrchestrator:
                 self._stages["dns"].observe(dns_s)
                 self._stages["fetch"].observe(fetched.fetch_s - fetch_s - dns_s)
 
-    async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions, owner: Owner) -> None:
+    async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions, owner: Backlog) -> None:
         started = time.perf_counter()
         try:
             max_bytes = options.max_frame_bytes - _frame_without_document(page, fetched)
@@ -204,6 +205,7 @@ class PipelineOrchestrator:
                 self._pool.extract,
                 fetched.body,
                 owner=owner,
+                client=owner.client,
                 url=fetched.final_url or fetched.url,
                 content_type=fetched.content_type,
                 include=options.include,

@@ -11,13 +11,14 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final, cast
 
 import orjson
 
 from fastmesh.crawl.gate import Extracted
-from fastmesh.crawl.politeness import Line, Owner
+from fastmesh.crawl.politeness import Owner
+from fastmesh.crawl.rota import Rota
 from fastmesh.crawl.worker import ANSWER, DONE, JOB, LAST, gate_of, ready
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
 from fastmesh.log import get_logger
@@ -44,10 +45,10 @@ class WorkerUnavailable(FastmeshError):
 class ExtractPool:
     """*count* worker processes and the pages that wait for them.
 
-    Owners (streams) take turns, so a thousand pages of one, or some that take their whole time, do
-    not hold up three of another.  A page may keep a worker for *deadline_s*; while no worker is alive, it waits
-    as long for one.  Figures: ``alive`` and ``busy`` workers, ``waiting`` pages,
-    ``deaths`` of workers (those that took too long included), ``retired`` ones
+    Clients take turns, and so do each one's owners (streams), so a thousand pages of one, or some that take their
+    whole time, do not hold up three of another, in however many streams they are.  A page may keep a worker for
+    *deadline_s*; while no worker is alive, it waits as long for one.  Figures: ``alive`` and ``busy`` workers,
+    ``waiting`` pages, ``deaths`` of workers (those that took too long included), ``retired`` ones
     (which held too much memory after a page) and ``failed`` pages, through a
     worker's death or for want of workers.
     """
@@ -60,7 +61,7 @@ class ExtractPool:
         self.died = RecentShare()
         self._deadline_s = deadline_s
         self._command = tuple(command)
-        self._jobs: Line[_Job] = Line()
+        self._jobs: Rota[_Job] = Rota()
         self._workers: set[_Worker] = set()
         self._idle: deque[_Worker] = deque()
         self._keepers: list[asyncio.Task[None]] = []
@@ -108,13 +109,14 @@ class ExtractPool:
         body: bytes,
         *,
         owner: Owner,
+        client: Hashable = None,
         url: str,
         content_type: str | None,
         include: frozenset[str],
         max_bytes: int,
         extractor: str = "fast",
     ) -> Extracted:
-        """extract.extract() in a worker, when it is *owner*'s turn.
+        """extract.extract() in a worker, when it is *client*'s turn and of its owners *owner*'s.
 
         Raises its errors, and ExtractFailed when the worker dies or takes too
         long, or none comes alive.  When it is cancelled, its page leaves the queue;
@@ -130,13 +132,13 @@ class ExtractPool:
             "extractor": extractor,
             "limit_s": self._deadline_s * 2,
         }
-        job = _Job(owner, orjson.dumps(head), body, max_bytes)
-        self._jobs.join(owner, job)
+        job = _Job(client, owner, orjson.dumps(head), body, max_bytes)
+        self._jobs.join(client, owner, job)
         self._dispatch()
         try:
             extracted = await job.extracted
         except asyncio.CancelledError:
-            self._jobs.leave(owner, job)
+            self._jobs.leave(client, owner, job)
             raise
         if isinstance(extracted, UrlError):
             raise extracted
@@ -149,7 +151,7 @@ class ExtractPool:
         for job in (*self._jobs, *(worker.job for worker in self._workers)):
             if job is not None:
                 job.fail("the extraction workers were closed")
-        self._jobs = Line()
+        self._jobs = Rota()
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -194,7 +196,7 @@ class ExtractPool:
         self._rescue = None
         now_s = asyncio.get_running_loop().time()
         for job in [job for job in self._jobs if job.queued_s + self._deadline_s <= now_s]:
-            self._jobs.leave(job.owner, job)
+            self._jobs.leave(job.client, job.owner, job)
             self.failed += 1
             job.fail(f"no extraction worker was alive for {self._deadline_s:g} s")
         if self._jobs.waiting:
@@ -278,10 +280,11 @@ class ExtractPool:
 class _Job:
     """One page on its way to a document."""
 
-    __slots__ = ("body", "extracted", "head", "max_bytes", "owner", "queued_s")
+    __slots__ = ("body", "client", "extracted", "head", "max_bytes", "owner", "queued_s")
 
-    def __init__(self, owner: Owner, head: bytes, body: bytes, max_bytes: int) -> None:
+    def __init__(self, client: Hashable, owner: Owner, head: bytes, body: bytes, max_bytes: int) -> None:
         loop = asyncio.get_running_loop()
+        self.client = client
         self.owner = owner
         self.head = head
         self.body = body

@@ -62,6 +62,7 @@ class Connection(Peer):
         "_exchange",
         "_judged",
         "_local_address",
+        "_number",
         "_parser",
         "_request_began",
     )
@@ -74,6 +75,7 @@ class Connection(Peer):
         self._begun = 0  # requests of this parser whose head has a deadline
         self._judged = 0  # and those that were judged before their body was here
         self._client: str | None = None
+        self._number = next(shared.numbers)
         self._local_address = ""
         self._request_began = 0.0
         self._exchange: Exchange | None = None
@@ -281,7 +283,7 @@ class Connection(Peer):
         self._reply(request, refusal(error, self._exchange.request_id))
 
     def _call(self, request: Request, request_id: str, trace: Trace) -> Call:
-        return Call(request, request_id, self._client, self._local_address, trace)
+        return Call(request, request_id, self._client, self._local_address, self._number, trace)
 
     def _answered(self, status: int) -> None:
         exchange, self._exchange = self._exchange, None
@@ -389,7 +391,7 @@ class Connection(Peer):
         self._forget_deadlines()
         self.life = CLOSED
         self.transport = None
-        peer = WebSocketPeer(shared, machine, exchange.request_id, client, exchange.trace)
+        peer = WebSocketPeer(shared, machine, exchange.request_id, client, self._number, exchange.trace)
         transport.set_protocol(peer)
         peer.begin(transport, head, stream, rest, exchange.began)
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
+from itertools import count
 from sys import intern
 from typing import cast
 
@@ -60,6 +62,7 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     encoders: dict[tuple[str, bool], Encoder]  # by encoding, and whether it is chunked
     connections: set[Peer] = field(default_factory=set)
+    numbers: Iterator[int] = field(default_factory=partial(count, 1))  # of connections, each its own
     draining: bool = False
     out_of_files_at: float = float("-inf")  # when a connection could not be accepted last
     unaccepted: int = 0  # how often that was so, or one was closed without a word

@@ -30,6 +30,7 @@ class WebSocketPeer(Peer):
     __slots__ = (
         "_answers_bytes",
         "_client",
+        "_connection",
         "_heard_at",
         "_machine",
         "_pinged_at",
@@ -39,12 +40,19 @@ class WebSocketPeer(Peer):
     )
 
     def __init__(
-        self, shared: Shared, machine: WebSocketMachine, request_id: str, client: str | None, trace: Trace
+        self,
+        shared: Shared,
+        machine: WebSocketMachine,
+        request_id: str,
+        client: str | None,
+        connection: int,
+        trace: Trace,
     ) -> None:
         super().__init__(shared)
         self._machine = machine
         self._request_id = request_id
         self._client = client
+        self._connection = connection
         self._trace = trace
         self._session: SocketSession | None = None
         self._heard_at = shared.clock()
@@ -73,6 +81,7 @@ class WebSocketPeer(Peer):
             encoder,
             request_id=self._request_id,
             client=self._client,
+            connection=self._connection,
             trace=self._trace,
             observe_ttfb=shared.metrics.ttfb.labels("websocket").observe,
         )

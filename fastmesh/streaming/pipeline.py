@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -62,7 +62,13 @@ class Opening:
     on_slow: Literal["block", "drop", "disconnect"] = "block"  # what a slow reader in the pacer's place means
     progress: bool = False  # its readers are told now and then how far it is
     kept: bool = True  # its journal can be read after its end
+    connection: int = 0  # the number of the one that it was asked for on; 0: none
     trace: Trace = field(default_factory=Trace.begin)
+
+    @property
+    def asker(self) -> Hashable:
+        """Whom its turns count for: its client; of this machine's, who have no token, each connection is one."""
+        return self.connection if self.client is None else self.client
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,12 +104,18 @@ async def started(count: int = 1, **choices: Any) -> AsyncIterator[ExtractPool]:
 
 
 def ask(
-    pool: ExtractPool, body: bytes | str, content_type: str = "text/html", extractor: str = "fast", owner: object = None
+    pool: ExtractPool,
+    body: bytes | str,
+    content_type: str = "text/html",
+    extractor: str = "fast",
+    owner: object = None,
+    client: str | None = None,
 ) -> asyncio.Future[bytes]:
     async def document() -> bytes:
         extracted = await pool.extract(
             body.encode() if isinstance(body, str) else body,
             owner=owner,
+            client=client,
             url="http://h/",
             content_type=content_type,
             include=PARTS,
@@ -427,6 +433,33 @@ def test_owners_take_turns_at_the_workers(run: Run, puppet: tuple[str, ...], tmp
             os.close(os.open(fifo, os.O_WRONLY))
             await asyncio.gather(first, *pages)
             assert [done.index(b"small %d" % n) for n in range(3)] == [1, 3, 5]
+
+    run(test())
+
+
+def test_clients_take_turns_however_many_streams_they_open(run: Run, puppet: tuple[str, ...], tmp_path: Path) -> None:
+    """100 pages in 20 streams left another client's two pages without a result for a minute."""
+
+    async def test() -> None:
+        async with started(command=puppet) as pool:
+            mark, fifo = tmp_path / "mark", tmp_path / "fifo"
+            os.mkfifo(fifo)
+            done: list[bytes] = []
+            first = ask(pool, f"hold {mark} {fifo}", owner=0, client="many")
+            await until(mark.exists)
+            pages = [ask(pool, f"many {n}", owner=n % 20, client="many") for n in range(100)]
+            await until(lambda: pool.waiting == len(pages))
+            gone = ask(pool, "gone", owner=20, client="gone")
+            pages += [ask(pool, f"few {n}", owner=21, client="few") for n in range(2)]
+            await until(lambda: pool.waiting == len(pages) + 1)
+            gone.cancel()
+            await until(gone.done)
+            assert pool.waiting == len(pages)
+            for page in pages:
+                page.add_done_callback(lambda page: done.append(page.result()))
+            os.close(os.open(fifo, os.O_WRONLY))
+            await asyncio.gather(first, *pages)
+            assert [done.index(b"few %d" % n) for n in range(2)] == [1, 3]
 
     run(test())
 
