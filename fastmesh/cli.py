@@ -199,7 +199,7 @@ def _request(asked: argparse.Namespace) -> dict[str, Any]:
         "dedupe": False if asked.no_dedupe else None,
         "stop_after_errors": asked.stop_after_errors,
         "respect_robots": False if asked.no_robots else None,
-        "headers": dict(map(_header, asked.header)) or None,
+        "headers": _headers(asked.header) or None,
     }
     return {
         "urls": urls,
@@ -218,6 +218,13 @@ def _lines(name: str) -> list[str]:
         raise ValidationError(f"--file {name} is not UTF-8: {error}") from None
     lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    headers = dict(map(_header, lines))
+    if len(headers) < len(lines):
+        raise ValidationError("--header: one name is there more than once, and which value is meant is not said")
+    return headers
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, Grade, Part
-from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, header_refusal
+from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
 from fastmesh.streaming.firehose import MAX_FRAMES, MIN_FRAME_BYTES
 
@@ -90,9 +90,8 @@ class PageOptions(Strict):
     @pydantic.field_validator("headers")
     @classmethod
     def _may_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
-        for name, value in headers.items():
-            if refusal := header_refusal(name, value):
-                raise ValueError(refusal)
+        if refusal := headers_refusal(headers):
+            raise ValueError(refusal)
         return headers
 
 

@@ -40,7 +40,7 @@ from fastmesh.crawl.request_headers import checked
 from fastmesh.crawl.resolve import LOOKUP, GuardedResolver, Lookup
 from fastmesh.crawl.retry_after import retry_after_s
 from fastmesh.crawl.url import ParsedUrl
-from fastmesh.errors import DnsFailed, FetchTimeout, HttpStatus, TooLarge, TooManyRedirects, UrlError
+from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, HttpStatus, TooLarge, TooManyRedirects, UrlError
 from fastmesh.spans import Attribute, Spans
 from fastmesh.trace import HEADER, Trace
 
@@ -263,6 +263,7 @@ class Fetcher:
                 page.final_url, page.status, page.content_type = answered
                 try:
                     body, received = b"", 0
+                    location = _location(response) if response.status in REDIRECTS else None
                     if 200 <= response.status <= 299 and response.status not in NO_CONTENT:
                         body, received = await read_body(response, options.max_body_bytes, share, cut=options.cut_body)
                 finally:
@@ -273,7 +274,6 @@ class Fetcher:
             error.answered = answered
             raise
         share.whole()
-        location = response.headers.get("Location") if response.status in REDIRECTS else None
         return Answer(
             status=response.status,
             location=location,
@@ -314,8 +314,16 @@ def _request_headers(headers: Mapping[str, str], options: CrawlOptions) -> CIMul
 
 def _as_yarl(url: ParsedUrl) -> URL:
     """For aiohttp: built of the parts that were judged, and encoded already; the fragment stays here."""
-    path, _, query = url.target.partition("?")
-    return URL.build(scheme=url.scheme, authority=url.authority, path=path, query_string=query, encoded=True)
+    # Path and query in one piece: an empty query would be lost.
+    return URL.build(scheme=url.scheme, authority=url.authority, path=url.target, encoded=True)
+
+
+def _location(response: ClientResponse) -> str | None:
+    """Where *response* leads; an empty Location leads nowhere, to browsers too.  Raises BadResponse."""
+    said = {location for line in response.headers.getall("Location", ()) if (location := line.strip())}
+    if len(said) > 1:
+        raise BadResponse("the origin redirects to two places at once")
+    return said.pop() if said else None
 
 
 def _content_type(response: ClientResponse) -> str | None:

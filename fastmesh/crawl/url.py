@@ -31,9 +31,20 @@ RAW_RULES: Final = (
     (re.compile(r"[\ud800-\udfff]"), "it holds half a surrogate pair"),
 )
 
-# Refused between // and the path.
-AUTHORITY_RULES: Final = (
+# In a redirect they are read as browsers do, before the rules have their say.
+C0_AND_SPACE: Final = "".join(map(chr, range(0x21)))
+ODD: Final = re.compile(r"[\x00-\x20\x7f\\]")
+DROPPED: Final = dict.fromkeys(map(ord, "\t\n\r"))
+ODD_AUTHORITY: Final = re.compile(r"(?:https?:/*|/{2,})([^/?#]*)", re.IGNORECASE)
+
+# Refused between // and the path.  A browser takes an empty user name away, and what is long holds it up:
+# the accents on one letter are sorted one by one.
+LENIENT_RULES: Final = (
     (re.compile(r"@"), "a user name or password before the host is not taken"),
+    (re.compile(r".{513}"), "its host is longer than any name"),
+)
+AUTHORITY_RULES: Final = (
+    *LENIENT_RULES,
     (re.compile(r"%"), "there is a % in its host (a zone id or an escape)"),
     (re.compile(r"^(?::[^:]*)?$"), "it has no host"),
     (re.compile(r"^(?!(?:\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]{0,5})?$)"), "its host or its port is malformed"),
@@ -114,8 +125,10 @@ def parse_url(text: str) -> ParsedUrl:
     address = None if url["host_type"] == ada_url.HostType.DEFAULT else ip_address(host)
     if address is None and not NAME.fullmatch(host):
         raise InvalidUrl("the URL is refused: its host is no name that DNS could hold")
+    # ada says the same of an empty query and of none, which are two URLs.
+    query = url["search"] or ("?" if "?" in text.partition("#")[0] else "")
     parsed = ParsedUrl(
-        scheme, host, int(url["port"] or DEFAULT_PORTS[scheme]), url["pathname"] + url["search"], url["hash"], address
+        scheme, host, int(url["port"] or DEFAULT_PORTS[scheme]), url["pathname"] + query, url["hash"], address
     )
     if len(parsed.href) > MAX_URL_CHARS:
         raise InvalidUrl(f"the URL is refused: written in ASCII it has more than {MAX_URL_CHARS} characters")
@@ -125,21 +138,41 @@ def parse_url(text: str) -> ParsedUrl:
 def follow(base: ParsedUrl, location: str) -> ParsedUrl:
     """Where a redirect from *base* to *location* leads.
 
-    Without a fragment of its own it keeps base's (RFC 9110, 10.2.2).  Spaces in
-    it are common and sent as %20, as browsers do; in a host the % is then
-    refused.  Raises InvalidUrl as parse_url does, also for other schemes.
+    Without a fragment of its own it keeps base's (RFC 9110, 10.2.2).  One that holds a backslash, a tab or a
+    space, which are common, is read as browsers do, and what they make of it is read again here, by the
+    rules for every URL.  Raises InvalidUrl as parse_url does, also for other schemes.
     """
-    location = location.strip(" ").replace(" ", "%20")
-    if location.startswith("//"):
+    if len(location) > MAX_URL_CHARS:
+        raise InvalidUrl(f"the URL is refused: it has more than {MAX_URL_CHARS} characters")
+    if ODD.search(location):
+        location = _as_browsers_read(base, location)
+    elif location.startswith("//"):
         location = f"{base.scheme}:{location}"
     elif not SCHEME.match(location):
         _refuse(RAW_RULES, location)
         # Relative: it has no authority, so the host stays base's.
-        location = str(ada_url.URL(location, base=base.resource).href)
+        location = _joined(base, location)
     found = parse_url(location)
     if found.fragment or not base.fragment:
         return found
     return parse_url(found.href + base.fragment)
+
+
+def _as_browsers_read(base: ParsedUrl, location: str) -> str:
+    bare = location.strip(C0_AND_SPACE).translate(DROPPED)
+    # Those to whom a backslash is no slash see a user name where others see a path.
+    for reading in (bare, bare.replace("\\", "/")):
+        if authority := ODD_AUTHORITY.match(reading):
+            _refuse(LENIENT_RULES, authority[1])
+    # Only a query can have kept one, where it means nothing to anybody but the origin.
+    return _joined(base, location).replace("\\", "%5C")
+
+
+def _joined(base: ParsedUrl, location: str) -> str:
+    try:
+        return str(ada_url.URL(location, base=base.resource).href)
+    except ValueError:
+        raise InvalidUrl("the URL is refused: a browser would not follow it either") from None
 
 
 def _refuse(rules: tuple[tuple[re.Pattern[str], str], ...], text: str) -> None:

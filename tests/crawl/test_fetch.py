@@ -151,6 +151,16 @@ def test_the_fragment_stays_here_and_the_query_goes(origin: Origin):
     assert origin.heads["/chunked"][-1].startswith("GET /chunked?a=b%20c HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/target", "/target?", "/target??", "/target?a=%FF", "/target?|^`{}~", "/target?a=b?c", "/target?%zz&&="],
+)
+def test_what_is_asked_for_is_what_was_written(origin: Origin, target: str):
+    origin.page("/target", "x")
+    assert fetched(origin.url(target)).final_url == origin.url(target)
+    assert origin.heads["/target"][-1].startswith(f"GET {target} HTTP/1.1\r\n")
+
+
 TEXT = b" ".join(b"%d words of text" % n for n in range(20_000))
 DEFLATED = zlib.compress(TEXT)
 SKIPPED_FRAME = b"\x50\x2a\x4d\x18\1\0\0\0x"  # of zstd
@@ -234,6 +244,37 @@ def test_a_circle_of_redirects_is_noticed(origin: Origin):
     assert origin.hits["/loop"] == before + 1
 
 
+def test_a_redirect_that_only_adds_a_question_mark_is_no_circle(origin: Origin):
+    async def answer(request: Request) -> AsyncIterator[bytes]:
+        asked = request.head.split(" ")[1]
+        yield head(200) + PAGE if asked.endswith("?") else head(302, {"Location": "/bare?"})
+
+    page = fetched(origin.route("/bare", answer))
+    assert (page.final_url, page.body) == (origin.url("/bare?"), PAGE)
+
+
+@pytest.mark.parametrize("location", ["", "  \t "])
+def test_an_empty_location_leads_nowhere(origin: Origin, location: str):
+    error, page = failed(origin.redirect("/to-nothing", location))
+    assert (error.type, page.status) == ("http_status", 302)
+
+
+def test_a_location_is_read_as_browsers_do(origin: Origin):
+    origin.page("/a%20b", "spaces")
+    assert fetched(origin.redirect("/odd", "\\x\\..\\a \tb  ")).body == b"spaces"
+
+
+@pytest.mark.parametrize("status", [302, 200])
+def test_two_locations_lead_in_two_directions(origin: Origin, status: int):
+    lines = b"Location: /until-close\r\nLocation: /until-close\r\nLocation: /chunked\r\nContent-Length: 0\r\n\r\n"
+    url = origin.raw("/fork", b"HTTP/1.1 %d Fork\r\n" % status + lines)
+    if status == 200:
+        assert fetched(url).body == b""
+    else:
+        error, _ = failed(url)
+        assert isinstance(error, BadResponse)
+
+
 @pytest.mark.parametrize(
     ("location", "kind"),
     [
@@ -315,6 +356,10 @@ def test_no_cookie_is_kept(origin: Origin):
     "headers",
     [{name: "x"} for name in sorted(RESERVED)]
     + [
+        {"Transfer_Encoding": "chunked"},
+        {"content_length": "5"},
+        {"Proxy-Authorization_": "x", "Proxy_Authorization": "x"},
+        {"X-A": "b", "x-a": "c"},
         {"X-A": "b\r\nX-Injected: c"},
         {"X-A\r\nX-Injected": "c"},
         {"X A": "b"},

@@ -171,6 +171,17 @@ def test_another_machine_may_have_the_same_port():
         ("http://b.example/#h", "http://b.example/#h"),
         ("/a b ", "https://a.example:8443/a%20b#f"),
         ("/ü", "https://a.example:8443/%C3%BC#f"),
+        ("/b?", "https://a.example:8443/b?#f"),
+        ("/b?#g", "https://a.example:8443/b?#g"),
+        ("/a\tb", "https://a.example:8443/ab#f"),
+        (" \t/a", "https://a.example:8443/a#f"),
+        ("/a\x7fb", "https://a.example:8443/a%7Fb#f"),
+        ("\\a\\..\\b", "https://a.example:8443/b#f"),
+        ("/a?b=\\c|^`{}", "https://a.example:8443/a?b=%5Cc|^`{}#f"),
+        ("/\\b.example", "https://b.example/#f"),
+        ("\\\\b.example\\c", "https://b.example/c#f"),
+        ("http:\\\\b.example", "http://b.example/#f"),
+        ("/a@b c", "https://a.example:8443/a@b%20c#f"),
     ],
 )
 def test_a_redirect_leads_where_a_browser_would_go(location: str, leads_to: str):
@@ -190,11 +201,20 @@ def test_a_redirect_leads_where_a_browser_would_go(location: str, leads_to: str)
         ("data:text/html,x", InvalidUrl),
         ("javascript:alert(1)", InvalidUrl),
         ("HTTP:evil.example", InvalidUrl),
-        ("/\\evil.example", InvalidUrl),
-        ("\\\\evil.example", InvalidUrl),
+        ("/\\127.0.0.1/", BlockedAddress),
+        ("\\\\0x7f.1", BlockedAddress),
+        ("http:\\\\2130706433\\", BlockedAddress),
+        ("//127.0.\t0.1/", BlockedAddress),
+        ("\\\\@evil.example", InvalidUrl),
+        ("http:\\\\user:pw@evil.example", InvalidUrl),
+        ("http://b.example\\@evil.example/", InvalidUrl),
+        ("//us\ter@evil.example", InvalidUrl),
+        ("//evil.example:99999/ x", InvalidUrl),
+        ("java\tscript:alert(1)", InvalidUrl),
+        ("\\\\" + "a\u0323" * 4000, InvalidUrl),
+        ("/" + "a" * 9000, InvalidUrl),
         ("//user:pw@evil.example/", InvalidUrl),
         ("http://good.example evil.example/", InvalidUrl),
-        ("/a\tb", InvalidUrl),
         ("////evil.example", InvalidUrl),
     ],
 )
@@ -202,6 +222,17 @@ def test_a_redirect_is_judged_like_a_first_url(location: str, error: type[UrlErr
     guard = AddressGuard(FetchSettings())
     with pytest.raises(error):
         guard.follow(guard.parse("http://example.com/x"), location)
+
+
+def test_an_empty_query_is_another_url_than_none():
+    urls = [parse_url(f"http://a.example/b{end}") for end in ("", "?", "#f?", "?#f", "?c")]
+    assert [url.target for url in urls] == ["/b", "/b?", "/b", "/b?", "/b?c"]
+    assert [url.href for url in urls] == [f"http://a.example/b{end}" for end in ("", "?", "#f?", "?#f", "?c")]
+
+
+def test_a_host_that_nobody_can_have_costs_nothing_to_refuse():
+    with pytest.raises(InvalidUrl, match="longer than any name"):
+        parse_url("http://" + "\u0323\u0301" * 4000)
 
 
 def test_hosts_are_counted_by_name_and_port_whatever_the_scheme():

@@ -93,6 +93,8 @@ class TestCrawl:
             (["x", "--timeout-ms", "999999999"], "options.timeout_ms"),
             (["x", "--header", "nocolon"], "nocolon"),
             (["x", "--header", "Host: a"], "Host"),
+            (["x", "--header", "A: b", "--header", "A: c"], "more than once"),
+            (["x", "--header", "A: b", "--header", "a: c"], "options.headers"),
             (["x", "--unknown"], "--unknown"),
             (["x", "--output", "xml"], "xml"),
         ],
