@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from fastmesh._core import Buckets, SentCounts
+from fastmesh.bugs import Bugs
 from fastmesh.version import __version__
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -91,12 +92,15 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.bugs = Bugs()  # that were survived
         self.protocols = {name: ProtocolCounts(SECONDS) for name in ("ndjson", "sse", "websocket")}
         self.requests: Counter[tuple[str, str, int]] = Counter()  # (route, method, status)
         self.urls: Counter[str] = Counter()  # outcome
         self.cache: Mapping[str, int] = {}  # requests by where their answer came from
         self.inflight = 0
         self.loop_lag = Buckets(LAG_SECONDS)
+        self.loop_own_lag = Buckets(LAG_SECONDS)  # what of it were the loop's own turns
+        self.loop_starved_lag = Buckets(LAG_SECONDS)  # and what was waiting for a core
         self.active_streams: Callable[[], int] = lambda: 0
         self.memory_bytes: Callable[[], int] = lambda: 0
         self._figures: dict[str, Figure] = {}
@@ -192,6 +196,8 @@ class _PlainCounts(Collector):
         yield GaugeMetricFamily("fastmesh_pipeline_inflight", "URLs started and not finished", metrics.inflight)
         for name, about, buckets in (
             ("loop_lag_seconds", "How late the loop runs a timer", metrics.loop_lag),
+            ("loop_own_lag_seconds", "What of that were the loop's own turns", metrics.loop_own_lag),
+            ("loop_starved_lag_seconds", "What of that was waiting for a core", metrics.loop_starved_lag),
             ("streaming_buffer_capacity_frames", "Windows of subscribers, sampled once a second", metrics.capacity),
             ("streaming_buffer_utilization_ratio", "Unread frames to capacity", metrics.utilization),
         ):
@@ -215,5 +221,15 @@ class _PlainCounts(Collector):
         build = GaugeMetricFamily("fastmesh_build_info", "Always 1", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-        for figure in metrics.figures:
-            yield figure.family()
+        families: list[Metric] = []
+        metrics.bugs.each(
+            "figures",
+            metrics.figures,
+            lambda figure: families.append(figure.family()),
+            lambda figure: {"figure": figure.name},
+        )
+        yield from families
+        bugs = CounterMetricFamily("fastmesh_survived_bugs", "Met in looking after many, by the task", labels=["task"])
+        for task, count in metrics.bugs.counts.items():
+            bugs.add_metric([task], count)
+        yield bugs

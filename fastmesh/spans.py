@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from fastmesh.bugs import Bugs
 from fastmesh.config import Settings
 from fastmesh.errors import ConfigError
 from fastmesh.log import printable, without_secrets
@@ -32,8 +34,11 @@ MAX_WAITING: Final = 4096  # spans; over it new ones are dropped
 SEND_LAST_S: Final = 1.0
 
 
-def make_spans(settings: Settings) -> Spans | None:
-    """What the settings ask for.  Raises ConfigError when the extra is not installed."""
+def make_spans(settings: Settings, bugs: Bugs) -> Spans | None:
+    """What the settings ask for; what cannot be told is one of *bugs*.
+
+    Raises ConfigError when the extra is not installed.
+    """
     url = settings.trace.otlp_url
     if url is None:
         return None
@@ -45,16 +50,17 @@ def make_spans(settings: Settings) -> Spans | None:
             f"TRACE__OTLP_URL={url!r} wants OpenTelemetry, which is not installed: pip install 'fastmesh[otel]'"
         ) from None
     exporter = OTLPSpanExporter(url, timeout=EXPORT_TIMEOUT_S)
-    return Spans(BatchSpanProcessor(exporter, MAX_WAITING, SEND_EVERY_S * 1000))
+    return Spans(BatchSpanProcessor(exporter, MAX_WAITING, SEND_EVERY_S * 1000), bugs)
 
 
 class Spans:
     """Gives *processor* what has ended, of traces that were begun here or that their beginner samples."""
 
-    def __init__(self, processor: SpanProcessor) -> None:
+    def __init__(self, processor: SpanProcessor, bugs: Bugs) -> None:
         from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 
         self._processor = processor
+        self._bugs = bugs
         self._resource = Resource.create({SERVICE_NAME: "fastmesh", SERVICE_VERSION: __version__})
 
     def ended(
@@ -71,8 +77,19 @@ class Spans:
 
         *fault* is the type of what went wrong, *client* that another was asked.
         """
-        if not (trace.sampled or trace.begun):
-            return
+        if trace.sampled or trace.begun:
+            end = partial(self._end, name, trace, took_s, attributes, fault, client)
+            self._bugs.survive("spans", end, trace_id=trace.trace_id)
+
+    def _end(
+        self,
+        name: str,
+        trace: Trace,
+        took_s: float,
+        attributes: Mapping[str, Attribute],
+        fault: str | None,
+        client: bool,
+    ) -> None:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
@@ -112,7 +129,7 @@ class Spans:
         loop, sent = asyncio.get_running_loop(), asyncio.Event()
 
         def send() -> None:
-            self._processor.shutdown()
+            self._bugs.survive("spans", self._processor.shutdown)
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(sent.set)
 

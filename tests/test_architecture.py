@@ -9,7 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "fastmesh"
 
-VALUES = {"version", "errors", "config", "events", "metrics", "log", "rates", "trace", "spans", "standard_files"}
+VALUES = {
+    "version",
+    "errors",
+    "config",
+    "events",
+    "metrics",
+    "log",
+    "rates",
+    "trace",
+    "spans",
+    "standard_files",
+    "bugs",
+}
 
 # A room, and the rooms that it may import from beside itself.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -18,12 +30,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"version", "errors"},
     "events": {"errors"},
-    "metrics": {"_core", "version"},
+    "metrics": {"_core", "version", "bugs"},
     "log": set(),
     "rates": set(),
+    "bugs": {"log", "rates"},
     "standard_files": set(),
     "trace": set(),
-    "spans": {"config", "errors", "log", "trace", "version"},
+    "spans": {"bugs", "config", "errors", "log", "trace", "version"},
     "wire": {"_core"} | VALUES,
     "streaming": {"_core", "wire"} | VALUES,
     "crawl": VALUES,

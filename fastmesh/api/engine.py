@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from fastmesh.api.plans import Plans
 from fastmesh.api.streams import Streams
 from fastmesh.config import Settings
@@ -28,12 +30,12 @@ class Engine:
         self.metrics = Metrics()
         self.module = StreamingModule(settings, self.metrics)
         self.module.starting = True
-        self.spans = make_spans(settings)
+        self.spans = make_spans(settings, self.metrics.bugs)
         self.search = make_search(settings)  # its file may not be there: before what would have to be closed again
         self.guard = AddressGuard(settings.fetch)
         fetch = settings.fetch
-        self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps)
-        self.pool = ExtractPool(settings.workers.extract)
+        self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps, bugs=self.metrics.bugs)
+        self.pool = ExtractPool(settings.workers.extract, bugs=self.metrics.bugs)
         self.hops = Hops(settings.cache)
         self.fetcher = Fetcher(
             settings.fetch, self.guard, hops=self.hops, dns=make_dns(fetch.nameservers), spans=self.spans
@@ -104,13 +106,14 @@ class Engine:
 
     async def close(self) -> None:
         """End what is left of the streams, then the rest; also after a start that failed."""
-        await self.module.close()
-        await self.orchestrator.close()
-        await self._robots.close()
-        self.turns.close()
-        await self.fetcher.close()
-        if self.search is not None:
-            await self.search.close()
-        await self.pool.close()
-        if self.spans is not None:
-            await self.spans.close()
+        async with AsyncExitStack() as parts:  # from the last to the first, whichever of them raise
+            if self.spans is not None:
+                parts.push_async_callback(self.spans.close)
+            parts.push_async_callback(self.pool.close)
+            if self.search is not None:
+                parts.push_async_callback(self.search.close)
+            parts.push_async_callback(self.fetcher.close)
+            parts.callback(self.turns.close)
+            parts.push_async_callback(self._robots.close)
+            parts.push_async_callback(self.orchestrator.close)
+            parts.push_async_callback(self.module.close)

@@ -54,6 +54,7 @@ class Health:
             "streaming": self._streaming,
             "journals": engine.module.journals,
             "loop": engine.module.loop,
+            "maintenance": engine.module.maintenance,
             "pipeline": self._pipeline,
             "extract_workers": self._extract_workers,
             "cache": self._cache,
@@ -68,7 +69,9 @@ class Health:
         engine.metrics.tell(
             "health_status",
             "0 healthy, 1 degraded, 2 unhealthy",
-            lambda: {name: WORST_LAST.index(str(part()["status"])) for name, part in (parts | brief).items()},
+            lambda: {
+                name: WORST_LAST.index(str(self._asked(name, part)["status"])) for name, part in (parts | brief).items()
+            },
             "dependency",
         )
 
@@ -83,7 +86,7 @@ class Health:
 
     def healthz(self, call: Call) -> Reply:
         """Every dependency with its figures; as well as the least well of them."""
-        dependencies = {name: part() for name, part in self._parts.items()}
+        dependencies = {name: self._asked(name, part) for name, part in self._parts.items()}
         status = max((str(d["status"]) for d in dependencies.values()), key=WORST_LAST.index)
         body = {
             "status": status,
@@ -109,6 +112,14 @@ class Health:
         """Prometheus' text, or OpenMetrics for those who ask for it."""
         encode, content_type = choose_encoder(call.request.headers.get("accept", ""))
         return Reply(encode(self._engine.metrics.registry), content_type)
+
+    def _asked(self, name: str, part: Callable[[], Part]) -> Part:
+        """What *part* says; one that raises keeps none of the others from saying how they are."""
+        try:
+            return part()
+        except Exception as error:  # noqa: BLE001 - that is what this is for
+            self._engine.metrics.bugs.met("health", error, dependency=name)
+            return {"status": "unhealthy"}
 
     # ── the dependencies ─────────────────────────────────────────────────────────────────
 

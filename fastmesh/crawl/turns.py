@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from fastmesh.bugs import Bugs
 from fastmesh.crawl.politeness import Line, Owner, Politeness, Waiter
 
 # A stream gets a slot only while it holds fewer than so many times those that are free: one alone has up to 4/5 of a
@@ -63,9 +64,15 @@ class Turns:
     """
 
     def __init__(
-        self, total: int, per_host: int, starts_per_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        per_host: int,
+        starts_per_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        bugs: Bugs | None = None,
     ) -> None:
         self.now = clock
+        self._bugs = bugs or Bugs()
         self.in_flight = 0
         self._total = total
         self._held: Counter[Owner] = Counter()  # slots
@@ -181,7 +188,7 @@ class Turns:
 
     def _serve(self, key: str) -> None:
         while (waiter := self._politeness.next(key, self.now())) is not None:
-            waiter()
+            self._bugs.survive("turns", waiter, host=key)
         self._arm()
 
     def _arm(self) -> None:

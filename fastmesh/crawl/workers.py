@@ -16,6 +16,7 @@ from typing import Final, cast
 
 import orjson
 
+from fastmesh.bugs import Bugs
 from fastmesh.crawl.gate import Extracted
 from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.rota import Rota
@@ -53,8 +54,11 @@ class ExtractPool:
     worker's death or for want of workers.
     """
 
-    def __init__(self, count: int, deadline_s: float = 10.0, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self, count: int, deadline_s: float = 10.0, command: Sequence[str] = COMMAND, bugs: Bugs | None = None
+    ) -> None:
         self.count = count
+        self._bugs = bugs or Bugs()
         self.deaths = 0
         self.retired = 0
         self.failed = 0
@@ -212,25 +216,31 @@ class ExtractPool:
         loop = asyncio.get_running_loop()
         backoff_s = 0.0
         while True:
-            if worker is not None:
-                await worker.gone
-                if worker.pages or loop.time() - worker.ready_s >= SHORT_LIFE_S:
-                    backoff_s = 0.0
-                status = await self._end(worker)
-                if worker.retired:
-                    self.retired += 1
-                    log.info("extract.worker_retired", pid=worker.pid, pages=worker.pages)
-                else:
-                    self.deaths += 1
-                    self.died.count(loop.time(), 1)
-                    log.warning("extract.worker_died", pid=worker.pid, status=status, retry_in_s=backoff_s)
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(max(FIRST_BACKOFF_S, backoff_s * 2), MAX_BACKOFF_S)
             try:
+                if worker is not None:
+                    await worker.gone
+                    if worker.pages or loop.time() - worker.ready_s >= SHORT_LIFE_S:
+                        backoff_s = 0.0
+                    await self._bury(worker, backoff_s)
+                    worker = None
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(max(FIRST_BACKOFF_S, backoff_s * 2), MAX_BACKOFF_S)
                 worker = await self._start_worker()
             except WorkerUnavailable as error:
-                worker = None
                 log.error("extract.worker_unavailable", reason=str(error), retry_in_s=backoff_s)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this place has a worker again
+                worker = None
+                self._bugs.met("workers", error)
+
+    async def _bury(self, worker: _Worker, backoff_s: float) -> None:
+        status = await self._end(worker)
+        if worker.retired:
+            self.retired += 1
+            log.info("extract.worker_retired", pid=worker.pid, pages=worker.pages)
+        else:
+            self.deaths += 1
+            self.died.count(asyncio.get_running_loop().time(), 1)
+            log.warning("extract.worker_died", pid=worker.pid, status=status, retry_in_s=backoff_s)
 
     async def _start_worker(self) -> _Worker:
         loop = asyncio.get_running_loop()
@@ -251,7 +261,10 @@ class ExtractPool:
         raise WorkerUnavailable(f"an extraction worker ended before it was ready, with status {status}")
 
     def _spawn(self) -> _Worker:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise WorkerUnavailable(f"an extraction worker does not start: {error}") from error
         ours.setblocking(False)
         with theirs:
             try:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from fastmesh.api.access import Access
 from fastmesh.api.engine import Engine
@@ -16,6 +17,7 @@ from fastmesh.api.openapi import OpenApi
 from fastmesh.api.router import Router
 from fastmesh.api.ticket_office import TicketOffice
 from fastmesh.api.tokens import Tokens
+from fastmesh.bugs import Bugs
 from fastmesh.config import Settings, refuse_public
 from fastmesh.errors import ConfigError
 from fastmesh.log import get_logger
@@ -26,11 +28,12 @@ from fastmesh.server.flow import make_pump
 from fastmesh.server.intake import Intake
 from fastmesh.server.limits import raise_file_limit
 from fastmesh.server.listener import Listener
-from fastmesh.server.peer import Shared
+from fastmesh.server.peer import Peer, Shared
 from fastmesh.server.reload import merged
 from fastmesh.server.systemd import Inherited, Notifier, inherited_sockets, keep_informed
 from fastmesh.server.timers import TimerWheel
 from fastmesh.server.tls import Certificate
+from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 log = get_logger()
@@ -58,7 +61,8 @@ class Daemon:
         self.engine = Engine(settings)  # StreamingModule first: when it cannot be, nothing is
         connections = raise_file_limit(settings)
         server = settings.server.model_copy(update={"max_connections": connections})
-        self._wheel = TimerWheel()
+        self.bugs = self.engine.metrics.bugs
+        self._wheel = TimerWheel(self.bugs)
         self._shared = Shared(
             settings=server,
             stream=settings.stream,
@@ -156,13 +160,11 @@ class Daemon:
         for listener in self._listeners:
             listener.drain()
         module.stop_admitting()
-        for connection in list(shared.connections):
-            connection.drain()
+        self._tell_connections(Peer.drain)
         await _either(hurry, module.wait_closed(left(FINISH_SHARE)))
         module.stop_all("shutdown")
         await _either(hurry, self._wait_delivered(left(READ_SHARE)))
-        for connection in list(shared.connections):
-            connection.abort()
+        self._tell_connections(Peer.abort)
 
     def reload_access(self) -> list[str]:
         """Read tokens and certificate anew; return what is wrong with them, each of which stays as it was then.
@@ -181,20 +183,26 @@ class Daemon:
         return wrong
 
     def _end_strangers(self, tokens: Tokens) -> None:
-        for connection in list(self._shared.connections):
+        def leave(connection: Peer) -> None:
             if connection.client is not None and not tokens.knows(connection.client):
                 connection.abort()
-        for pipeline in self.engine.module.all():
+
+        def end(pipeline: StreamingPipeline) -> None:
             client = pipeline.opening.client
             if client is not None and not tokens.knows(client):
                 pipeline.stop("cancelled")
+
+        self._tell_connections(leave)
+        self.bugs.each("strangers", self.engine.module.all(), end, lambda pipeline: pipeline.named)
+
+    def _tell_connections(self, do: Callable[[Peer], None]) -> None:
+        self.bugs.each("connections", list(self._shared.connections), do, lambda connection: connection.named)
 
     async def close(self) -> None:
         """Stop what still runs; also after a start that failed."""
         for listener in self._listeners:
             await listener.close()
-        for connection in list(self._shared.connections):
-            connection.abort()
+        self._tell_connections(Peer.abort)
         if self._timer_task is not None:
             self._timer_task.cancel()
             with suppress(asyncio.CancelledError):
@@ -209,14 +217,13 @@ class Daemon:
         """
         until = self._loop.time() + timeout_s
         while (self._shared.connections or not self.engine.module.empty) and self._loop.time() < until:
-            for connection in list(self._shared.connections):
-                connection.drain()
+            self._tell_connections(Peer.drain)
             await asyncio.sleep(self._wheel.step_s)
 
     async def _turn_wheel(self) -> None:
         while True:
             await asyncio.sleep(self._wheel.step_s)
-            self._wheel.turn(self._shared.clock())
+            self.bugs.survive("timers", lambda: self._wheel.turn(self._shared.clock()))
 
 
 def _encoders(retry_ms: int) -> dict[tuple[str, bool], Encoder]:
@@ -240,6 +247,12 @@ async def _either(hurry: asyncio.Event, waiting: object) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _unhandled(bugs: Bugs, context: dict[str, Any]) -> None:
+    """What a callback or a task raised that nobody waits for: the loop goes on, and says so."""
+    message = str(context.get("message"))
+    bugs.met("callbacks", context.get("exception") or RuntimeError(message), message=message)
+
+
 async def check(settings: Settings) -> None:
     """Refuse what a start with *settings* would refuse, but for the address to bind.  Raises ConfigError."""
     daemon = Daemon(settings)
@@ -260,7 +273,8 @@ async def serve(load: Callable[[], Settings], announce: Callable[[str], None]) -
     stop, hurry = asyncio.Event(), asyncio.Event()
     notifier = Notifier(os.environ)
     daemon = Daemon(settings, inherited_sockets(os.environ))
-    news = loop.create_task(keep_informed(notifier, daemon.status, daemon.ends_in))
+    news = loop.create_task(keep_informed(notifier, daemon.status, daemon.ends_in, daemon.bugs))
+    loop.set_exception_handler(lambda _, context: _unhandled(daemon.bugs, context))
 
     def signalled() -> None:
         (hurry if stop.is_set() else stop).set()

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import socket
+from contextlib import suppress
 from typing import Any
 
 from fastmesh.log import get_logger
@@ -23,6 +24,20 @@ ACCEPTS_A_TURN = 64
 # Over the limit connections are told so, with a 503; over these many more they are closed without a word.
 REFUSALS_AT_ONCE = 256
 OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# What the network had to say of the connection that was to be taken (accept(2)): the next one may be well.
+OF_ONE = frozenset(
+    {
+        errno.ENETDOWN,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+        errno.EPERM,
+    }
+)
 PAUSE_S = 0.2
 QUIET_S = 2.0  # out of files for so long no more than before: the log has said it
 CLOSING_S = 60.0  # TLS: no close takes longer than this beside the time that a client may be stuck
@@ -46,7 +61,7 @@ class Listener:
         self._path = None if self._is_tcp else os.fsdecode(sock.getsockname()).replace("\0", "@")
         self._file = None if self._path is None or inherited else SocketFile(self._path)
         # Given up when there are no more files, so that who waits can still be told.
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._reserve: int | None = _reserved()
         sock.setblocking(False)
 
     @property
@@ -81,7 +96,7 @@ class Listener:
         if self._file is not None:
             self._file.remove()
         self._sock.close()
-        os.close(self._reserve)
+        self._give_up_reserve()
         if self._tasks:
             if self._shared.certificate is not None:  # a handshake waits for its client
                 for task in self._tasks:
@@ -94,6 +109,7 @@ class Listener:
         self._shared.loop.remove_reader(self._sock.fileno())
 
     def _accept(self) -> None:
+        shared = self._shared
         for _ in range(ACCEPTS_A_TURN):
             try:
                 client, _ = self._sock.accept()
@@ -102,11 +118,11 @@ class Listener:
             except ConnectionError:  # the client was gone before it was taken
                 continue
             except OSError as error:
-                if error.errno not in OUT_OF_FILES:
-                    raise
+                if error.errno in OF_ONE:
+                    continue
                 self._pause(error)
                 return
-            self._take(client)
+            shared.metrics.bugs.survive("accepting", lambda client=client: self._take(client))  # type: ignore[misc]
 
     def _take(self, client: socket.socket) -> None:
         shared = self._shared
@@ -117,8 +133,12 @@ class Listener:
             return
         client.setblocking(False)
         if self._is_tcp:
-            # Else the kernel takes megabytes before a slow client is seen to be slow.
-            client.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, shared.high_water)
+            try:
+                # Else the kernel takes megabytes before a slow client is seen to be slow.
+                client.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, shared.high_water)
+            except OSError:  # gone already
+                client.close()
+                return
         task = shared.loop.create_task(self._connect(client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -139,18 +159,31 @@ class Listener:
             client.close()
 
     def _pause(self, error: OSError) -> None:
-        """No files are left: let one waiting client go, so that it does not wait in vain, and try again soon."""
+        """Nothing can be accepted: it is tried again soon.
+
+        Where no files are left one waiting client is let go, so that it does not wait in vain.
+        """
         shared, now = self._shared, self._shared.clock()
         if now - shared.out_of_files_at > QUIET_S:  # it may last, and be tried again five times a second
-            log.warning("listener.out_of_files", error=error.strerror, connections=len(shared.connections))
+            event = "listener.out_of_files" if error.errno in OUT_OF_FILES else "listener.cannot_accept"
+            log.warning(event, error=error.strerror, connections=len(shared.connections))
         shared.out_of_files_at = now
         shared.unaccepted += 1
         loop = shared.loop
         loop.remove_reader(self._sock.fileno())
-        os.close(self._reserve)
-        try:
-            self._sock.accept()[0].close()
-        except OSError:
-            pass
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._timer = loop.call_later(PAUSE_S, self.start)
+        if error.errno in OUT_OF_FILES:
+            self._give_up_reserve()
+            with suppress(OSError):
+                self._sock.accept()[0].close()
+            with suppress(OSError):  # another was faster: the next time nobody is told
+                self._reserve = _reserved()
+
+    def _give_up_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            os.close(reserve)
+
+
+def _reserved() -> int:
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -94,6 +94,11 @@ class Peer(Outlet, asyncio.Protocol):
         """Of the request under way, for the log."""
 
     @property
+    def named(self) -> dict[str, object]:
+        """What the log calls it."""
+        return {"request_id": self.request_id}
+
+    @property
     @abstractmethod
     def client(self) -> str | None:
         """Whose streams it reads; None when it reads none, or this machine's."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
+from fastmesh.bugs import Bugs
 from fastmesh.errors import ConfigError
 from fastmesh.log import get_logger
 
@@ -125,18 +126,31 @@ def _watchdog_s(environ: Mapping[str, str]) -> float | None:
     return int(asked) / MICROSECONDS
 
 
-async def keep_informed(notifier: Notifier, status: Callable[[], str], ends_in: Callable[[], float | None]) -> None:
-    """Say every second what the daemon does, that its loop runs, and how long its end still takes."""
+async def keep_informed(
+    notifier: Notifier, status: Callable[[], str], ends_in: Callable[[], float | None], bugs: Bugs
+) -> None:
+    """Say every second what the daemon does, that its loop runs, and how long its end still takes.
+
+    Whatever of it raises is one of *bugs*: a daemon that only cannot say what it does is alive.
+    """
     if not notifier.listens:
         return
     said = ""
-    while True:
-        if notifier.watchdog_s is not None:
-            notifier.alive()
+
+    def tell_end() -> None:
         if (left_s := ends_in()) is not None:
             # No longer than that, or an end that hangs would be waited for for ever.
             notifier.stopping(max(0.0, left_s + CLOSING_S))
+
+    def tell_status() -> None:
+        nonlocal said
         if (text := status()) != said:
             said = text
             notifier.status(text)
+
+    while True:
+        if notifier.watchdog_s is not None:
+            notifier.alive()
+        bugs.survive("news", tell_end)
+        bugs.survive("news", tell_status)
         await asyncio.sleep(min(NEWS_S, (notifier.watchdog_s or NEWS_S) / 3))

@@ -7,7 +7,11 @@ only a number: the wheel looks at it when the earlier one has come.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
+
+from fastmesh.bugs import Bugs
 
 
 class Timed(Protocol):
@@ -20,15 +24,28 @@ class Timed(Protocol):
         """The deadline has come; sets a later one, or is done."""
         ...
 
+    def abort(self) -> None:
+        """It could not say what is to happen, and without a deadline it would be there for ever: it ends."""
+        ...
+
+    @property
+    def named(self) -> Mapping[str, object]:
+        """What the log calls it."""
+        ...
+
 
 NEVER = float("inf")
 
 
 class TimerWheel:
-    """Files what has a deadline into slots of *step_s* seconds; told the time, it says who is due."""
+    """Files what has a deadline into slots of *step_s* seconds; told the time, it says who is due.
 
-    def __init__(self, step_s: float = 0.05) -> None:
+    One that raises ends by itself, and is one of *bugs*.
+    """
+
+    def __init__(self, bugs: Bugs, step_s: float = 0.05) -> None:
         self.step_s = step_s
+        self._bugs = bugs
         self._slots: dict[int, set[Timed]] = {}
         self._next = 0  # the first slot that was not looked at
 
@@ -61,10 +78,20 @@ class TimerWheel:
         due = sorted(slot for slot in self._slots if slot <= current)
         self._next = current + 1
         for slot in due:
-            for timed in self._slots.pop(slot):
-                if timed.filed != slot:  # forgotten by one that was told before it
-                    continue
-                timed.filed = 0
-                if timed.deadline <= now:
-                    timed.expired(now)
-                self.file(timed)
+            self._bugs.each("deadlines", self._slots.pop(slot), partial(self._tell, slot, now), _named)
+
+    def _tell(self, slot: int, now: float, timed: Timed) -> None:
+        if timed.filed != slot:  # forgotten by one that was told before it
+            return
+        timed.filed = 0
+        try:
+            if timed.deadline <= now:
+                timed.expired(now)
+            self.file(timed)
+        except Exception:
+            timed.abort()
+            raise
+
+
+def _named(timed: Timed) -> Mapping[str, object]:
+    return timed.named

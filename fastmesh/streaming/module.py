@@ -25,6 +25,7 @@ from fastmesh.streaming.allowances import Allowances
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.dropping import DropPolicy
+from fastmesh.streaming.lag import LoopLag
 from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
 from fastmesh.streaming.reclaim import level_off
 from fastmesh.wire.encoders import Encoder
@@ -32,7 +33,6 @@ from fastmesh.wire.encoders import Encoder
 log = get_logger()
 
 TICK_S = 0.1  # how often slow readers are looked for
-LAG_PROBE_S = 0.05
 TICKS_A_SAMPLE = 10  # utilization is sampled once a second
 
 DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE = 0.05, 0.10
@@ -79,8 +79,8 @@ class StreamingModule:
         self._failures = RecentShare()
         self._drops = RecentShare()
         self._counted = (0, 0)  # results dropped and sent, at the last tick
-        self._recent_lag_s = 0.0
-        self._late = RecentShare()  # milliseconds that timers were late
+        self._lag = LoopLag(metrics, clock)
+        self._bugs = metrics.bugs
         self._draining = False
         self.on_closed: Callable[[StreamingPipeline], object] = lambda pipeline: None  # told of each stream's end
         self.starting = False  # streams are refused until it is over
@@ -107,7 +107,7 @@ class StreamingModule:
 
     def start_maintenance_tasks(self) -> None:
         """Look after readers and the loop from now on."""
-        self._tasks = [self._loop.create_task(self._maintain()), self._loop.create_task(self._probe_loop())]
+        self._tasks = [self._loop.create_task(self._maintain()), self._loop.create_task(self._lag.run())]
 
     def stop_admitting(self) -> None:
         """From now on new streams are refused with 503; the open ones go on, except those that wait for somebody.
@@ -115,14 +115,13 @@ class StreamingModule:
         They could not come to their end without a reader; what they have can still be read.
         """
         self._draining = True
-        for pipeline in list(self._pipelines.values()):
-            if not pipeline.subscribers and not pipeline.opening.detached:
-                pipeline.stop("shutdown")
+        left = [p for p in self._pipelines.values() if not p.subscribers and not p.opening.detached]
+        self._bugs.each("stopping", left, lambda pipeline: pipeline.stop("shutdown"), _names)
 
     def stop_all(self, status: str) -> None:
         """End every stream: what runs is cancelled, readers get a summary with *status*."""
-        for pipeline in list(self._pipelines.values()):
-            pipeline.stop(status)
+        running = list(self._pipelines.values())
+        self._bugs.each("stopping", running, lambda pipeline: pipeline.stop(status), _names)
 
     async def wait_closed(self, timeout_s: float) -> bool:
         """Wait until every stream is read to its end; False when *timeout_s* passed first."""
@@ -141,14 +140,12 @@ class StreamingModule:
     async def close(self) -> None:
         """End what is left, read or not, and the maintenance."""
         left = list(self._pipelines.values())
-        for pipeline in left:
-            for reader in list(pipeline.subscribers):
-                pipeline.detach(reader)
-            pipeline.stop("shutdown")
-        for pipeline in left:
-            await pipeline.join()
-        for pipeline in list(self._closed.values()):
-            self._forget(pipeline)
+        self._bugs.each("stopping", left, _end, _names)
+        joined = await asyncio.gather(*(pipeline.join() for pipeline in left), return_exceptions=True)
+        for pipeline, error in zip(left, joined, strict=True):
+            if error is not None:
+                self._bugs.met("stopping", error, **pipeline.named)
+        self._bugs.each("forgetting", list(self._closed.values()), self._forget, _names)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -345,7 +342,7 @@ class StreamingModule:
             error_rate=round(error_rate, 4),
             drop_ratio=round(drop_ratio, 4),
             memory_bytes=self._buffers.held_bytes,
-            loop_lag_ms=round(self._recent_lag_s * 1000, 3),
+            loop_lag_ms=round(self._lag.worst_s * 1000, 3),
             slow_clients=sum(reader.backpressure.under_backpressure(now) for reader in readers),
         )
 
@@ -360,12 +357,28 @@ class StreamingModule:
         }
 
     def loop(self) -> dict[str, object]:
-        """How late the loop ran its timers: the worst of the last second, and all of the last 60 s."""
-        late_ms = self._late.bad(self._clock())
+        """How late the loop ran its timers: the worst of the last second, and all of the last 60 s.
+
+        What of it was waiting for a core is said too, and judged no better: clients wait as long.
+        """
+        now = self._clock()
+        late_ms = self._lag.late_ms(now)
         return {
             "status": judged(late_ms / LATE_SPAN_MS, DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE),
-            "lag_ms": round(self._recent_lag_s * 1000, 3),
+            "lag_ms": round(self._lag.worst_s * 1000, 3),
+            "starved_ms": round(self._lag.worst_starved_s * 1000, 3),
             "late_ms": late_ms,
+            "late_starved_ms": self._lag.starved_ms(now),
+        }
+
+    def maintenance(self) -> dict[str, object]:
+        """What looks after streams, connections and the rest: whether it runs, and what it met that it should not."""
+        recent = self._bugs.recent
+        ended = any(task.done() for task in self._tasks)
+        return {
+            "status": "unhealthy" if ended else "degraded" if recent else "healthy",
+            "recent_bugs": recent,
+            "bugs": self._bugs.counts.total(),
         }
 
     def is_healthy(self) -> bool:
@@ -393,33 +406,49 @@ class StreamingModule:
         while True:
             await asyncio.sleep(TICK_S)
             ticks += 1
-            self.tick(self._clock(), sample=ticks % TICKS_A_SAMPLE == 0)
+            sample = ticks % TICKS_A_SAMPLE == 0
+            self._bugs.survive("tick", lambda sample=sample: self.tick(self._clock(), sample=sample))  # type: ignore[misc]
 
     def tick(self, now: float, *, sample: bool) -> None:
-        """Look after readers, places that were left and closed streams; once a second *sample* the windows too."""
-        self._buffers.make_room()  # streams were closed and read since it was asked for the last time
+        """Look after readers, places that were left and closed streams; once a second *sample* the windows too.
+
+        A step that raises costs the others nothing, nor does a stream that does.
+        """
+        sampled = [self._sample] if sample else []
+        steps = (self._make_room, self._look_at_readers, *sampled, self._count_drops, self._look_at_streams)
+        self._bugs.each("tick", steps, lambda step: step(now), lambda step: {"step": step.__name__})
+
+    def _make_room(self, _now: float) -> None:
+        """Streams were closed and read since it was asked for the last time."""
+        self._buffers.make_room()
+
+    def _look_at_readers(self, now: float) -> None:
         readers = self._readers()
         overdue(readers, now)
-        for reader in silent(readers, now - self._settings.stream.heartbeat_s):
-            if not reader.sink.paused:
-                reader.heartbeat()
-        if sample:
-            for reader in readers:
-                self._metrics.utilization.observe(reader.unread_frames / reader.buffer.capacity_frames)
-                self._metrics.capacity.observe(reader.buffer.capacity_frames)
-                if reader.backpressure.under_backpressure(now):
-                    reader.shrink()
-            self._buffers.relax()
-            if self._buffers.is_emptied():
-                give_back()
-        self._count_drops(now)
+        unheard = [
+            reader for reader in silent(readers, now - self._settings.stream.heartbeat_s) if not reader.sink.paused
+        ]
+        self._bugs.each("heartbeats", unheard, Subscriber.heartbeat, _named)
+
+    def _sample(self, now: float) -> None:
+        def sampled(reader: Subscriber) -> None:
+            self._metrics.utilization.observe(reader.unread_frames / reader.buffer.capacity_frames)
+            self._metrics.capacity.observe(reader.buffer.capacity_frames)
+            if reader.backpressure.under_backpressure(now):
+                reader.shrink()
+
+        self._bugs.each("samples", self._readers(), sampled, _named)
+        self._buffers.relax()
+        if self._buffers.is_emptied():
+            give_back()
+
+    def _look_at_streams(self, now: float) -> None:
         window_s = self._settings.stream.resume_window_s
-        for pipeline in list(self._pipelines.values()):
-            if pipeline.pacer.vacant and now - pipeline.pacer.since >= window_s:
-                pipeline.window_over()
-            pipeline.look_at_lag()
-        for pipeline in [p for p in self._closed.values() if not p.subscribers and now >= self._kept_until(p)]:
-            self._forget(pipeline)
+        left = [p for p in self._pipelines.values() if p.pacer.vacant and now - p.pacer.since >= window_s]
+        self._bugs.each("windows", left, lambda pipeline: pipeline.window_over(), _names)
+        self._bugs.each("lags", list(self._pipelines.values()), lambda pipeline: pipeline.look_at_lag(), _names)
+        over = [p for p in self._closed.values() if not p.subscribers and now >= self._kept_until(p)]
+        self._bugs.each("forgetting", over, self._forget, _names)
 
     def _count_drops(self, now: float) -> None:
         protocols = self._metrics.protocols.values()
@@ -437,19 +466,20 @@ class StreamingModule:
             until = max(until, pipeline.opened_at + self._settings.stream.deadline_s)
         return until
 
-    async def _probe_loop(self) -> None:
-        """Measure how late the loop runs a timer: that is how long any client may have waited for it."""
-        worst = [0.0] * 20  # of the last second
-        place = 0
-        while True:
-            due = self._clock() + LAG_PROBE_S
-            await asyncio.sleep(LAG_PROBE_S)
-            lag = max(0.0, self._clock() - due)
-            self._metrics.loop_lag.observe(lag)
-            self._late.count(self._clock(), int(lag * 1000))
-            worst[place] = lag
-            place = (place + 1) % len(worst)
-            self._recent_lag_s = max(worst)
+
+def _names(pipeline: StreamingPipeline) -> dict[str, str]:
+    return pipeline.named
+
+
+def _named(reader: Subscriber) -> dict[str, str]:
+    return reader.pipeline.named
+
+
+def _end(pipeline: StreamingPipeline) -> None:
+    """Nobody reads it any more, and nothing is added."""
+    for reader in list(pipeline.subscribers):
+        pipeline.detach(reader)
+    pipeline.stop("shutdown")
 
 
 def judged(share: float, degraded: float, unhealthy: float) -> str:

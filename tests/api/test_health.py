@@ -23,7 +23,17 @@ def test_healthz_says_how_each_part_is(daemon: Daemon) -> None:
     assert body["status"] == "healthy"
     assert re.fullmatch(r"\d+\.\d+\.\d+", body["version"])
     assert body["uptime_s"] >= 0
-    parts = {"streaming", "journals", "loop", "pipeline", "extract_workers", "cache", "dns", "descriptors"}
+    parts = {
+        "streaming",
+        "journals",
+        "loop",
+        "maintenance",
+        "pipeline",
+        "extract_workers",
+        "cache",
+        "dns",
+        "descriptors",
+    }
     assert set(body["dependencies"]) == parts
     assert all(part["status"] == "healthy" for part in body["dependencies"].values())
     streaming = body["dependencies"]["streaming"]

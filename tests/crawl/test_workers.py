@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from fastmesh.bugs import Bugs
 from fastmesh.crawl.worker import JOB
 from fastmesh.crawl.workers import ExtractPool, WorkerUnavailable
 from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent
@@ -240,6 +242,31 @@ def test_a_worker_that_is_killed_while_idle_is_replaced(run: Run) -> None:
             assert len(set(pool.pids) & before) == 1
             await asyncio.gather(*(ask(pool, "<p>") for _ in range(4)))
             assert (pool.deaths, pool.failed) == (1, 0)
+
+    run(test())
+
+
+def test_a_worker_that_could_not_be_started_once_is_started_again(run: Run) -> None:
+    """No file is left for its socket; or what nobody thought of."""
+
+    async def test() -> None:
+        bugs = Bugs()
+        async with started(1, bugs=bugs) as pool:
+            failures: list[Exception] = [OSError(errno.EMFILE, "too many open files"), RuntimeError("no thread")]
+            real = socket.socketpair
+
+            def pair() -> tuple[socket.socket, socket.socket]:
+                if failures:
+                    raise failures.pop(0)
+                return real()
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(socket, "socketpair", pair)
+                os.kill(pool.pids[0], signal.SIGKILL)
+                await until(lambda: not pool.alive)
+                await until(lambda: pool.alive == 1)
+            assert await ask(pool, "<p>")
+            assert bugs.counts == {"workers": 1}
 
     run(test())
 

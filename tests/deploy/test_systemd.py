@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from activation import Hearing, handing_over
@@ -22,6 +22,7 @@ from conftest import need
 from daemons import PATIENCE_S, Closed, Daemon, Peer, own_address
 from origins import Origin, silent
 
+from fastmesh.bugs import Bugs
 from fastmesh.server.systemd import Notifier, keep_informed
 
 WATCHDOG_S = 1.5
@@ -83,7 +84,7 @@ def test_a_reload_is_said_and_that_it_is_over_also_after_a_mistake(tmp_path: Pat
 def test_an_end_that_hangs_is_given_no_more_time_for_ever(tmp_path: Path) -> None:
     async def stopping(left_s: float) -> str:
         notifier = Notifier({"NOTIFY_SOCKET": hearing.path})
-        news = asyncio.create_task(keep_informed(notifier, lambda: "draining", lambda: left_s))
+        news = asyncio.create_task(keep_informed(notifier, lambda: "draining", lambda: left_s, Bugs()))
         try:
             return await asyncio.to_thread(hearing.until, lambda text: text.startswith("STOPPING=1"))
         finally:
@@ -94,6 +95,26 @@ def test_an_end_that_hangs_is_given_no_more_time_for_ever(tmp_path: Path) -> Non
         for left_s, wanted_s in ((30.0, 40), (-4.0, 6), (-60.0, 0)):
             said = asyncio.run(stopping(left_s))
             assert said == f"STOPPING=1\nEXTEND_TIMEOUT_USEC={wanted_s * 1_000_000}"
+
+
+def test_who_cannot_say_what_it_does_is_alive(tmp_path: Path) -> None:
+    bugs = Bugs()
+
+    def broken() -> NoReturn:
+        raise KeyError("status")
+
+    async def told() -> list[str]:
+        notifier = Notifier({"NOTIFY_SOCKET": hearing.path, "WATCHDOG_USEC": "30000"})
+        news = asyncio.create_task(keep_informed(notifier, broken, broken, bugs))
+        try:
+            return [await asyncio.to_thread(hearing.until, lambda text: text == "WATCHDOG=1") for _ in range(3)]
+        finally:
+            news.cancel()
+            notifier.close()
+
+    with Hearing(tmp_path / "notify") as hearing:
+        asyncio.run(told())
+    assert bugs.counts["news"] >= 2
 
 
 def test_nobody_listening_harms_nobody(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 import weakref
+from typing import NoReturn
 
 import pytest
 from doubles import Pages, RecordingSink, settle, turned
@@ -259,8 +260,57 @@ class TestByTheClock:
         house.now += 0.3  # something held the loop: whatever is due comes so late
         await asyncio.sleep(0.1)
         assert 250 <= house.module.metrics().loop_lag_ms <= 300
+        assert house.module.loop()["lag_ms"] == house.module.metrics().loop_lag_ms
         await asyncio.sleep(1.2)
         assert house.module.metrics().loop_lag_ms == 0.0
+        await house.module.close()
+
+    @in_loop
+    async def test_what_raises_for_one_is_done_for_all_others_and_health_says_so(self) -> None:
+        """Heartbeats, windows that are over, closed streams: of each kind one is broken."""
+        house = House(STREAM__HEARTBEAT_S=15, STREAM__RESUME_WINDOW_S=10)
+        module = house.module
+        module.start_maintenance_tasks()
+        readers = [house.crawl(Pages(), ["a"]) for _ in range(3)]
+        left = [house.crawl(Pages(), ["a"]) for _ in range(3)]
+        for sink in (*readers, *left):
+            sink.read()
+        assert module.maintenance() == {"status": "healthy", "recent_bugs": 0, "bugs": 0}
+
+        def broken(*_: object) -> NoReturn:
+            raise KeyError("broken")
+
+        readers[0].beat = broken  # type: ignore[method-assign]
+        assert left[0].subscriber is not None
+        left[0].subscriber.pipeline.window_over = broken  # type: ignore[method-assign]
+        for sink in left:
+            sink.leave()
+        await asyncio.sleep(16)
+        assert [len(sink.frames) for sink in readers] == [1, 2, 2]
+        assert [sink.subscriber and sink.subscriber.pipeline.status for sink in left] == ["", "cancelled", "cancelled"]
+        assert module.maintenance()["status"] == "degraded"
+        assert module.status() == "healthy"
+        assert house.metrics.bugs.counts.keys() == {"heartbeats", "windows"}
+        await asyncio.sleep(15)
+        assert [len(sink.frames) for sink in readers] == [1, 3, 3]
+        assert len(module.all()) == 4  # those that were cancelled are forgotten
+        await module.close()
+
+    @in_loop
+    async def test_a_step_that_raises_keeps_no_other_from_being_done(self) -> None:
+        house = House(STREAM__HEARTBEAT_S=15)
+        house.module.start_maintenance_tasks()
+        sink = house.crawl(Pages(), ["a"])
+        sink.read()
+
+        def broken(*_: object) -> NoReturn:
+            raise KeyError("broken")
+
+        house.module._count_drops = broken  # type: ignore[method-assign]
+        house.module._buffers.relax = broken  # type: ignore[method-assign]
+        await asyncio.sleep(40)
+        assert len(sink.frames) == 3
+        assert house.module.maintenance()["status"] == "degraded"
         await house.module.close()
 
     @in_loop
