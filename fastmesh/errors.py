@@ -7,7 +7,9 @@ one URL of a stream, ``ConfigError`` stops the start.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class FastmeshError(Exception):
@@ -311,6 +313,25 @@ class ExtractFailed(UrlError):
     """The page arrived, but its extraction failed, died or took too long."""
 
     type = "extract"
+
+
+def bare(error: E) -> E:
+    """*error* without its frames, its cause and its context; all of these let go of theirs, too.
+
+    For every place where an error comes to rest: in a result, in a task that several wait for, in a
+    connection.  Its traceback holds all that was at hand where it was raised, a body and its decoder among that,
+    and often whoever keeps the error: then it would stay until the collector of cycles looks for it.
+    """
+    linked: list[BaseException | None] = [error]
+    while linked:
+        one = linked.pop()
+        if one is None:
+            continue
+        linked += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            linked += one.exceptions
+        one.__traceback__ = one.__cause__ = one.__context__ = None
+    return error
 
 
 def types_of(root: type[ApiError] | type[UrlError]) -> list[str]:

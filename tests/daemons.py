@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 
@@ -30,6 +30,8 @@ class Daemon:
     with Daemon(SERVER__HEADER_TIMEOUT_S=0.3) as daemon:
         peer = daemon.connect()
     """
+
+    program: ClassVar[Sequence[str]] = ("-m", "fastmesh.cli")
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class Daemon:
         self._peers: list[Peer] = []
         self._cacert = cacert  # whom connections trust when it speaks TLS
         self._stderr = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed with the daemon
-        command = [*prefix, sys.executable, "-m", "fastmesh.cli", "serve", *flags]
+        command = [*prefix, sys.executable, *self.program, "serve", *flags]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self._stderr, env=environ, text=True, pass_fds=fds
         )

@@ -221,6 +221,7 @@ class SocketSession:
         """The connection is gone, and with it every subscription."""
         for subscription in list(self._subscriptions.values()):
             self.drop(subscription)
+        self._ready.clear()
 
     # ── for its subscriptions ────────────────────────────────────────────────────────────
 

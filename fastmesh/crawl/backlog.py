@@ -186,6 +186,10 @@ class Backlog:
             if key is not None and not queue.open:
                 queue.open = True
                 self._turns.withdraw(key, self, queue.called)
+        # Queues know their backlog, and pages that still run know theirs.
+        self._by_host.clear()
+        self._repeats.clear()
+        self._targets = ()
 
     def _find_host(self, queue: _Queue) -> None:
         """Ask for the host of a queue that is first for the first time; two spellings of one share a queue."""

@@ -28,7 +28,7 @@ from aiohttp.streams import StreamReader
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.head import AnswerHead
 from fastmesh.crawl.resolve import GuardedResolver
-from fastmesh.errors import BadResponse
+from fastmesh.errors import BadResponse, bare
 
 # Of a body, beside its content: chunk sizes, extensions, trailers.  A chunk of one byte has five bytes
 # around it; the fixed part is what aiohttp may hold unparsed while its reader is behind.
@@ -108,7 +108,8 @@ class BoundedResponses(ResponseHandler):
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """The connection is broken; who reads the body is told too, and does not wait until its time is over."""
-        super().set_exception(exc, *cause)
+        # aiohttp keeps it, and its cause has the frame that keeps it.
+        super().set_exception(exc, *map(bare, cause))
         if self._payload is not None and not self._payload.is_eof() and self._payload.exception() is None:
             self._payload.set_exception(_known(exc))
 
@@ -116,6 +117,7 @@ class BoundedResponses(ResponseHandler):
         """Closed by us; a body that ends with its connection has not come to its end."""
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(ClientConnectionError("closed while it was read"))
+        self._buffer.clear()  # an answer that nobody asked for, whose body knows this connection
         super().close()
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -47,6 +47,7 @@ from fastmesh.errors import (
     UnsupportedContent,
     UrlError,
     UrlInternal,
+    bare,
 )
 from fastmesh.events import PageResult, rfc3339
 from fastmesh.log import get_logger
@@ -148,9 +149,10 @@ class PipelineOrchestrator:
             await with_retries(lambda: self._fetch(fetched, errand, options), fetched, options, job.budget)
             await self._extract(page, fetched, options, job.backlog)
         except UrlError as error:
-            page.error = error
+            page.error = bare(error)
         except Exception as error:  # a bug at one URL costs that URL
             log.error("url.bug", url=url, trace_id=None if trace is None else trace.trace_id, exc_info=error)
+            bare(error)
             page.error = UrlInternal("this page failed by a fault of the server")
         finally:
             metrics.inflight -= 1

@@ -13,7 +13,7 @@ from typing import Final
 
 from fastmesh.crawl.fetch import Fetched
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.errors import UrlError
+from fastmesh.errors import UrlError, bare
 
 FIRST_WAIT_S: Final = 0.3
 BUDGET_AT_LEAST: Final = 10
@@ -60,6 +60,7 @@ async def with_retries(
         try:
             return await fetch()
         except UrlError as error:
+            bare(error)  # the frames behind it hold the body that failed, as far as it came
             wait_s = retry_wait_s(error, page.tries, options.timeout_ms / 1000 - page.spent_s)
             if wait_s is None or page.tries > options.retries or not (budget is None or budget.take()):
                 raise

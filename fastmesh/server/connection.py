@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
-from fastmesh.errors import ApiError, InternalError, Overloaded, RequestTimeout
+from fastmesh.errors import ApiError, InternalError, Overloaded, RequestTimeout, bare
 from fastmesh.log import get_logger
 from fastmesh.server.flow import QUANTUM_BYTES
 from fastmesh.server.intake import SLICE_S
@@ -253,8 +253,8 @@ class Connection(Peer):
             if isinstance(reply, SocketReply):
                 self._start_socket(request, reply, call.client)
                 return
-        except ApiError as error:
-            reply = refusal(error, exchange.request_id)
+        except ApiError as error:  # the request may have it, as its fault
+            reply = refusal(bare(error), exchange.request_id)
         except Exception as error:
             log.error("request.bug", request_id=exchange.request_id, trace_id=exchange.trace.trace_id, exc_info=error)
             if not self._reading:  # the stream has begun: there is no room for an answer any more

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 
 from fastmesh.errors import FastmeshError
@@ -44,30 +43,27 @@ NEXT: dict[tuple[State, Step], State] = {
     (State.CLOSING, Step.DONE): State.CLOSED,
 }
 
-Listener = Callable[[State, State], None]
-
 
 class IllegalStep(FastmeshError):
     """A step that the table does not have: a bug, not a client's fault."""
 
 
 class Lifecycle:
-    """Holds a stream's state and tells each change to its listener, old state first."""
+    """Holds a stream's state."""
 
-    __slots__ = ("_listener", "state")
+    __slots__ = ("state",)
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self) -> None:
         self.state = State.INITIALIZING
-        self._listener = listener
 
-    def step(self, step: Step) -> None:
-        """Go where the table says; raise IllegalStep where it says nothing."""
+    def step(self, step: Step) -> State:
+        """Go where the table says and return where it was; raise IllegalStep where it says nothing."""
         old = self.state
         new = NEXT.get((old, step))
         if new is None:
             raise IllegalStep(f"a stream that is {old} cannot {step}")
         self.state = new
-        self._listener(old, new)
+        return old
 
     @property
     def closed(self) -> bool:

@@ -45,6 +45,7 @@ class Processor(Protocol):
         ...
 
 
+METADATA: Final = (1, "metadata")
 PROGRESS_EVERY: Final = 5  # URLs
 SHORT: Final = 10
 
@@ -85,7 +86,46 @@ class StreamingPipeline:
 
     The processor appends, subscribers read; in between stands the journal, and
     ``may_start`` is the only place that decides who waits for whom.
+
+    With its summary it lets go of the processor, and closed it holds its journal, some figures and nobody:
+    there are far more closed streams than open ones, and nothing may wait for the collector of cycles.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_bounds",
+        "_buffers",
+        "_counted_offset",
+        "_detached",
+        "_metrics",
+        "_on_closed",
+        "_on_slow",
+        "_others",
+        "_processor",
+        "_results",
+        "_sent_before",
+        "_sent_offset",
+        "closed_at",
+        "fault",
+        "faulty",
+        "id",
+        "journal",
+        "lifecycle",
+        "missed_frames",
+        "now",
+        "opened_at",
+        "opened_wall",
+        "opening",
+        "pacer",
+        "protocol",
+        "readers",
+        "sent_bytes",
+        "sent_frames",
+        "status",
+        "stopped",
+        "subscribers",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -104,7 +144,7 @@ class StreamingPipeline:
         self.opened_wall = time.time()
         self.closed_at = 0.0
         self.journal = Journal(buffers.total, clock, stream_id.encode())
-        self.lifecycle = Lifecycle(self._changed)
+        self.lifecycle = Lifecycle()
         self.pacer: PacerPlace[Subscriber] = PacerPlace(clock(), detached=opening.detached)
         self.subscribers: list[Subscriber] = []  # attached, the longest first
         self.protocol = "none"  # of its first subscriber
@@ -117,11 +157,12 @@ class StreamingPipeline:
         self._bounds = bounds
         self._buffers = buffers
         self._metrics = metrics
-        self._on_closed = on_closed
-        self._processor: Processor | None = None
+        self._on_closed: Callable[[StreamingPipeline], None] | None = on_closed  # until it is
+        self._processor: Processor | None = None  # from its start to its summary
+        self._results = (0, 0)  # since its summary
         self._detached = opening.detached
         self._on_slow = opening.on_slow
-        self._types: dict[int, str] = {}  # of the frames that are no results, by seq
+        self._others: tuple[tuple[int, str], ...] = ()  # the frames that are no results: seq and type
         self._sent_before = 1  # the frames before it were sent to somebody
         self._sent_offset = 0
         self._counted_offset = 0  # what of the text was counted as unsent
@@ -140,8 +181,13 @@ class StreamingPipeline:
         self._processor = processor
         self.journal.begin(metadata_event(self.id, opening.request_id, opening.stream_type, opening.total_urls))
         self._appended("metadata")
-        self.lifecycle.step(Step.START)
+        self.step(Step.START)
         processor.start()
+
+    def step(self, step: Step) -> None:
+        """Go on in its life."""
+        old = self.lifecycle.step(step)
+        log.debug("stream.state", **self.named, old=old, new=self.lifecycle.state)
 
     def append(self, event: Event) -> None:
         """Append the result *event* and let readers know."""
@@ -173,7 +219,7 @@ class StreamingPipeline:
 
         One whose request *asked_for* it says nothing about the daemon's health.
         """
-        self.lifecycle.step(Step.FAIL)
+        self.step(Step.FAIL)
         self.faulty = not asked_for
         self.fault = type_
         self._metrics.errors.labels(type_).inc()
@@ -183,7 +229,8 @@ class StreamingPipeline:
     def finish(self, summary: Event) -> None:
         """Append the *summary*, past every bound; when it is read, or nobody reads, the stream is closed."""
         self.status = summary["status"]
-        self.lifecycle.step(Step.CLOSE)
+        self.step(Step.CLOSE)
+        self._results, self._processor = self.results, None
         self._buffers.forget(self.room)
         self._append(summary)
         self.journal.seal()
@@ -209,7 +256,7 @@ class StreamingPipeline:
 
     def _appended(self, kind: str) -> None:
         self.journal.last_other = self.journal.last_seq
-        self._types[self.journal.last_other] = kind
+        self._others += (METADATA,) if kind == "metadata" else ((self.journal.last_other, kind),)
         if self.pacer.place is Place.NOBODY:
             self._keep_detached()
 
@@ -224,10 +271,10 @@ class StreamingPipeline:
             return False
         if self._total_allows(running):
             if self.lifecycle.state is State.FLUSHING:
-                self.lifecycle.step(Step.RESUME)
+                self.step(Step.RESUME)
             return True
         if self.lifecycle.state is State.ACTIVE:
-            self.lifecycle.step(Step.FLUSH)
+            self.step(Step.FLUSH)
         return False
 
     def may_append(self) -> bool:
@@ -406,11 +453,11 @@ class StreamingPipeline:
 
     def kind_of(self, seq: int) -> str:
         """The type of the frame *seq*."""
-        return self._types.get(seq, "result")
+        return next((kind for at, kind in self._others if at == seq), "result")
 
     def others_from(self, seq: int) -> int:
         """How many frames from *seq* on are no results."""
-        return sum(at >= seq for at in self._types)
+        return sum(at >= seq for at, _ in self._others)
 
     # ── readers ──────────────────────────────────────────────────────────────────────────
 
@@ -484,7 +531,7 @@ class StreamingPipeline:
 
     def count_others(self, counts: ProtocolCounts, seq: int, end: int) -> None:
         """Of the frames *seq* to *end* (excluded), which were counted as results, some are none."""
-        for at, kind in self._types.items():
+        for at, kind in self._others:
             if seq <= at < end:
                 counts.sent[kind] += 1
                 counts.results -= 1
@@ -496,21 +543,21 @@ class StreamingPipeline:
     @property
     def results(self) -> tuple[int, int]:
         """How many URLs succeeded and failed so far."""
-        return (0, 0) if self._processor is None else self._processor.results
+        return self._results if self._processor is None else self._processor.results
 
     # ── its end ──────────────────────────────────────────────────────────────────────────
 
     def _close(self) -> None:
-        if self.lifecycle.closed:
+        """Nobody reads it, for the first time since its summary or again."""
+        self.pacer.holder = None
+        on_closed, self._on_closed = self._on_closed, None
+        if on_closed is None:
             return
-        self.lifecycle.step(Step.DONE)
+        self.step(Step.DONE)
         self.closed_at = self.now()
         if self.pacer.place is Place.NOBODY:
             self._buffers.hold_unsent(-self._unsent_bytes)
-        self._on_closed(self)
-
-    def _changed(self, old: State, new: State) -> None:
-        log.debug("stream.state", **self.named, old=old, new=new)
+        on_closed(self)
 
 
 class _Gone:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from fastmesh.errors import ApiError, TooManyErrors
+from fastmesh.errors import ApiError, TooManyErrors, bare
 from fastmesh.events import PageResult, result_event, summary_event
 from fastmesh.log import get_logger
 from fastmesh.streaming.lifecycle import State, Step
@@ -135,7 +135,7 @@ class StreamProcessor:
     async def flush(self) -> None:
         """No further URL is started; the running ones give their results."""
         if self._pipeline.lifecycle.state is State.ACTIVE:
-            self._pipeline.lifecycle.step(Step.FLUSH)
+            self._pipeline.step(Step.FLUSH)
 
     async def join(self) -> None:
         """Wait until every URL's task has ended."""
@@ -162,7 +162,8 @@ class StreamProcessor:
     async def _run(self) -> None:
         try:
             await self._work()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            bare(error)  # TaskGroup's frame holds it, and with it all that the stream was
             for finished in self._outbox.give_up():
                 self._append(finished)
             raise
@@ -270,7 +271,9 @@ class StreamProcessor:
             else:
                 log.error("stream.bug", **self._pipeline.named, exc_info=fault)
                 self._pipeline.fail("internal_error", "the stream failed by a fault of the server")
+                bare(fault)
         self.close()
+        self._task = self._pages = None  # what ended them has a frame that has this
 
 
 async def _uncancelled(doing: Awaitable[T], what: str) -> T:
@@ -278,7 +281,12 @@ async def _uncancelled(doing: Awaitable[T], what: str) -> T:
     try:
         return await doing
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if _is_cancelled():
             raise
         raise RuntimeError(f"{what} was cancelled by nobody") from None
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the task that runs.  Not a local of who asks: the error keeps his frame."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

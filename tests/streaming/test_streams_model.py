@@ -24,6 +24,17 @@ from fastmesh.streaming.processor import StreamProcessor
 WINDOW_FRAMES, WINDOW_BYTES, TOTAL_BYTES = 5, 4000, 6000
 
 
+class _Asked:
+    """A stream whose ``may_start`` is *may_start*."""
+
+    def __init__(self, pipeline: StreamingPipeline, may_start: Callable[[int, int], bool]) -> None:
+        self._pipeline = pipeline
+        self.may_start = may_start
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
+
 class Watched:
     """A crawl whose every start is held against the rule of credit, with counts that are not the processor's own."""
 
@@ -35,16 +46,13 @@ class Watched:
         self.left = False
         self.asked = ""
         self._house = house
-        self._may_start: Callable[[int, int], bool] = lambda *_: False
         self.sink = house.open(self._make, urls)
 
     def _make(self, pipeline: StreamingPipeline) -> StreamProcessor:
-        self._may_start = pipeline.may_start
-        pipeline.may_start = self._watch  # type: ignore[method-assign]
         self._pipeline = pipeline
-        return StreamProcessor(
-            pipeline, in_order(self._execute), self.concurrency, urls=[str(at) for at in range(self.urls)]
-        )
+        watched: Any = _Asked(pipeline, self._watch)
+        urls = [str(at) for at in range(self.urls)]
+        return StreamProcessor(watched, in_order(self._execute), self.concurrency, urls=urls)
 
     async def _execute(self, url: str) -> Any:
         page = await self.pages.execute(url)
@@ -56,7 +64,7 @@ class Watched:
         assert (claimed, held_bytes) == (running, 0)
         batch = self._pipeline.journal.ring.read(reader.next_seq, 1 << 30)[0] if reader else []
         unread, unread_bytes = len(batch), len(b"".join(batch))
-        may = self._may_start(claimed, held_bytes)
+        may = self._pipeline.may_start(claimed, held_bytes)
         if may:
             assert reader is not None
             assert running < self.concurrency
