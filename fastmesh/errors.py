@@ -227,9 +227,13 @@ class InvalidUrl(UrlError):
 
 
 class BlockedAddress(UrlError):
-    """The address guard refuses where this leads."""
+    """The address guard refuses where this leads; *by_name*: to where a name leads now."""
 
     type = "blocked_address"
+
+    def __init__(self, message: str, *, by_name: bool = False) -> None:
+        super().__init__(message)
+        self.by_name = by_name
 
 
 class RobotsDisallowed(UrlError):

@@ -54,7 +54,7 @@ class Nameserver:
 
     def client(self, tries: int = 2) -> aiodns.DNSResolver:
         """A client that asks this server only."""
-        return make_dns([self.address], timeout_s=0.2, tries=tries, lookups="b")
+        return make_dns([self.address], timeout_s=0.2, tries=tries)
 
     def _serve(self) -> None:
         while query := self._socket.recvfrom(512):

@@ -26,11 +26,11 @@ OPT_QUERY_CACHE: Final = 1 << 21
 
 
 def make_dns(
-    nameservers: Sequence[str] = (), *, timeout_s: float = QUERY_TIMEOUT_S, tries: int = QUERY_TRIES, **options: Any
+    nameservers: Sequence[str] = (), *, timeout_s: float = QUERY_TIMEOUT_S, tries: int = QUERY_TRIES
 ) -> aiodns.DNSResolver:
-    """A client that asks *nameservers*, by default the system's; *options* are pycares' own.  Needs a running loop."""
+    """A client that asks *nameservers*, by default the system's.  Needs a running loop."""
     with _lone_queries():
-        return aiodns.DNSResolver(list(nameservers), timeout=timeout_s, tries=tries, flags=FLAGS, **options)
+        return aiodns.DNSResolver(list(nameservers), timeout=timeout_s, tries=tries, flags=FLAGS)
 
 
 @contextmanager

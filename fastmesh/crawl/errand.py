@@ -6,12 +6,11 @@ What waits holds no slot, and the wait is not part of the URL's time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.robots import Robots
 from fastmesh.crawl.turns import Slot, Turn, Turns
 from fastmesh.crawl.url import ParsedUrl
+from fastmesh.crawl.visit import Visit
 
 
 class Errand:
@@ -31,7 +30,6 @@ class Errand:
         self._robots = robots
         self._user_agent = user_agent
         self._slot: Slot | None = None
-        self._handed_over = False
 
     async def enter(self, url: ParsedUrl) -> None:
         """Wait until *url* may be asked for.  Raises RobotsDisallowed, or why its robots.txt cannot be had."""
@@ -51,21 +49,17 @@ class Errand:
 
     async def _permit(self, url: ParsedUrl, robots: Robots) -> float | None:
         """The host's delay, when its rules allow *url*."""
-        known = robots.known(url)
+        known, begun = robots.known(url), self._turns.now()
+        learnt = known is None
         if known is None:
             self._release_slot()
             known = await robots.learn(url, self._owner)
         self.robots_tries = known.tries
-        return await known.permit(url, self._user_agent)
-
-    def told(self, *, too_much: bool, retry_after_s: float | None = None) -> None:
-        """What was asked last answered."""
-        if self._turn is None:
-            return
-        if too_much:
-            self._turns.refused(self._turn.key, self._asked_at, retry_after_s)
-        else:
-            self._turns.served(self._turn.key)
+        delay_s = await known.permit(url, self._user_agent)
+        if learnt and self._turns.slowed_since(url.host_key, begun):
+            self.leave()
+            self._turn = await self._turns.turn(url.host_key, self._owner)
+        return delay_s
 
     def skip(self) -> None:
         """What was entered for need not be asked for."""
@@ -73,24 +67,19 @@ class Errand:
             self._turn.asked = False
         self.leave()
 
-    def hand_over(self) -> Callable[[], None]:
-        """Let go of turn and slot, which are held until the function that this returns is called."""
-        turn, slot, self._slot, self._handed_over = self._turn, self._slot, None, True
-
-        def release() -> None:
-            if slot is not None:
-                slot.release()
-            if turn is not None:
-                turn.release()
-
-        return release
+    def hand_over(self) -> Visit:
+        """Turn and slot, for who asks; the errand holds nothing."""
+        assert self._turn is not None, "enter first"
+        visit = Visit(self._turns, self._turn.key, self._asked_at, self._turn, self._slot)
+        self._turn = self._slot = None
+        return visit
 
     def leave(self) -> None:
         """Hold nothing."""
         self._release_slot()
-        if self._turn is not None and not self._handed_over:
+        if self._turn is not None:
             self._turn.release()
-        self._turn, self._handed_over = None, False
+            self._turn = None
 
     def _release_slot(self) -> None:
         if self._slot is not None:

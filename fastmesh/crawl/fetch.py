@@ -30,16 +30,17 @@ from fastmesh.crawl.cache import Answer
 from fastmesh.crawl.connection import GuardedConnector
 from fastmesh.crawl.decode import ACCEPT_ENCODING
 from fastmesh.crawl.faults import typed_faults
-from fastmesh.crawl.freshness import kept_fields
+from fastmesh.crawl.freshness import CONDITIONS, kept_fields
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.head import MAX_FIELDS, MAX_HEAD_BYTES
-from fastmesh.crawl.hops import Entry, Hops
+from fastmesh.crawl.hops import Hops
 from fastmesh.crawl.names import Names
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.request_headers import checked
 from fastmesh.crawl.resolve import LOOKUP, GuardedResolver, Lookup
 from fastmesh.crawl.retry_after import retry_after_s
 from fastmesh.crawl.url import ParsedUrl
+from fastmesh.crawl.visit import Entry, visited
 from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, HttpStatus, TooLarge, TooManyRedirects, UrlError
 from fastmesh.spans import Attribute, Spans
 from fastmesh.trace import HEADER, Trace
@@ -62,9 +63,9 @@ class Fetched:
     begun, *began_at* when its last answer was asked for, or confirmed, in seconds since the epoch; of a try without an
     answer when that began.  *fetch_s* is the time of all
     tries without that of *enter*, *dns_s* what of it was spent waiting for names, and *spent_s*
-    what is used of its time: the tries and the waits between them.  *share* counts the body among all that
-    are in memory, until it is let go.  *answer* is what the cache may keep documents with, *from_cache*
-    whether the last answer came from there.
+    what is used of its time: the tries, the waits between them and for another's fetch of it.  *share* counts
+    the body among all that are in memory, until it is let go.  *answer* is what the cache may keep documents with,
+    *from_cache* whether the last answer came from there.
     Every request is a span below *trace*.
     """
 
@@ -188,20 +189,23 @@ class Fetcher:
         self, url: ParsedUrl, sent: CIMultiDict[str], page: Fetched, options: CrawlOptions, entry: Entry | None
     ) -> tuple[Answer, str]:
         """The answer to one request, and where it came from."""
-        left_s = options.timeout_ms / 1000 - page.spent_s
-        if self.hops is None or options.cache_mode == "bypass":
+
+        async def ask(conditions: Mapping[str, str]) -> tuple[Answer, BodyShare | None]:
+            return await self._ask_in_time(url, CIMultiDict(sent, **conditions), page, options)
+
+        chosen = {name.lower(): value for name, value in sent.items()}
+        # What a client asks conditionally, or for a part, is answered for that client alone.
+        alone = options.cache_mode == "bypass" or (
+            not CONDITIONS.isdisjoint(chosen) and options.cache_mode != "cache_only"
+        )
+        if self.hops is None or alone:
             if entry is not None:
                 await entry.enter(url)
             page.begun()
-            answer, page.share = await self._ask_in_time(url, sent, page, options, left_s)
+            answer, page.share = await visited(entry, lambda: ask({}))
             return answer, "miss"
-
-        async def ask(conditions: Mapping[str, str]) -> tuple[Answer, BodyShare | None]:
-            return await self._ask_in_time(url, CIMultiDict(sent, **conditions), page, options, left_s)
-
-        chosen = {name.lower(): value for name, value in sent.items()}
         try:
-            answer, page.share, outcome = await self.hops.answer(url, chosen, options, entry, ask, page.begun, left_s)
+            answer, page.share, outcome = await self.hops.answer(url, chosen, options, entry, ask, page)
         except UrlError as error:
             if error.answered is not None:  # it may have been another's request
                 page.final_url, page.status, page.content_type = error.answered
@@ -210,7 +214,7 @@ class Fetcher:
         return answer, outcome
 
     async def _ask_in_time(
-        self, url: ParsedUrl, sent: CIMultiDict[str], page: Fetched, options: CrawlOptions, left_s: float
+        self, url: ParsedUrl, sent: CIMultiDict[str], page: Fetched, options: CrawlOptions
     ) -> tuple[Answer, BodyShare | None]:
         """Ask for *url* in what *page* has left of its time."""
         lookup = Lookup(again=page.tries > 1)
@@ -219,7 +223,7 @@ class Fetcher:
         started_s = time.monotonic()
         share = self.budget.open()
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(limit_s - page.spent_s):
                 answer = await self._ask(url, sent, page, share, options, lookup)
         except BaseException as error:
             share.give_back()

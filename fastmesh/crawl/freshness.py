@@ -19,6 +19,11 @@ from multidict import MultiMapping
 # What is kept of an answer's head, beside its type.
 FIELDS: Final = ("cache-control", "age", "date", "expires", "etag", "last-modified", "vary")
 
+# Request headers that make the answer one for who sent them (RFC 9110, 13.1 and 14.2).
+CONDITIONS: Final = frozenset(
+    {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"}
+)
+
 # Statuses that may be kept although the answer says nothing about it (RFC 9110, 15.1).
 BY_DEFAULT: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414})
 # A part of a page, and an answer that has none.

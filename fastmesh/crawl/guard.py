@@ -53,11 +53,8 @@ class AddressGuard:
 
     def check(self, address: Address, port: int, name: str | None = None) -> None:
         """Judge the address about to be dialled; *name* is what was resolved to it.  Raises BlockedAddress."""
-        subject = f"{name} leads to {address}, which" if name else str(address)
-        if not self.permits(address):
-            raise BlockedAddress(f"{subject} is not a public address, and FETCH__ALLOW_NETWORKS does not name it")
-        if self._is_own(address, port):
-            raise BlockedAddress(f"{subject} with port {port} is this daemon itself")
+        if refusal := self._refusal(address, port, name):
+            raise BlockedAddress(refusal, by_name=name is not None)
 
     def loopback(self, name: str, port: int) -> tuple[Address, ...]:
         """Where *name*, a name of loopback, leads.  Raises BlockedAddress.
@@ -67,7 +64,8 @@ class AddressGuard:
         """
         permitted = tuple(address for address in LOOPBACK if self.permits(address))
         for address in permitted or LOOPBACK:
-            self.check(address, port, name)
+            if refusal := self._refusal(address, port, name):
+                raise BlockedAddress(refusal)
         return permitted
 
     def _admitted(self, url: ParsedUrl) -> ParsedUrl:
@@ -78,6 +76,15 @@ class AddressGuard:
         elif is_loopback_name(url.host):
             self.loopback(url.host, url.port)
         return url
+
+    def _refusal(self, address: Address, port: int, name: str | None) -> str | None:
+        """Why *address*, where *name* leads if there is one, is not dialled; None when it may be."""
+        subject = f"{name} leads to {address}, which" if name else str(address)
+        if not self.permits(address):
+            return f"{subject} is not a public address, and FETCH__ALLOW_NETWORKS does not name it"
+        if self._is_own(address, port):
+            return f"{subject} with port {port} is this daemon itself"
+        return None
 
     def _named(self, address: Address) -> bool:
         return any(address in network for network in self._allow_networks)

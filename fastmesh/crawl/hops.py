@@ -8,6 +8,7 @@ that a client may choose are: so nobody is given what another's credentials open
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from fastmesh.crawl.flights import Flight, Flights
 from fastmesh.crawl.freshness import Shelf, is_passing, may_be_shared, merged, shelf, still_holds
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.url import ParsedUrl
+from fastmesh.crawl.visit import Entry, visited
 from fastmesh.errors import CacheMiss, FetchTimeout
 
 NOT_MODIFIED: Final = 304
@@ -33,17 +35,13 @@ Shared = tuple[Answer, BodyShare | None]
 Ask = Callable[[Headers], Awaitable[Shared]]
 
 
-class Entry(Protocol):
-    """Who may ask a host for something; see Errand."""
+class Spender(Protocol):
+    """Whose time it is; see Fetched."""
 
-    async def enter(self, url: ParsedUrl) -> None:
-        """Wait until *url* may be asked for."""
+    spent_s: float
 
-    def skip(self) -> None:
-        """Nothing needs to be asked for."""
-
-    def hand_over(self) -> Callable[[], None]:
-        """Let go of the place at the host; it is held until the function that this returns is called."""
+    def begun(self) -> None:
+        """An origin is asked, by this or another."""
 
 
 class Hops:
@@ -62,14 +60,12 @@ class Hops:
         options: CrawlOptions,
         entry: Entry | None,
         ask: Ask,
-        begun: Callable[[], None],
-        left_s: float,
+        page: Spender,
     ) -> tuple[Answer, BodyShare | None, str]:
         """The answer to a request for *url* with *headers*, what it takes of the body budget, and its outcome.
 
-        *ask* asks the origin, and *begun* is called before that, whoever does it; *left_s* is how
-        long another's asking is waited for.  Raises
-        CacheMiss where only the cache may be asked, and what *entry* and *ask* raise.
+        *ask* asks the origin, in what *page* has left of its time.  That another's asking is waited for is its time as
+        well.  Raises CacheMiss where only the cache may be asked, and what *entry* and *ask* raise.
         """
         key, entered, alone = request_key(url, headers, options), False, options.cache_mode == "refresh"
         while True:
@@ -85,10 +81,8 @@ class Hops:
                 if entry is not None:
                     entry.skip()
                 entered = False
-                begun()
-                joined_s = time.monotonic()
-                found = await self._joined(flight, left_s)
-                left_s -= time.monotonic() - joined_s
+                page.begun()
+                found = await self._joined(flight, page, options.timeout_ms / 1000)
                 if found is not None:
                     return self._counted(*found, "shared")
                 alone = True
@@ -97,7 +91,7 @@ class Hops:
             else:
                 await entry.enter(url)
                 entered = True  # and what it waited for may be there by now
-        begun()
+        page.begun()
         asked = self._asked(key, headers, known, ask, entry)
         if alone:
             answer, share = await asked
@@ -120,32 +114,29 @@ class Hops:
         self.cache.used(known)
         return True
 
-    async def _joined(self, flight: Flight[Shared], left_s: float) -> Shared | None:
-        """What *flight* brings; None when it is not for others than who began it."""
+    async def _joined(self, flight: Flight[Shared], page: Spender, limit_s: float) -> Shared | None:
+        """What *flight* brings in what *page* has left of *limit_s*; None when it is not for others than who began it.
+
+        Raises FetchTimeout when nothing of that time is left to ask alone.
+        """
+        joined_s = time.monotonic()
         flight.enter()
         try:
-            if not await flight.result(max(0.0, left_s)):
-                raise FetchTimeout("the page was not whole in its time, which another's fetch of it took")
+            done = await flight.result(max(0.0, limit_s - page.spent_s))
         finally:
             flight.leave()
-        if flight.task.cancelled():
-            return None
-        try:
-            answer, share = flight.task.result()
-        except FetchTimeout:
-            return None  # who began it may have had less time
-        if not may_be_shared(answer.fields):
-            return None
-        if share is not None:
-            share.hold()
-        return answer, share
+            page.spent_s += time.monotonic() - joined_s
+        found = _shared(flight.task) if done else None
+        if found is None and (not done or page.spent_s >= limit_s):
+            raise FetchTimeout("the page was not whole in its time, which another's fetch of it took")
+        return found
 
     async def _asked(self, key: bytes, headers: Headers, known: Answer | None, ask: Ask, entry: Entry | None) -> Shared:
         """Ask the origin, whether what is *known* still holds if that can be asked, and keep what it says."""
-        release = None if entry is None else entry.hand_over()
         share = None
         try:
-            answer, share = await ask({} if known is None else known.conditions())
+            conditions = {} if known is None else known.conditions()
+            answer, share = await visited(entry, lambda: ask(conditions))
             if known is not None and answer.status == NOT_MODIFIED and still_holds(known.fields, answer.fields):
                 self._confirm(known, answer)
                 return known, None
@@ -155,8 +146,6 @@ class Hops:
                 self.cache.keep(key, headers, answer)
             return answer, share
         finally:
-            if release is not None:
-                release()
             if share is not None:
                 share.give_back()  # whoever takes it holds it anew
 
@@ -189,6 +178,21 @@ async def _awaited(flight: Flight[Shared]) -> Shared:
     finally:
         flight.leave()
     return flight.task.result()
+
+
+def _shared(task: asyncio.Task[Shared]) -> Shared | None:
+    """The result of *task*, for one more; None when it is none for others."""
+    if task.cancelled():
+        return None
+    try:
+        answer, share = task.result()
+    except FetchTimeout:
+        return None  # who began it may have had less time
+    if not may_be_shared(answer.fields):
+        return None
+    if share is not None:
+        share.hold()
+    return answer, share
 
 
 def request_key(url: ParsedUrl, headers: Headers, options: CrawlOptions) -> bytes:

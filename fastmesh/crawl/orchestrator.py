@@ -59,8 +59,6 @@ from fastmesh.trace import Trace
 log = get_logger()
 
 FRAME_BYTES = 1024  # a result's frame without its document, its URLs and its content type
-TOO_MANY_REQUESTS: Final = 429
-SERVICE_UNAVAILABLE: Final = 503
 # Nobody answered, or not in time, or nothing could be made of it; that an origin says no is an answer.
 FAULTS: Final = (DnsFailed, ConnectFailed, TlsFailed, FetchTimeout, ExtractFailed, UrlInternal)
 ANSWERS: Final = (
@@ -186,12 +184,6 @@ class PipelineOrchestrator:
         dns_s, fetch_s = fetched.dns_s, fetched.fetch_s
         try:
             await self._fetcher.fetch(fetched, options, errand)
-            errand.told(too_much=False)
-        except HttpStatus as error:
-            status, wait_s = fetched.status, error.retry_after_s
-            too_much = status == TOO_MANY_REQUESTS or (status == SERVICE_UNAVAILABLE and wait_s is not None)
-            errand.told(too_much=too_much, retry_after_s=wait_s)
-            raise
         finally:
             errand.leave()
             if fetched.fetch_s > fetch_s:  # else nothing was asked for

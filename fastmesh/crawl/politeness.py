@@ -26,8 +26,10 @@ ENOUGH_STARTS_PER_S: Final = 16.0
 # Longer than this no host holds its URLs on its word alone: then one is tried, and told anew.
 MAX_PAUSE_S: Final = 30.0
 MAX_CRAWL_DELAY_S: Final = 60.0
-# Hosts with nothing under way that are remembered, because they were slowed down or must be left alone for a while.
+# Hosts with nothing under way that are remembered, because they were slowed down or must be left alone for a while; at
+# most for as long after, which is much longer than they must be left alone.
 MAX_RESTING: Final = 10_000
+RESTING_KEPT_S: Final = 600.0
 
 Owner = object
 NOBODY: Final[Owner] = object()
@@ -97,6 +99,7 @@ class Host:
         "rate",
         "ready_at",
         "ready_before",
+        "rested_at",
         "running",
         "slowed_at",
     )
@@ -109,6 +112,7 @@ class Host:
         self.crawl_delay_s = 0.0
         self.rate: float | None = None  # starts a second; None: it never asked for less
         self.slowed_at = float("-inf")
+        self.rested_at = float("-inf")  # since when nothing is under way
         self.line: Line[Waiter] = Line()
         self.called: Waiter | None = None  # whose turn it is, before all in the line
         self.alarmed = False
@@ -218,6 +222,12 @@ class Politeness:
             host.slowed_at = now
         pause_s = max(self._spacing_s(host), min(retry_after_s or 0.0, MAX_PAUSE_S))
         host.ready_at = max(host.ready_at, now + pause_s)
+        self._rest(key, host, now)  # who tells it may have no turn there
+
+    def slowed_since(self, key: str, at: float) -> bool:
+        """Whether it was slowed down at *at* or later."""
+        host = self._find(key)
+        return host is not None and host.slowed_at >= at
 
     def served(self, key: str) -> None:
         """It answered, and not that it is too much."""
@@ -270,6 +280,11 @@ class Politeness:
             return
         del self._hosts[key]
         if host.rate is not None or host.ready_at > now:
+            host.rested_at = now
             self._resting[key] = host
-            if len(self._resting) > MAX_RESTING:
-                self._resting.popitem(last=False)
+        # Each time, so that memory comes back when nobody is slowed down any more.
+        while self._resting:
+            oldest = next(iter(self._resting.values()))
+            if len(self._resting) <= MAX_RESTING and oldest.rested_at + RESTING_KEPT_S > now:
+                break
+            self._resting.popitem(last=False)

@@ -18,8 +18,9 @@ from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.robots_rules import ALLOW_ALL, DISALLOW_ALL, Rules, product_token, read
-from fastmesh.crawl.turns import Turns
+from fastmesh.crawl.turns import Slot, Turns
 from fastmesh.crawl.url import ParsedUrl
+from fastmesh.crawl.visit import SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS, Visit
 from fastmesh.errors import (
     BadResponse,
     BlockedAddress,
@@ -171,12 +172,12 @@ class Robots:
             if page.status >= 500:
                 return self._failed(f"answers with status {page.status}")
             return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)
-        except (TooManyRedirects, BlockedAddress, InvalidUrl):
-            # It is elsewhere, where nobody gets it; a page of a blocked origin is refused for itself.
-            return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)
+        except (TooManyRedirects, BlockedAddress, InvalidUrl) as error:
+            if isinstance(error, BlockedAddress) and error.by_name:
+                return self._unreached(error, page)  # the name may lead to where the rules are in a moment
+            return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)  # it is elsewhere, where nobody gets it
         except (DnsFailed, ConnectFailed, BadResponse, TlsFailed, FetchTimeout) as error:
-            why = f"robots.txt cannot be read: {error.message}"
-            return Known(DISALLOW_ALL, now() + UNREACHED_KEPT_S, why, type(error), page.tries)
+            return self._unreached(error, page)
         except UrlError as error:
             return self._failed(f"is broken: {error.message}")
         text = page.body.decode("utf-8", "replace")
@@ -185,14 +186,49 @@ class Robots:
         return Known(rules, now() + KEPT_S)
 
     async def _get(self, page: Fetched, owner: Owner) -> None:
-        slot = await self._turns.slot(owner)
+        place = _Place(self._turns, owner)
         try:
-            await self._fetcher.fetch(page, self._options)
+            await self._fetcher.fetch(page, self._options, place)
         finally:
-            slot.release()
+            place.leave()
+
+    def _unreached(self, error: UrlError, page: Fetched) -> Known:
+        why = f"robots.txt cannot be read: {error.message}"
+        return Known(DISALLOW_ALL, self._turns.now() + UNREACHED_KEPT_S, why, type(error), page.tries)
 
     def _failed(self, why: str) -> Known:
         return Known(DISALLOW_ALL, self._turns.now() + FAILED_KEPT_S, f"robots.txt {why}, which is taken as a no")
+
+
+class _Place:
+    """What robots.txt is asked from: a slot of the total.  The host's turn is held by the URL that needs it."""
+
+    def __init__(self, turns: Turns, owner: Owner) -> None:
+        self._turns = turns
+        self._owner = owner
+        self._key = ""
+        self._slot: Slot | None = None
+
+    async def enter(self, url: ParsedUrl) -> None:
+        self._key = url.host_key
+        self._slot = await self._turns.slot(self._owner)
+
+    def skip(self) -> None:
+        self.leave()
+
+    def hand_over(self) -> Visit:
+        slot, self._slot = self._slot, None
+        return Visit(self._turns, self._key, self._turns.now(), None, slot, slows=_slows)
+
+    def leave(self) -> None:
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
+
+
+def _slows(status: int, _: float | None) -> bool:
+    """A host that cannot even serve this asks for less, though it does not say for how long."""
+    return status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE)
 
 
 async def in_steps(work: Generator[None, None, T]) -> T:

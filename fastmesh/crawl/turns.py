@@ -138,6 +138,10 @@ class Turns:
         """The host said that this is too much."""
         self._politeness.refused(key, asked_at, retry_after_s, self.now())
 
+    def slowed_since(self, key: str, at: float) -> bool:
+        """Whether the host said so, of what it was asked after *at*."""
+        return self._politeness.slowed_since(key, at)
+
     def served(self, key: str) -> None:
         """The host answered otherwise."""
         self._politeness.served(key)

@@ -18,6 +18,7 @@ from fastmesh.crawl.politeness import (
     MAX_PAUSE_S,
     MAX_RESTING,
     MORE_STARTS_PER_S,
+    RESTING_KEPT_S,
     Line,
     Politeness,
 )
@@ -242,6 +243,24 @@ def test_the_memory_for_hosts_that_were_slowed_down_has_a_bound() -> None:
     assert (polite.hosts, polite.resting) == (0, MAX_RESTING)
     assert not polite.may_start(str(MAX_RESTING + 499), 1)
     assert polite.may_start(str(MAX_RESTING + 499), 5)
+
+
+def test_a_host_that_has_nothing_under_way_is_told_of_all_the_same() -> None:
+    polite = Politeness(8, 0)
+    polite.refused(HOST, 0, 5.0, 0)
+    assert (polite.hosts, polite.resting) == (0, 1)
+    assert not polite.may_start(HOST, 4)
+    assert polite.may_start(HOST, 5)
+
+
+def test_a_host_that_was_slowed_down_is_forgotten_in_the_end() -> None:
+    polite = Politeness(8, 0)
+    for number in range(100):
+        polite.refused(str(number), 0, 5.0, 0)
+    polite.refused("later", RESTING_KEPT_S / 2, 5.0, RESTING_KEPT_S / 2)
+    polite.start(HOST, RESTING_KEPT_S)  # whatever happens anywhere
+    polite.end(HOST, RESTING_KEPT_S)
+    assert (polite.hosts, polite.resting) == (0, 1)
 
 
 events = st.lists(

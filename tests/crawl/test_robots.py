@@ -7,16 +7,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 import uvloop
+from nameserver import Nameserver
 from origins import Origin, Request, Route, head
 
 from fastmesh.config import FetchSettings
+from fastmesh.crawl import names as names_module
 from fastmesh.crawl import robots as robots_module
+from fastmesh.crawl.errand import Errand
 from fastmesh.crawl.fetch import Fetcher
 from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.politeness import FIRST_STARTS_PER_S
 from fastmesh.crawl.robots import ABSENT_KEPT_S, FAILED_KEPT_S, KEPT_S, MAX_BODY_BYTES, UNREACHED_KEPT_S, Known, Robots
 from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.url import ParsedUrl, parse_url
-from fastmesh.errors import ConnectFailed, FetchTimeout, RobotsDisallowed
+from fastmesh.errors import BlockedAddress, ConnectFailed, FetchTimeout, RobotsDisallowed
 
 AGENT = "fastmesh/test"
 
@@ -47,10 +51,10 @@ class House:
         return True
 
 
-def run(work: Callable[[House], Awaitable[None]], **settings: object) -> None:
+def run(work: Callable[[House], Awaitable[None]], names: Nameserver | None = None, **settings: object) -> None:
     async def main() -> None:
         fetch = FetchSettings.model_validate({"allow_networks": "127.0.0.0/8", "retries": 0, **settings})
-        fetcher = Fetcher(fetch, AddressGuard(fetch))
+        fetcher = Fetcher(fetch, AddressGuard(fetch), dns=names.client() if names else None)
         house = House(fetcher, fetch)
         try:
             await work(house)
@@ -173,6 +177,58 @@ def test_a_redirect_to_where_nobody_may_look_is_no_robots_txt(origin: Origin) ->
     async def work(house: House) -> None:
         origin.redirect("/robots.txt", "http://169.254.169.254/robots.txt")
         assert await house.allows(origin.url("/x", "127.0.0.1"))
+
+    run(work)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["its own", "where it redirects"])
+def test_a_name_that_leads_to_a_blocked_address_allows_nothing_and_is_asked_again_soon(
+    origin: Origin, elsewhere: bool
+) -> None:
+    async def work(house: House) -> None:
+        says(origin, NO)
+        if elsewhere:
+            origin.redirect("/robots.txt", origin.url("/rules", "moves.test"))
+            origin.page("/rules", NO)
+        url = origin.url("/x", "127.0.0.1" if elsewhere else "moves.test")
+        with pytest.raises(BlockedAddress, match=r"robots\.txt cannot be read: moves\.test leads to 10\.0\.0\.1"):
+            await house.allows(url)
+        house.now += UNREACHED_KEPT_S
+        assert not await house.allows(url)
+        assert origin.hits["/rules" if elsewhere else "/robots.txt"] == 1
+
+    with Nameserver({"moves.test": [["10.0.0.1"], ["127.0.0.1"]]}) as names, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(names_module, "MIN_KEPT_S", 0.0)
+        run(work, names)
+
+
+@pytest.mark.parametrize(("status", "slowed"), [(429, True), (503, True), (500, False), (404, False), (200, False)])
+def test_a_host_that_refuses_its_robots_txt_is_slowed_down(origin: Origin, status: int, slowed: bool) -> None:
+    async def work(house: House) -> None:
+        says(origin, "", status=status)
+        url = parse_url(origin.url("/x", "127.0.0.1"))
+        await house.known(origin.url("/x", "127.0.0.1"))
+        assert house.turns.ready(url.host_key) is not slowed
+        house.now += 1 / FIRST_STARTS_PER_S
+        assert house.turns.ready(url.host_key)
+
+    run(work)
+
+
+def test_who_asked_for_a_robots_txt_that_was_refused_waits_like_all_others(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        says(origin, "", status=429, headers={"Retry-After": "9"})
+        url = parse_url(origin.url("/x", "127.0.0.1"))
+        errand = Errand(house.turns, house, None, house.robots, AGENT)
+        entering = asyncio.create_task(errand.enter(url))
+        async with asyncio.timeout(10):
+            while not house.turns.waiting:  # noqa: ASYNC110 - the origin is a thread
+                await asyncio.sleep(0.001)
+        assert not house.turns.ready(url.host_key)
+        house.now += 9
+        house.turns.meet(url.host_key, None)  # whatever happens at the host
+        await entering
+        errand.leave()
 
     run(work)
 

@@ -126,6 +126,30 @@ def test_a_stale_page_is_asked_whether_it_holds(
     assert first["fetched_at"] <= second["fetched_at"] == third["fetched_at"]
 
 
+@pytest.mark.parametrize("mode", ["read_through", "refresh"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("If-None-Match", '"mine"'),
+        ("if-match", '"mine"'),
+        ("If-Modified-Since", "Mon, 02 Mar 2026 10:00:00 GMT"),
+        ("If-Unmodified-Since", "Mon, 02 Mar 2026 10:00:00 GMT"),
+        ("Range", "bytes=0-9"),
+        ("If-Range", '"mine"'),
+    ],
+)
+def test_what_a_client_asks_conditionally_does_not_meet_the_cache(
+    daemon: Daemon, origin: Origin, mode: str, name: str, value: str
+) -> None:
+    url = served(origin, "/own", whole("fresh", Cache_Control="max-age=60", ETag='"v1"'))
+    for _ in range(2):
+        assert not result(daemon, url, headers={name: value}, cache_mode=mode)["from_cache"]
+    sent = [line for line in origin.heads["/own"][1].lower().split("\r\n") if line.startswith(("if-", "range"))]
+    assert sent == [f"{name}: {value}".lower()]
+    assert result(daemon, url, headers={name: value}, cache_mode="cache_only")["error"]["type"] == "cache_miss"
+    assert not result(daemon, url)["from_cache"]  # nor was anything kept for others
+
+
 def test_a_stale_page_that_changed_is_replaced(daemon: Daemon, origin: Origin) -> None:
     stale = {"Cache_Control": "max-age=0", "ETag": '"a"'}
     url = served(origin, "/changed", whole("one", **stale), whole("two", Cache_Control="max-age=60"))

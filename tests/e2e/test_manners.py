@@ -14,6 +14,8 @@ import pytest
 from daemons import Daemon
 from origins import HTML, PAGE, Origin, Request, Route, head
 
+from fastmesh.crawl.politeness import FIRST_STARTS_PER_S
+
 ALLOW = {"FETCH__ALLOW_NETWORKS": "127.0.0.0/8"}
 QUICK, SLOW = "127.0.0.2", "127.0.0.3"  # two hosts for whoever asks, one origin in truth
 
@@ -164,6 +166,18 @@ def test_one_stream_that_hears_too_many_slows_the_host_down_for_all(everywhere: 
         assert (elsewhere["error"], result["error"]) == (None, None)
         assert asked.at[1] - asked.at[0] >= 1
         assert result["processing_time_ms"] < 900  # the wait for the host is not the URL's
+
+
+@pytest.mark.parametrize("cache_mode", ["read_through", "bypass"])
+def test_a_host_that_said_too_many_is_not_asked_by_who_waited_for_its_turn(everywhere: Origin, cache_mode: str) -> None:
+    asked = Asked(failing(1, status(429)))
+    url = everywhere.url("/", QUICK) + f"too-many-at-first-{cache_mode}"
+    everywhere.route(f"/too-many-at-first-{cache_mode}", asked)
+    with Daemon(**ALLOW, FETCH__PER_HOST_CONCURRENCY=1) as daemon:
+        options = {"retries": 0, "respect_robots": False, "cache_mode": cache_mode}
+        found = results(daemon.crawl(f"{url}?first", f"{url}?second", **options))
+    assert sorted(result["status"] for result in found) == [200, 429]
+    assert asked.at[1] - asked.at[0] >= 1 / FIRST_STARTS_PER_S
 
 
 def test_starts_at_a_host_keep_to_the_rate(everywhere: Origin) -> None:
