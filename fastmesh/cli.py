@@ -192,6 +192,7 @@ def _request(asked: argparse.Namespace) -> dict[str, Any]:
         "extractor": asked.extractor,
         "cache_mode": asked.cache_mode,
         "max_age_s": asked.max_age_s,
+        "cookies": asked.cookies,
         "user_agent": asked.user_agent,
         "max_body_bytes": asked.max_body_bytes,
         "retries": asked.retries,
@@ -277,6 +278,9 @@ def _parser() -> argparse.ArgumentParser:
         help="whether kept pages are read and pages kept (read_through)",
     )
     crawl.add_argument("--max-age-s", type=float, metavar="S", help="take nothing from the cache that is as old")
+    crawl.add_argument(
+        "--cookies", choices=("redirects", "none"), help="whether what a redirect sets is given back (redirects)"
+    )
     crawl.add_argument("--extractor", choices=("fast", "quality"), help="how main content is found (fast)")
     crawl.add_argument("--user-agent", metavar="TEXT")
     crawl.add_argument("--header", metavar="'NAME: VALUE'", action="append", default=[], help="sent with every fetch")

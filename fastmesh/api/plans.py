@@ -183,6 +183,7 @@ class Plans:
             respect_robots=limits.fetch.respect_robots if asked.respect_robots is None else asked.respect_robots,
             cache_mode=asked.cache_mode,
             max_age_s=asked.max_age_s,
+            cookies=asked.cookies,
             include=asked.include,
             extractor=asked.extractor,
             headers=asked.headers,

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, Grade, Part
+from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, CookieMode, Grade, Part
 from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
 from fastmesh.streaming.firehose import MAX_FRAMES, MIN_FRAME_BYTES
@@ -86,6 +86,7 @@ class PageOptions(Strict):
     respect_robots: bool | None = None
     cache_mode: CacheMode = "read_through"
     max_age_s: float | None = Field(None, ge=0)
+    cookies: CookieMode = "redirects"
 
     @pydantic.field_validator("headers")
     @classmethod

@@ -31,7 +31,8 @@ class Answer:
     """What an origin answered to one request.
 
     It was *asked* for and *came* at these times in seconds since the epoch, *kept_at_s* is by the
-    cache's clock; all move when the origin confirms it.  Without a *shelf* it may not be kept.
+    cache's clock; all move when the origin confirms it.  Without a *shelf* it may not be kept, and with
+    *set_cookies*, which a redirect has, neither kept nor shared: they are for who asked.
     """
 
     status: int
@@ -45,6 +46,7 @@ class Answer:
     shelf: Shelf | None
     asked_at_s: float = 0.0
     retry_after_s: float | None = None
+    set_cookies: tuple[str, ...] = ()
     chosen_by: tuple[tuple[str, str | None], ...] = ()
     documents: dict[Hashable, object] = field(default_factory=dict)
 

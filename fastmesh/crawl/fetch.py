@@ -1,6 +1,6 @@
 """Fetching one page: from a URL to its bytes, redirects included.
 
-One aiohttp session serves all streams.  It keeps no cookies and reads no
+One aiohttp session serves all streams.  It keeps no cookies (redirects.py does, for one URL) and reads no
 environment (a proxy there would dial what nobody judged, a netrc would add
 passwords that nobody gave).  Redirects are followed by hand, so that every hop is
 parsed, judged and dialled like the first.
@@ -28,7 +28,6 @@ from fastmesh.crawl.body import READ_BYTES, read_body
 from fastmesh.crawl.body_budget import BodyBudget, BodyShare
 from fastmesh.crawl.cache import Answer
 from fastmesh.crawl.connection import GuardedConnector
-from fastmesh.crawl.decode import ACCEPT_ENCODING
 from fastmesh.crawl.faults import typed_faults
 from fastmesh.crawl.freshness import CONDITIONS, kept_fields
 from fastmesh.crawl.guard import AddressGuard
@@ -36,16 +35,15 @@ from fastmesh.crawl.head import MAX_FIELDS, MAX_HEAD_BYTES
 from fastmesh.crawl.hops import Hops
 from fastmesh.crawl.names import Names
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.request_headers import checked
+from fastmesh.crawl.redirects import Redirects
 from fastmesh.crawl.resolve import LOOKUP, GuardedResolver, Lookup
 from fastmesh.crawl.retry_after import retry_after_s
 from fastmesh.crawl.url import ParsedUrl
 from fastmesh.crawl.visit import Entry, visited
-from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, HttpStatus, TooLarge, TooManyRedirects, UrlError
+from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, HttpStatus, TooLarge, UrlError
 from fastmesh.spans import Attribute, Spans
 from fastmesh.trace import HEADER, Trace
 
-ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 NO_CONTENT: Final = frozenset({204, 205})
 MAX_CONTENT_TYPE_CHARS: Final = 256
@@ -155,28 +153,17 @@ class Fetcher:
         page.let_go()
         page.final_url, page.status, page.content_type = None, 0, None
         url = self._guard.parse(page.url)
-        first, headers = url.origin, checked(options.headers)
-        max_redirects = self._max_redirects if options.max_redirects is None else options.max_redirects
-        seen = {url.resource}
+        way = Redirects(url, options, self._max_redirects if options.max_redirects is None else options.max_redirects)
         page.asked = False
         while True:
-            sent = _request_headers(headers, options)
-            answer, outcome = await self._answer(url, sent, page, options, entry)
+            answer, outcome = await self._answer(way, page, options, entry)
             page.from_cache = outcome in ("hit", "revalidated")
             page.began_at = answer.asked_at_s
-            found = self._take(answer, url, page, options.max_body_bytes)
+            found = self._take(answer, way.url, page, options.max_body_bytes)
             if found is None:
                 return
             page.let_go()
-            if found.resource in seen:
-                raise TooManyRedirects(f"the redirects of {url.host} lead in a circle")
-            if len(seen) > max_redirects:
-                raise TooManyRedirects(f"there are more than {max_redirects} redirects")
-            seen.add(found.resource)
-            if found.origin != first:
-                # For good: a foreign origin that leads back may have chosen what is asked there.
-                headers = {}
-            url = found
+            way.lead(found, answer.set_cookies)
 
     async def close(self) -> None:
         """Close all connections; fetches that still run fail."""
@@ -186,9 +173,10 @@ class Fetcher:
         await self._resolver.close()
 
     async def _answer(
-        self, url: ParsedUrl, sent: CIMultiDict[str], page: Fetched, options: CrawlOptions, entry: Entry | None
+        self, way: Redirects, page: Fetched, options: CrawlOptions, entry: Entry | None
     ) -> tuple[Answer, str]:
         """The answer to one request, and where it came from."""
+        url, sent = way.url, way.sent
 
         async def ask(conditions: Mapping[str, str]) -> tuple[Answer, BodyShare | None]:
             return await self._ask_in_time(url, CIMultiDict(sent, **conditions), page, options)
@@ -198,7 +186,7 @@ class Fetcher:
         alone = options.cache_mode == "bypass" or (
             not CONDITIONS.isdisjoint(chosen) and options.cache_mode != "cache_only"
         )
-        if self.hops is None or alone:
+        if self.hops is None or alone or way.has_cookies:
             if entry is not None:
                 await entry.enter(url)
             page.begun()
@@ -289,6 +277,7 @@ class Fetcher:
             kept_at_s=0.0,
             shelf=None,
             asked_at_s=asked_at_s,
+            set_cookies=() if location is None else tuple(response.headers.getall("Set-Cookie", ())),
             retry_after_s=retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC)),
         )
 
@@ -306,14 +295,6 @@ class Fetcher:
             raise TooLarge(f"the body has {len(answer.body)} bytes, over the limit of {max_body_bytes}")
         page.body, page.received_bytes = answer.body, answer.received_bytes
         return None
-
-
-def _request_headers(headers: Mapping[str, str], options: CrawlOptions) -> CIMultiDict[str]:
-    """What is sent beside the conditions."""
-    sent = CIMultiDict({"User-Agent": options.sent_user_agent, "Accept": ACCEPT})
-    sent.update(headers)
-    sent["Accept-Encoding"] = ACCEPT_ENCODING
-    return sent
 
 
 def _as_yarl(url: ParsedUrl) -> URL:

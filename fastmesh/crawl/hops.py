@@ -157,6 +157,8 @@ class Hops:
             self.cache.forget(known)
 
     def _shelf(self, answer: Answer) -> Shelf | None:
+        if answer.set_cookies:
+            return None
         return shelf(
             answer.status,
             answer.fields,
@@ -188,7 +190,7 @@ def _shared(task: asyncio.Task[Shared]) -> Shared | None:
         answer, share = task.result()
     except FetchTimeout:
         return None  # who began it may have had less time
-    if not may_be_shared(answer.fields):
+    if answer.set_cookies or not may_be_shared(answer.fields):
         return None
     if share is not None:
         share.hold()

@@ -8,6 +8,7 @@ from typing import Literal
 
 Grade = Literal["fast", "quality"]
 CacheMode = Literal["read_through", "bypass", "refresh", "cache_only"]
+CookieMode = Literal["redirects", "none"]
 Part = Literal["text", "markdown", "links", "metadata", "html"]
 DEFAULT_PARTS: frozenset[Part] = frozenset({"text", "markdown", "links", "metadata"})
 
@@ -19,6 +20,7 @@ class CrawlOptions:
     *timeout_ms* and *max_body_bytes* bound each URL, *retries* how often it is tried again;
     *include* says which parts of a document are wanted, *extractor* which grade of extraction
     reads them.  *cache_mode* is the contract's; *max_age_s* is how old what the cache has may be.
+    *cookies* says whether what a redirect sets is given back while it is followed.
     A larger body is an error unless it may be cut; *max_redirects* stands for the setting.
     """
 
@@ -32,6 +34,7 @@ class CrawlOptions:
     max_redirects: int | None = None
     cache_mode: CacheMode = "bypass"
     max_age_s: float | None = None
+    cookies: CookieMode = "redirects"
     include: frozenset[Part] = DEFAULT_PARTS
     extractor: Grade = "fast"
     headers: Mapping[str, str] = field(default_factory=dict)

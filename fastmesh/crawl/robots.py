@@ -106,6 +106,7 @@ class Robots:
             retries=settings.retries,
             cut_body=True,
             max_redirects=MAX_REDIRECTS,
+            cookies="none",  # what it says is shared
         )
         self._kept: OrderedDict[Origin, Known] = OrderedDict()
         self._flights: dict[Origin, Flight] = {}

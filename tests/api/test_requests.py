@@ -45,6 +45,7 @@ JSON = "application/json"
         ({"urls": ["x"], "options": {"headers": {"X": 1}}}, "options.headers.X"),
         ({"urls": ["x"], "options": {"order": "size"}}, "options.order"),
         ({"urls": ["x"], "options": {"cache_mode": "sometimes"}}, "options.cache_mode"),
+        ({"urls": ["x"], "options": {"cookies": True}}, "options.cookies"),
         ({"urls": ["x"], "options": {"respect_robots": "yes"}}, "options.respect_robots"),
         ({"urls": ["x"], "options": {"retries": 3}}, "options.retries"),
         ({"urls": ["x"], "options": {"dedupe": 1}}, "options.dedupe"),

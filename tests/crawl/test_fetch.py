@@ -21,13 +21,14 @@ from backports import zstd
 from nameserver import BROKEN, SILENCE, Nameserver
 from origins import CERTIFICATE, PAGE, Origin, Request, head
 
-from fastmesh.config import FetchSettings
+from fastmesh.config import CacheSettings, FetchSettings
 from fastmesh.crawl import names as names_module
 from fastmesh.crawl.body import MAX_READ_BYTES
 from fastmesh.crawl.connection import MAX_FRAMING_BYTES
 from fastmesh.crawl.decode import CODINGS, MAX_MEMBERS, RATIO_FREE_BYTES, STEP_BYTES, ZSTD_WINDOW_LOG
 from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.hops import Hops
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.request_headers import RESERVED
 from fastmesh.crawl.retries import with_retries
@@ -137,6 +138,21 @@ def test_a_page_arrives_byte_for_byte(origin: Origin, path: str, content_type: s
     )
     assert 0 < page.fetch_s < 5
     assert page.dns_s == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head(200, {"X-Echo ": "a", "Content-Length": str(len(PAGE))}) + PAGE,
+        b"HTTP/1.1 200 OK\r\nPHP Warning: Unable to load /x.so in Unknown on line 0\r\n\r\n" + PAGE,
+        b"HTTP/1.1 200 OK\r\n" + b"Set-Cookie: a=%s; Domain=x\r\n" % (b"b" * 300) * 190 + b"\r\n" + PAGE,
+        head(200, {"Content-Security-Policy": "x" * 40_000}) + PAGE,
+        b"\r\n\n\r\n" + head(103, {"Link": "</a.css>"}) + b"\n" + head(200) + PAGE,
+        b"HTTP/1.1 200\nContent-Length: %d\n\n" % len(PAGE) + PAGE,
+    ],
+)
+def test_a_head_is_read_as_browsers_do(origin: Origin, sent: bytes):
+    assert fetched(origin.raw("/odd-head", sent)).body == PAGE
 
 
 @pytest.mark.parametrize("status", [204, 205])
@@ -344,12 +360,116 @@ def test_at_the_same_origin_they_are_sent_again(origin: Origin):
     assert origin.heads["/same"][-1].count("secret") == 3
 
 
-def test_no_cookie_is_kept(origin: Origin):
-    origin.page("/set", "x", headers={"Set-Cookie": "session=secret; Path=/"})
-    origin.redirect("/set-first", "/set")
-    origin.page("/set-first", status=302, headers={"Location": "/set", "Set-Cookie": "session=secret; Path=/"})
-    fetched(origin.url("/set-first"))
-    assert "secret" not in origin.heads["/set"][-1]
+def cookies_of(head: str) -> str | None:
+    """The Cookie of a request's *head*."""
+    return next((line[8:] for line in head.split("\r\n") if line.lower().startswith("cookie: ")), None)
+
+
+def cookie_wall(origin: Origin, path: str, *set_cookie: str, location: str | None = None) -> str:
+    """A page that shows itself to who gives back a cookie, and sends everybody else to fetch one."""
+
+    async def answer(request: Request) -> AsyncIterator[bytes]:
+        if cookies_of(request.head):
+            yield head(200, {"Content-Type": "text/html"}) + PAGE
+        else:
+            lines = "".join(f"Set-Cookie: {line}\r\n" for line in set_cookie)
+            yield f"HTTP/1.1 302 Found\r\n{lines}Location: {location or path}\r\nContent-Length: 0\r\n\r\n".encode()
+
+    return origin.route(path, answer)
+
+
+def test_a_cookie_that_a_redirect_sets_is_given_back(origin: Origin):
+    page = fetched(cookie_wall(origin, "/wall", "seen=1; Path=/", "more=2"))
+    assert (page.status, page.body, page.final_url) == (200, PAGE, origin.url("/wall"))
+    assert [cookies_of(asked) for asked in origin.heads["/wall"]] == [None, "seen=1; more=2"]
+
+
+def test_without_cookies_such_a_page_is_a_circle(origin: Origin):
+    error, _ = failed(cookie_wall(origin, "/closed-wall", "seen=1"), given=options(cookies="none"))
+    assert isinstance(error, TooManyRedirects)
+    assert [cookies_of(asked) for asked in origin.heads["/closed-wall"]] == [None]
+
+
+def test_a_circle_is_the_same_url_with_the_same_cookies(origin: Origin):
+    origin.page("/sticky", status=302, headers={"Location": "/sticky", "Set-Cookie": "seen=1"})
+    error, _ = failed(origin.url("/sticky"), max_redirects=100)
+    assert isinstance(error, TooManyRedirects)
+    assert "circle" in error.message
+    assert [cookies_of(asked) for asked in origin.heads["/sticky"]] == [None, "seen=1"]
+
+
+def test_one_that_changes_each_time_ends_with_the_redirects(origin: Origin):
+    async def answer(_: Request) -> AsyncIterator[bytes]:
+        yield head(302, {"Location": "/counter", "Set-Cookie": f"n={origin.hits['/counter']}"})
+
+    error, _ = failed(origin.route("/counter", answer), max_redirects=5)
+    assert isinstance(error, TooManyRedirects)
+    assert origin.hits["/counter"] == 6
+
+
+def test_cookies_are_forgotten_with_the_url(origin: Origin):
+    async def main(fetcher: Fetcher) -> None:
+        for _ in range(2):
+            await fetcher.fetch(Fetched(url), options())
+        await fetcher.fetch(Fetched(origin.url("/set-once")), options())
+
+    url = cookie_wall(origin, "/forgetful", "seen=1; Path=/")
+    origin.page("/set-once", "x")
+    uvloop.run(with_fetcher(main))
+    assert [cookies_of(asked) for asked in origin.heads["/forgetful"]] == [None, "seen=1"] * 2
+    assert cookies_of(origin.heads["/set-once"][-1]) is None
+
+
+def test_a_cookie_goes_to_nobody_else_and_is_still_there_on_the_way_back(origin: Origin):
+    origin.page("/in-again", "x")
+    with Origin() as other:
+        back = other.page(
+            "/back", status=302, headers={"Location": origin.url("/in-again"), "Set-Cookie": "theirs=1; Path=/"}
+        )
+        origin.page("/out-of", status=302, headers={"Location": back, "Set-Cookie": "ours=1; Path=/; Domain=127.0.0.1"})
+        fetched(origin.url("/out-of"))
+        assert cookies_of(other.heads["/back"][-1]) is None
+    assert cookies_of(origin.heads["/in-again"][-1]) == "ours=1"
+
+
+def test_what_cookies_were_used_for_is_neither_cached_nor_shared(origin: Origin):
+    async def answer(request: Request) -> AsyncIterator[bytes]:
+        request.keep_alive = True
+        await asyncio.sleep(0.02)  # so that the two are under way at once
+        kept = {"Cache-Control": "max-age=3600", "Content-Length": "0"}
+        if cookie := cookies_of(request.head):
+            yield head(200, {**kept, "X": "y", "Content-Length": str(len(cookie))}) + cookie.encode()
+        else:
+            yield head(302, {**kept, "Location": "/session", "Set-Cookie": f"id={origin.hits['/session']}"})
+
+    async def main(fetcher: Fetcher) -> None:
+        fetcher.hops = Hops(CacheSettings())
+        pages = [Fetched(origin.url("/session")) for _ in range(3)]
+        await asyncio.gather(*(fetcher.fetch(page, options(cache_mode="read_through")) for page in pages[:2]))
+        await fetcher.fetch(pages[2], options(cache_mode="read_through"))
+        # Everybody got a session of his own.
+        assert len({page.body for page in pages}) == 3
+        assert [(page.from_cache, page.answer) for page in pages] == [(False, None)] * 3
+        assert (fetcher.hops.cache.answers, origin.hits["/session"]) == (0, 6)
+        # A page that no cookie was sent for is like any other.
+        for _ in range(2):
+            await fetcher.fetch(Fetched(origin.url("/plain")), options(cache_mode="read_through"))
+        assert (fetcher.hops.cache.answers, origin.hits["/plain"]) == (1, 1)
+
+    origin.route("/session", answer)
+    origin.page("/plain", "x", headers={"Cache-Control": "max-age=3600", "Set-Cookie": "a=b"})
+    uvloop.run(with_fetcher(main))
+
+
+def test_a_clients_own_cookie_wins_and_goes_only_where_it_went(origin: Origin):
+    own = options(headers={"cookie": "mine=1"})
+    origin.page("/own-next", "x")
+    origin.page("/own", status=302, headers={"Location": "/own-next", "Set-Cookie": "theirs=1; Path=/"})
+    fetched(origin.url("/own"), given=own)
+    assert cookies_of(origin.heads["/own-next"][-1]) == "mine=1"
+    with Origin() as other:
+        fetched(origin.redirect("/own-away", cookie_wall(other, "/wall", "theirs=2")), given=own)
+        assert [cookies_of(asked) for asked in other.heads["/wall"]] == [None, "theirs=2"]
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,11 @@ def test_headers_and_user_agent_are_sent(origin: Origin) -> None:
         assert "user-agent: setting/1" in first
         assert "user-agent: mine/2" in second
         assert "x-token: abc" in second
+        origin.page("/wall", status=302, headers={"Location": "/behind", "Set-Cookie": "seen=1"})
+        origin.page("/behind", "x")
+        for chosen in ({}, {"cookies": "none"}):
+            daemon.crawl(origin.url("/wall"), cache_mode="bypass", **chosen)
+        assert ["cookie: seen=1" in head.lower() for head in origin.heads["/behind"]] == [True, False]
         for headers in ({"Host": "x"}, {"X": "a\r\nY: b"}, {"a b": "c"}):
             answer = daemon.ask("POST", "/crawl/stream", {"urls": ["x"], "options": {"headers": headers}})
             assert (answer.status, answer.json["error"]["field"]) == (400, "options.headers")
