@@ -12,7 +12,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fastmesh.config import FetchSettings
+from fastmesh.crawl.aside import Aside
 from fastmesh.crawl.body import READ_BYTES, read_body
 from fastmesh.crawl.body_budget import BodyBudget, BodyShare
 from fastmesh.crawl.cache import Answer
@@ -64,7 +65,7 @@ class Fetched:
     what is used of its time: the tries, the waits between them and for another's fetch of it.  *share* counts
     the body among all that are in memory, until it is let go.  *answer* is what the cache may keep documents with,
     *from_cache* whether the last answer came from there.
-    Every request is a span below *trace*.
+    Every request is a span below *trace*; its body is decoded in *client*'s turn.
     """
 
     url: str
@@ -83,6 +84,7 @@ class Fetched:
     from_cache: bool = False
     asked: bool = False
     trace: Trace | None = None
+    client: Hashable = None
 
     def begun(self) -> None:
         """An origin is asked for it, here or by another; with its redirects that is one try."""
@@ -121,6 +123,7 @@ class Fetcher:
         self._spans = spans
         self.budget = BodyBudget(settings.total_bytes)
         self._guard = guard
+        self._aside = Aside("decoding")
         self._resolver = GuardedResolver(guard, dns)
         self._session = ClientSession(
             connector=GuardedConnector(guard, self._resolver),
@@ -171,6 +174,7 @@ class Fetcher:
             await self.hops.close()
         await self._session.close()
         await self._resolver.close()
+        await self._aside.close()
 
     async def _answer(
         self, way: Redirects, page: Fetched, options: CrawlOptions, entry: Entry | None
@@ -257,7 +261,9 @@ class Fetcher:
                     body, received = b"", 0
                     location = _location(response) if response.status in REDIRECTS else None
                     if 200 <= response.status <= 299 and response.status not in NO_CONTENT:
-                        body, received = await read_body(response, options.max_body_bytes, share, cut=options.cut_body)
+                        body, received = await read_body(
+                            response, options.max_body_bytes, share, self._aside, page.client, cut=options.cut_body
+                        )
                 finally:
                     # Keeps the connection when the body was read to its end, else closes it: the body of
                     # a redirect or an error is never read.

@@ -142,7 +142,7 @@ class PipelineOrchestrator:
         errand = Errand(self._turns, job.backlog, job.turn, robots, options.sent_user_agent)
         job.turn = None  # the errand's from here on
         trace = None if job.backlog.trace is None else job.backlog.trace.child()
-        fetched = Fetched(url, trace=trace)
+        fetched = Fetched(url, trace=trace, client=job.backlog.client)
         try:
             await with_retries(lambda: self._fetch(fetched, errand, options), fetched, options, job.budget)
             await self._extract(page, fetched, options, job.backlog)

@@ -21,6 +21,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 
 from fastmesh import log
 from fastmesh.config import Settings
+from fastmesh.crawl.aside import Aside
 from fastmesh.crawl.body import read_body
 from fastmesh.crawl.body_budget import BodyBudget
 from fastmesh.crawl.decode import ACCEPT_ENCODING
@@ -83,6 +84,7 @@ class SearxngSearch:
     def __init__(self, url: str, *, timeout_s: float = SEARCH_TIMEOUT_S) -> None:
         self._url = url.rstrip("/") + "/search"
         self._timeout_s = timeout_s
+        self._aside = Aside("search")
         self._session = ClientSession(
             connector=TCPConnector(limit=MAX_CONNECTIONS),
             cookie_jar=DummyCookieJar(),
@@ -116,6 +118,7 @@ class SearxngSearch:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+        await self._aside.close()
 
     async def _collect(self, query: str, limit: int, hits: dict[str, SearchHit]) -> None:
         """Fill *hits* up to *limit*, page by page, until one brings nothing new."""
@@ -136,7 +139,7 @@ class SearxngSearch:
             async with self._session.get(self._url, params=asked, allow_redirects=False) as response:
                 if response.status != 200:
                     raise _refusal(response.status, response.headers.get("Retry-After"))
-                body, _ = await read_body(response, MAX_ANSWER_BYTES, BodyBudget(MAX_ANSWER_BYTES).open())
+                body, _ = await read_body(response, MAX_ANSWER_BYTES, BodyBudget(MAX_ANSWER_BYTES).open(), self._aside)
         except UrlError as error:  # too large, or broken in its coding
             raise SearchUnavailable(f"the search provider's answer cannot be read: {error.message}") from None
         except (ClientError, OSError, ValueError) as error:

@@ -25,7 +25,7 @@ from fastmesh.config import CacheSettings, FetchSettings
 from fastmesh.crawl import names as names_module
 from fastmesh.crawl.body import MAX_READ_BYTES
 from fastmesh.crawl.connection import MAX_FRAMING_BYTES
-from fastmesh.crawl.decode import CODINGS, MAX_MEMBERS, RATIO_FREE_BYTES, STEP_BYTES, ZSTD_WINDOW_LOG
+from fastmesh.crawl.decode import CODINGS, DECODE_ERRORS, MAX_MEMBERS, RATIO_FREE_BYTES, STEP_BYTES, ZSTD_WINDOW_LOG
 from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.hops import Hops
@@ -204,8 +204,15 @@ def wide_zstd() -> bytes:
         ("br", brotli.compress(TEXT, quality=1, lgwin=10)),
         ("zstd", zstd.compress(TEXT)),
         ("zstd", zstd.compress(TEXT[:100]) + SKIPPED_FRAME + zstd.compress(TEXT[100:])),
+        ("zstd", zstd.compress(TEXT) + b"\n"),
+        ("br", brotli.compress(TEXT) + b"\n"),
         ("identity", TEXT),
         ("", TEXT),
+        *(
+            (name, TEXT)
+            for name in ("none", "UTF-8", "utf8", "iso-8859-1", "windows-1252", "8bit", "binary", "US-ASCII")
+        ),
+        ("UTF-8, gzip", gzip.compress(TEXT)),
     ],
 )
 def test_a_content_coding_is_undone(origin: Origin, coding: str, body: bytes):
@@ -220,11 +227,66 @@ def test_a_body_decodes_the_same_wherever_it_is_cut(coding: str, content: bytes)
     encode = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}[coding]
     body = encode(content)
     for cut in {0, 1, 2, 3, 10, 18, len(body) // 2, len(body) - 1, len(body)}:
-        decoder = CODINGS[coding]()
-        pieces = [*decoder.feed(body[:cut]), *decoder.feed(body[cut:])]
+        assert decoded(coding, body[:cut], body[cut:]) == content
+
+
+def decoded(coding: str, *parts: bytes) -> bytes | None:
+    """What the parts of a body decode to; None when that is an error."""
+    decoder = CODINGS[coding]()
+    pieces: list[bytes] = []
+    try:
+        for part in parts:
+            pieces += decoder.feed(part)
         decoder.end()
-        assert b"".join(pieces) == content
-        assert max(map(len, pieces), default=0) <= STEP_BYTES
+    except (*DECODE_ERRORS, DecodeFailed):
+        return None
+    assert max(map(len, pieces), default=0) <= STEP_BYTES
+    return b"".join(pieces)
+
+
+BEHIND = [
+    b"\n",
+    b"\x1f",
+    b"\x1fx",
+    b"\x1f\x8b",
+    b"\x28",
+    b"\x28\xb5\x2f",
+    b"\x28\xb5\x2f\xff",
+    b"\x50\x2a",
+    bytes(64),
+    b"x" * 65,
+]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize("behind", BEHIND, ids=map(repr, BEHIND))
+def test_what_stands_behind_a_coded_body_is_judged_the_same_wherever_it_is_cut(coding: str, behind: bytes):
+    encode = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}[coding]
+    body = encode(TEXT[:300]) + behind
+    ways = {decoded(coding, body[:cut], body[cut:]) for cut in range(len(body) + 1)}
+    ways.add(decoded(coding, *(body[at : at + 1] for at in range(len(body)))))
+    begins_another = (coding == "gzip" and behind == b"\x1f\x8b") or (coding == "br" and len(behind) > 64)
+    assert ways == {None if begins_another else TEXT[:300]}
+
+
+CONTENTS = [TEXT[:60], b"", b"x", TEXT[:5000], os.urandom(3000), bytes(3000), b"\0" * 5 + b"\xff" * 5]
+
+
+@pytest.mark.parametrize("level", [0, 1, 9])
+@pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY])
+@pytest.mark.parametrize(("coding", "bits", "check"), [("gzip", 31, 8), ("deflate", 15, 4), ("deflate", -15, 0)])
+def test_a_body_is_whole_when_only_its_checksum_is_missing(
+    coding: str, bits: int, check: int, level: int, strategy: int
+):
+    for content in CONTENTS:
+        encoder = zlib.compressobj(level, zlib.DEFLATED, bits, 9, strategy)
+        body = encoder.compress(content) + encoder.flush()
+        assert decoded(coding, body) == content
+        for cut in range(max(0, len(body) - check - 40), len(body)):
+            whole = content if cut >= len(body) - check else None
+            assert decoded(coding, body[:cut]) == whole, (content[:10], cut, len(body))
+        if check:
+            assert decoded(coding, body[:-1] + bytes([body[-1] ^ 1])) is None  # a wrong one is no missing one
 
 
 def test_accept_encoding_names_what_is_undone(origin: Origin):
@@ -576,7 +638,7 @@ def test_the_deadline_is_one_for_all_redirects(origin: Origin):
         ("zstd", wide_zstd()),
         ("gzip", gzip.compress(b"") * (MAX_MEMBERS + 1)),
         ("compress", TEXT),
-        ("utf-8", TEXT),
+        ("br", brotli.compress(TEXT) + bytes(65)),
     ],
 )
 def test_a_broken_or_unknown_content_coding_is_a_decode_error(origin: Origin, coding: str, body: bytes):
