@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from fastmesh.api.bounds import too_many_urls
 from fastmesh.api.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, PageOptions, Strict
 from fastmesh.config import Settings
 from fastmesh.crawl.options import CrawlOptions
@@ -56,6 +57,11 @@ class Plans:
         """From now on requests are held to *settings*."""
         self._settings = settings
 
+    @property
+    def max_urls(self) -> int:
+        """How many URLs a request from outside may have."""
+        return self._settings.stream.max_urls
+
     def crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
         """The crawl that *body* asks for.  Raises ValidationError where it asks for more than is allowed."""
         targets = self._targets(body)
@@ -77,11 +83,8 @@ class Plans:
 
     def checked_crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
         """The same for a request from outside, which may have STREAM__MAX_URLS at most."""
-        most = self._settings.stream.max_urls
-        if len(body.urls) > most:
-            raise ValidationError(
-                f"urls: {len(body.urls)} were given, {most} are allowed (STREAM__MAX_URLS)", field="urls"
-            )
+        if len(body.urls) > self.max_urls:
+            raise too_many_urls(len(body.urls), self.max_urls)
         return self.crawl(body, request_id, client)
 
     def deep_search(self, body: DeepSearchRequest, request_id: str, client: str | None) -> Plan:
@@ -167,8 +170,7 @@ class Plans:
             own = {} if item.options is None else item.options.model_dump(exclude_unset=True)
             key = _json(own)
             if key not in known:
-                merged = PageOptions.model_construct(**(body.options.model_dump() | own))
-                known[key] = self._options(merged, f"urls.{index}.options")
+                known[key] = self._options(body.options.model_copy(update=own), f"urls.{index}.options")
             targets.append(Target(item.url, known[key], item.id))
         return targets
 

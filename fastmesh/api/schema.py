@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args, get_origin
+from urllib.parse import parse_qsl
 
-import orjson
 import pydantic
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Discriminator,
+    FailFast,
     Field,
     JsonValue,
     Tag,
@@ -23,20 +24,24 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from fastmesh.api.bounds import parsed, refuse_crowd
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, CookieMode, Grade, Part
 from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
 from fastmesh.streaming.firehose import MAX_FRAMES, MIN_FRAME_BYTES
 
 _JSON = re.compile(r'application/json[ \t]*(;[ \t]*charset[ \t]*=[ \t]*"?utf-8"?[ \t]*)?', re.IGNORECASE)
+_NUMBER = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,32})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 Model = TypeVar("Model", bound="Strict")
 
+NO_FIELD: Final = "there is no such field"
 TEXT, OBJECT = "a string", "an object"  # what stands for a URL
 
 KEY_PATTERN: Final = r"^[A-Za-z0-9._-]{1,128}$"  # of an Idempotency-Key
 KEY_WANTED: Final = "want 1 to 128 characters of A-Z a-z 0-9 . _ -"
 EVENT_ID_PATTERN: Final = r"^([0-9a-f]{5}-[0-9a-f]{32}:[0-9]{1,18})?$"  # stream:seq, as SSE sends it; empty is none
 MAX_SEQ: Final = 10**18 - 1
+MAX_INTEGER: Final = 2**53 - 1  # over it readers of JSON disagree which number it is (RFC 8259, section 6)
 MAX_HEADERS: Final = 32
 
 # What JSON Schema cannot be told by the type alone.
@@ -66,14 +71,16 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = BeforeValidator(_whole)  # JSON has one kind of number: 16.0 is 16
+# JSON has one kind of number: 16.0 is 16, and what is over 64 bits is read as a float.
+Whole = BeforeValidator(_whole)
+UpTo = Annotated[int, Field(ge=0, le=MAX_INTEGER), Whole]  # where a setting says how many are allowed
 
 
 class PageOptions(Strict):
     """How a URL is fetched and extracted."""
 
     timeout_ms: float | None = Field(None, gt=0)
-    include: Annotated[frozenset[Part], WithJsonSchema(_PARTS)] = Field(
+    include: Annotated[frozenset[Part], FailFast(), WithJsonSchema(_PARTS)] = Field(
         DEFAULT_PARTS, strict=False, json_schema_extra={"default": _DEFAULT_PARTS}
     )
     extractor: Grade = "fast"
@@ -81,8 +88,8 @@ class PageOptions(Strict):
     headers: Annotated[dict[str, str], WithJsonSchema(_HEADERS | {"maxProperties": MAX_HEADERS})] = Field(
         default_factory=dict, max_length=MAX_HEADERS
     )
-    max_body_bytes: Annotated[int, Field(ge=0), Whole] | None = None
-    retries: Annotated[int, Field(ge=0), Whole] | None = None
+    max_body_bytes: UpTo | None = None
+    retries: UpTo | None = None
     respect_robots: bool | None = None
     cache_mode: CacheMode = "read_through"
     max_age_s: float | None = Field(None, ge=0)
@@ -102,7 +109,7 @@ class Options(PageOptions):
     concurrency: Annotated[int, Field(ge=1, le=256), Whole] = 16
     order: Literal["completion", "input"] = "completion"
     dedupe: bool = True
-    stop_after_errors: Annotated[int, Field(ge=1), Whole] | None = None
+    stop_after_errors: Annotated[int, Field(ge=1, le=MAX_INTEGER), Whole] | None = None
 
 
 class UrlItem(Strict):
@@ -141,7 +148,7 @@ class Stream(Strict):
 class CrawlRequest(Strict):
     """The body of POST /crawl/stream, /crawl/sse and /streams."""
 
-    urls: list[Url] = Field(min_length=1)
+    urls: Annotated[list[Url], FailFast()] = Field(min_length=1)
     options: Options = Field(default_factory=Options)
     stream: Stream = Field(default_factory=Stream)
 
@@ -190,6 +197,16 @@ Key = Annotated[str, AfterValidator(_key), Field(json_schema_extra={"pattern": K
 Seq = Annotated[str, AfterValidator(_seq), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_SEQ})]
 
 
+def _number(text: Any) -> Any:
+    """Text that is a number as JSON writes it: what else a library takes for one (1_0, +1) is none."""
+    if isinstance(text, str) and _NUMBER.fullmatch(text) is None:
+        raise ValueError("want a number")
+    return text
+
+
+Number = BeforeValidator(_number)
+
+
 class Query(Strict):
     """A query's values are text that is read as what they stand for."""
 
@@ -200,7 +217,7 @@ class CrawlQuery(Query):
     """The query of GET /crawl/sse."""
 
     url: list[str] = Field(min_length=1)
-    concurrency: Annotated[int, Field(ge=1, le=256), Whole] = 16
+    concurrency: Annotated[int, Field(ge=1, le=256), Number] = 16
     key: Key | None = None
 
 
@@ -229,24 +246,33 @@ class DeepSearchRequest(Strict):
 class FirehoseQuery(Query):
     """The query of GET /firehose/stream, /firehose/sse and /firehose/ws."""
 
-    frames: Annotated[int, Field(ge=1, le=MAX_FRAMES), Whole] = 1000
-    bytes: Annotated[int, Field(ge=MIN_FRAME_BYTES), Whole] = MIN_FRAME_BYTES
-    rate: float | None = Field(None, gt=0)
+    frames: Annotated[int, Field(ge=1, le=MAX_FRAMES), Number] = 1000
+    bytes: Annotated[int, Field(ge=MIN_FRAME_BYTES, le=MAX_INTEGER), Number] = MIN_FRAME_BYTES
+    rate: Annotated[float, Field(gt=0), Number] | None = None
 
 
 class NoFields(Strict):
     """A body that says nothing."""
 
 
-def read_body(model: type[Model], content_type: str | None, body: bytes) -> Model:
-    """*body* as *model*.  Raises UnsupportedMediaType, or ValidationError with the path of the field."""
+def read_body(model: type[Model], content_type: str | None, body: bytes, max_urls: int) -> Model:
+    """*body* as *model*, with *max_urls* URLs at most.
+
+    Raises UnsupportedMediaType, or ValidationError with the path of the field.
+    """
     if content_type is None or _JSON.fullmatch(content_type) is None:
         raise UnsupportedMediaType("the body must be application/json in UTF-8")
+    return read_value(model, parsed(body, max_urls), max_urls)
+
+
+def pairs_of(query: str, most: int) -> list[tuple[str, str]]:
+    """The names and values of a *query*, *most* of them at most.  Raises ValidationError."""
+    if query.count("&") >= most:
+        raise ValidationError(f"the query has over {most} values")
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ValidationError(f"the body is not JSON: {error}") from None
-    return read_value(model, value)
+        return parse_qsl(query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise ValidationError("the query: want percent-encoded UTF-8") from None
 
 
 def read_query(model: type[Model], pairs: list[tuple[str, str]]) -> Model:
@@ -257,17 +283,24 @@ def read_query(model: type[Model], pairs: list[tuple[str, str]]) -> Model:
     given: dict[str, Any] = {}
     for name, value in pairs:
         field = model.model_fields.get(name)
-        if field is not None and get_origin(field.annotation) is list:
+        if field is None:
+            raise ValidationError(f"{name}: {NO_FIELD}", field=name)
+        if get_origin(field.annotation) is list:
             given.setdefault(name, []).append(value)
         elif name in given:
             raise ValidationError(f"{name} is given more than once", field=name)
         else:
             given[name] = value
-    return read_value(model, given)
+    return _validated(model, given)
 
 
-def read_value(model: type[Model], value: Any) -> Model:
+def read_value(model: type[Model], value: Any, max_urls: int) -> Model:
     """*value*, as it came out of JSON, as *model*.  Raises ValidationError with the path of the field."""
+    refuse_crowd(value, max_urls)
+    return _validated(model, value)
+
+
+def _validated(model: type[Model], value: Any) -> Model:
     try:
         return model.model_validate(value)
     except pydantic.ValidationError as error:
@@ -275,5 +308,5 @@ def read_value(model: type[Model], value: Any) -> Model:
         path = ".".join(str(part) for part in first["loc"] if part not in (TEXT, OBJECT))
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = "there is no such field"
+            message = NO_FIELD
         raise ValidationError(f"{path}: {message}" if path else message, field=path or None) from None

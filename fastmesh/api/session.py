@@ -13,9 +13,11 @@ from secrets import token_hex
 from typing import Annotated, Any, Literal, Protocol
 
 import orjson
+from pydantic import Field
 
+from fastmesh.api.bounds import parsed
 from fastmesh.api.plans import Plans
-from fastmesh.api.schema import CrawlRequest, Strict, Whole, read_value
+from fastmesh.api.schema import MAX_INTEGER, CrawlRequest, Strict, Whole, read_value
 from fastmesh.errors import ApiError, Conflict, InternalError, NotFound, ValidationError
 from fastmesh.log import get_logger
 from fastmesh.streaming.delivery import Subscriber
@@ -71,7 +73,7 @@ class Subscribe(Command):
     """Reads a stream, from its first kept frame or behind the frame *after*."""
 
     stream_id: str
-    after: Annotated[int, Whole] | None = None
+    after: Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER), Whole] | None = None
 
 
 class OfStream(Command):
@@ -173,16 +175,13 @@ class SocketSession:
         """How many streams it is subscribed to."""
         return len(self._subscriptions)
 
-    def command(self, text: str | bytes) -> None:
+    def command(self, text: bytes) -> None:
         """Carry out one message of the client; whatever it says, the connection stays."""
         given: Any = None
         try:
-            try:
-                given = orjson.loads(text)
-            except orjson.JSONDecodeError as error:
-                raise ValidationError(f"the message is not JSON: {error}") from None
+            given = parsed(text, self._plans.max_urls)
             model, carry_out = self._named(given)
-            carry_out(self, read_value(model, given))
+            carry_out(self, read_value(model, given, self._plans.max_urls))
         except ApiError as error:
             self._refuse(given, error)
         except Exception as error:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import parse_qsl
 
 import orjson
 
 from fastmesh.api.access import TICKET
+from fastmesh.api.bounds import MAX_FIELDS
 from fastmesh.api.plans import Plan, Plans
 from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamReply
 from fastmesh.api.schema import (
@@ -27,6 +27,7 @@ from fastmesh.api.schema import (
     Model,
     Options,
     WholeCrawlRequest,
+    pairs_of,
     read_body,
     read_query,
 )
@@ -36,6 +37,7 @@ from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.wire.encoders import Encoder
+from fastmesh.wire.http1 import MAX_ELEMENTS, listed
 
 Encoding = Literal["ndjson", "sse"]  # of frames
 
@@ -80,7 +82,7 @@ class Streams:
             if ticket.request != plan.digest:
                 raise Conflict("this ticket opened another stream", field="ticket")
             return self._reading(call, encoding, self._found(call, ticket.stream_id), 0, "ticket")
-        key = _key(call)
+        key = self._key(call)
         if key is not None:
             joined = self._module.joined(call.client, key, plan.digest)
             if joined is not None:
@@ -99,8 +101,8 @@ class Streams:
 
         Raises Conflict when its key names a stream already: a document has no middle to go on from.
         """
-        plan = self._plans.checked_crawl(_posted(WholeCrawlRequest, call), call.request_id, call.client)
-        key = _key(call)
+        plan = self._plans.checked_crawl(self._posted(WholeCrawlRequest, call), call.request_id, call.client)
+        key = self._key(call)
         joined = None if key is None else self._module.joined(call.client, key, plan.digest)
         if joined is not None:
             raise Conflict(
@@ -149,18 +151,18 @@ class Streams:
         return StreamReply(encoding, attach)
 
     def _crawl_plan(self, call: Call) -> Plan:
-        return self._plans.checked_crawl(_posted(CrawlRequest, call), call.request_id, call.client)
+        return self._plans.checked_crawl(self._posted(CrawlRequest, call), call.request_id, call.client)
 
     def _crawl_plan_of_query(self, call: Call) -> Plan:
-        query = read_query(CrawlQuery, _pairs(call))
+        query = read_query(CrawlQuery, self._pairs(call))
         body = CrawlRequest(urls=[*query.url], options=Options(concurrency=query.concurrency))
         return self._plans.checked_crawl(body, call.request_id, call.client)
 
     def _deep_search_plan(self, call: Call) -> Plan:
-        return self._plans.deep_search(_posted(DeepSearchRequest, call), call.request_id, call.client)
+        return self._plans.deep_search(self._posted(DeepSearchRequest, call), call.request_id, call.client)
 
     def _firehose_plan(self, call: Call) -> Plan:
-        query = read_query(FirehoseQuery, _pairs(call))
+        query = read_query(FirehoseQuery, self._pairs(call))
         return self._plans.firehose(query, call.request_id, call.client)
 
     def crawl_ws(self, call: Call) -> SocketReply:
@@ -183,7 +185,7 @@ class Streams:
     def open_stream(self, call: Call) -> Reply:
         """POST /streams: opened and not read; detached it runs at once, else it waits for its first reader."""
         plan = self._crawl_plan(call)
-        key = _key(call)
+        key = self._key(call)
         status, pipeline = 200, None
         if key is not None:
             pipeline = self._module.joined(call.client, key, plan.digest)
@@ -218,7 +220,7 @@ class Streams:
     def events(self, call: Call) -> Reply | StreamReply:
         """GET /streams/{id}/events."""
         pipeline = self._found(call, call.value)
-        query, field = read_query(EventsQuery, _pairs(call)), "after"
+        query, field = read_query(EventsQuery, self._pairs(call)), "after"
         after = None if query.after is None else int(query.after)
         named = _last_event_id(call)
         if named is not None:
@@ -228,6 +230,26 @@ class Streams:
                 raise ValidationError(f"{field}: it names another stream than the path", field=field)
         encoding: Encoding = "sse" if _wants_events(call.request.headers.get("accept", "")) else "ndjson"
         return self._reading(call, encoding, pipeline, after, field)
+
+    def _pairs(self, call: Call) -> list[tuple[str, str]]:
+        """The query, without the ticket that let the caller in."""
+        pairs = pairs_of(call.request.query, self._plans.max_urls + MAX_FIELDS)
+        return pairs if call.ticket is None else [pair for pair in pairs if pair[0] != TICKET]
+
+    def _posted(self, model: type[Model], call: Call) -> Model:
+        """What the body of a request asks for that opens a stream; its query may have a key and nothing else."""
+        read_query(KeyQuery, self._pairs(call))
+        request = call.request
+        return read_body(model, request.headers.get("content-type"), request.body, self._plans.max_urls)
+
+    def _key(self, call: Call) -> str | None:
+        """Idempotency-Key, or ?key= for a browser's EventSource, which the query's model has read."""
+        key = call.request.headers.get("idempotency-key")
+        if key is None:
+            return dict(self._pairs(call)).get("key")
+        if re.fullmatch(KEY_PATTERN, key) is None:
+            raise ValidationError(f"Idempotency-Key: {KEY_WANTED}", field="Idempotency-Key")
+        return key
 
     def _found(self, call: Call, stream_id: str) -> StreamingPipeline:
         """The caller's stream of that id; that there is one of somebody else is not told."""
@@ -281,18 +303,6 @@ def _spent(call: Call) -> None:
         call.ticket.spend()
 
 
-def _pairs(call: Call) -> list[tuple[str, str]]:
-    """The query, without the ticket that let the caller in."""
-    pairs = parse_qsl(call.request.query, keep_blank_values=True)
-    return pairs if call.ticket is None else [pair for pair in pairs if pair[0] != TICKET]
-
-
-def _posted(model: type[Model], call: Call) -> Model:
-    """What the body of a request asks for that opens a stream; its query may have a key and nothing else."""
-    read_query(KeyQuery, _pairs(call))
-    return read_body(model, call.request.headers.get("content-type"), call.request.body)
-
-
 def _last_event_id(call: Call) -> tuple[str, int] | None:
     """The stream and the frame that Last-Event-ID names.  Raises ValidationError when it is not one of our ids."""
     given = call.request.headers.get("last-event-id")
@@ -304,21 +314,11 @@ def _last_event_id(call: Call) -> tuple[str, int] | None:
     return stream_id, int(seq)
 
 
-def _key(call: Call) -> str | None:
-    """Idempotency-Key, or ?key= for a browser's EventSource, which the query's model has read."""
-    key = call.request.headers.get("idempotency-key")
-    if key is None:
-        return dict(_pairs(call)).get("key")
-    if re.fullmatch(KEY_PATTERN, key) is None:
-        raise ValidationError(f"Idempotency-Key: {KEY_WANTED}", field="Idempotency-Key")
-    return key
-
-
 def _wants_events(accept: str) -> bool:
     """Whether Accept asks for text/event-stream, and not more for NDJSON (RFC 9110, section 12.5.1)."""
     quality = {"text/event-stream": 0.0, "application/x-ndjson": 0.0}
-    for part in accept.split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for part in listed(accept):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";", MAX_ELEMENTS))
         if name in quality:
             quality[name] = next((_quality(p) for p in parameters if p.startswith("q=")), 1.0)
     return quality["text/event-stream"] > quality["application/x-ndjson"]

@@ -11,7 +11,7 @@ from base64 import b64encode
 from hashlib import sha1
 
 from fastmesh.errors import BadRequest, UpgradeRequired
-from fastmesh.wire.http1 import Request, response_head
+from fastmesh.wire.http1 import MAX_ELEMENTS, Request, has_token, listed, response_head
 from fastmesh.wire.websocket import BoundedDeflate, Limits, WebSocketMachine
 
 SUBPROTOCOL = "fastmesh.v1"
@@ -58,9 +58,8 @@ def upgrade(
 def _key(request: Request) -> str:
     """The handshake's key, once all that is no handshake is refused."""
     headers = request.headers
-    connection = {token.strip(" \t").lower() for token in headers.get("connection", "").split(",")}
-    protocols = {token.strip(" \t").lower() for token in headers.get("upgrade", "").split(",")}
-    if request.method != "GET" or request.minor != 1 or "upgrade" not in connection or "websocket" not in protocols:
+    asks = has_token(headers.get("connection", ""), "upgrade") and has_token(headers.get("upgrade", ""), "websocket")
+    if request.method != "GET" or request.minor != 1 or not asks:
         raise UpgradeRequired("this is a WebSocket: want GET with HTTP/1.1, Upgrade: websocket and Connection: Upgrade")
     if headers.get("sec-websocket-version") != VERSION:
         raise UpgradeRequired(f"want Sec-WebSocket-Version: {VERSION}")
@@ -75,15 +74,10 @@ def _key(request: Request) -> str:
 def _subprotocols(value: str | None) -> list[str]:
     if value is None:
         return []
-    names = _listed(value)
+    names = listed(value)
     if not names or not all(_TOKEN.fullmatch(name) for name in names):
         raise BadRequest("Sec-WebSocket-Protocol: want names separated by commas")
     return names
-
-
-def _listed(value: str) -> list[str]:
-    """The elements of a list; empty ones are none (RFC 9110, section 5.6.1.2)."""
-    return [element for part in value.split(",") if (element := part.strip(" \t"))]
 
 
 def _offers(value: str | None) -> list[tuple[str, Parameters | None]]:
@@ -91,7 +85,9 @@ def _offers(value: str | None) -> list[tuple[str, Parameters | None]]:
     if value is None:
         return []
     offers: list[tuple[str, Parameters | None]] = []
-    for offer in _listed(value) or [""]:
+    if value.count(";") >= MAX_ELEMENTS:
+        raise BadRequest(f"Sec-WebSocket-Extensions: {MAX_ELEMENTS} parameters are allowed")
+    for offer in listed(value) or [""]:
         name, *rest = (part.strip(" \t") for part in offer.split(";"))
         if _TOKEN.fullmatch(name) is None:
             raise BadRequest("Sec-WebSocket-Extensions: want names with parameters, separated by commas")

@@ -20,6 +20,7 @@ import httptools
 from fastmesh.errors import ApiError, BadRequest, HeaderTooLarge, PayloadTooLarge
 
 MAX_HEADERS = 100  # and so many trailers
+MAX_ELEMENTS = 100  # of a field that is a list
 MAX_CHUNK_LINE = 256  # a chunk's size with its extensions
 MAX_STEPS = 256  # a call: a chunk takes two, of 1.5 µs each; 256 KB may hold 42,000 chunks
 
@@ -404,6 +405,16 @@ def _body_length(request: Request, headers: dict[str, str]) -> int | None:
     if _LENGTH.fullmatch(length.encode("latin-1")) is None:
         raise BadRequest("Content-Length must be a number")
     return int(length)
+
+
+def listed(value: str) -> list[str]:
+    """The elements of a field that is a list; empty ones are none (RFC 9110, section 5.6.1.2).
+
+    Raises BadRequest where it has over MAX_ELEMENTS.
+    """
+    if value.count(",") >= MAX_ELEMENTS:
+        raise BadRequest(f"a field that is a list may have {MAX_ELEMENTS} elements")
+    return [element for part in value.split(",") if (element := part.strip(" \t"))]
 
 
 def has_token(value: str, token: str) -> bool:

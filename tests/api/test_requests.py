@@ -6,11 +6,24 @@ import json
 from typing import Any
 
 import pytest
+from budgets import cpu_s
 from daemons import Daemon
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.api.schema import CrawlRequest, FirehoseQuery, read_body, read_query
+from fastmesh.api import session
+from fastmesh.api.bounds import MAX_FIELDS
+from fastmesh.api.schema import (
+    MAX_INTEGER,
+    CrawlQuery,
+    CrawlRequest,
+    FirehoseQuery,
+    Strict,
+    pairs_of,
+    read_body,
+    read_query,
+    read_value,
+)
 from fastmesh.errors import ValidationError
 
 JSON = "application/json"
@@ -117,6 +130,197 @@ def test_a_fractional_rate(daemon: Daemon) -> None:
     assert daemon.ask("GET", "/firehose/stream?frames=2&rate=12.5").frames[-1]["successful"] == 2
 
 
+# ── numbers ──────────────────────────────────────────────────────────────────────────────
+
+# JSON has them, and a 64-bit integer does not; Python reads the larger ones as floats.
+TOO_LARGE = ["1e30", "1E+30", "1e308", "-1e30", "18446744073709551616", "18446744073709551615", "9007199254740992",
+             "9007199254740993.0", "1" + "0" * 300, "-9223372036854775809"]  # fmt: skip
+INTEGERS = [
+    ("options", "concurrency"),
+    ("options", "stop_after_errors"),
+    ("options", "max_body_bytes"),
+    ("options", "retries"),
+    ("urls", 0, "options", "max_body_bytes"),
+    ("urls", 0, "options", "retries"),
+]
+
+
+def integers(schema: Any) -> list[dict[str, Any]]:
+    """All integers in a JSON Schema."""
+    if isinstance(schema, list):
+        return [found for part in schema for found in integers(part)]
+    if not isinstance(schema, dict):
+        return []
+    return [*([schema] if schema.get("type") == "integer" else []), *integers([*schema.values()])]
+
+
+def models(base: type[Strict] = Strict) -> list[type[Strict]]:
+    return [base, *(found for each in base.__subclasses__() for found in models(each))]
+
+
+def test_every_integer_of_every_body_query_and_command_is_bounded() -> None:
+    assert session.Subscribe in models()
+    found = [(model, each) for model in models() for each in integers(model.model_json_schema())]
+    assert len(found) > 10
+    for model, each in found:
+        if each.get("maximum") != 10**18 - 1:  # a seq is text of 18 digits at most
+            assert -MAX_INTEGER <= each["minimum"] < each["maximum"] <= MAX_INTEGER, model
+
+
+@pytest.mark.parametrize("number", TOO_LARGE)
+@pytest.mark.parametrize("at", INTEGERS, ids=lambda at: ".".join(map(str, at)))
+def test_an_integer_that_is_too_large_is_refused_by_its_field(at: tuple[str | int, ...], number: str) -> None:
+    text = f'{{"urls": [{{"url": "x", "options": {{"{at[-1]}": {number}}}}}]}}'
+    if at[0] == "options":
+        text = f'{{"urls": ["x"], "options": {{"{at[-1]}": {number}}}}}'
+    with pytest.raises(ValidationError) as refusal:
+        read_body(CrawlRequest, JSON, text.encode(), max_urls=1000)
+    assert refusal.value.field == ".".join(map(str, at))
+
+
+@pytest.mark.parametrize("path", ["/crawl/stream", "/crawl/sse", "/crawl", "/streams", "/deepsearch/stream"])
+def test_it_is_no_fault_of_the_server(daemon: Daemon, path: str) -> None:
+    for number in TOO_LARGE:
+        query = '"query": "x"' if "deepsearch" in path else '"urls": ["x"]'
+        for name in ("stop_after_errors", "retries", "max_body_bytes"):
+            body = f'{{{query}, "options": {{"{name}": {number}}}}}'.encode()
+            answer = daemon.ask("POST", path, body)
+            assert (answer.status, answer.json["error"]["field"]) == (400, f"options.{name}")
+
+
+@pytest.mark.parametrize("zero", ["0", "-0", "0.0", "-0.0", "0e5"])
+def test_zero_is_zero_however_it_is_written(zero: str) -> None:
+    body = f'{{"urls": ["x"], "options": {{"retries": {zero}, "max_body_bytes": {zero}}}}}'.encode()
+    request = read_body(CrawlRequest, JSON, body, max_urls=1)
+    assert (repr(request.options.retries), repr(request.options.max_body_bytes)) == ("0", "0")
+    with pytest.raises(ValidationError):
+        read_body(CrawlRequest, JSON, body.replace(b"retries", b"concurrency"), max_urls=1)
+
+
+def test_the_last_of_two_fields_of_a_name_counts() -> None:
+    """As in every reader of JSON that browsers and Python have: nothing else in the daemon reads the text again."""
+    body = b'{"urls": ["a"], "urls": ["b"], "options": {"retries": 1, "retries": 0, "retries": 2}}'
+    request = read_body(CrawlRequest, JSON, body, max_urls=1)
+    assert (request.urls, request.options.retries) == (["b"], 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1_0", "+5", " 5", "5 ", "٣", "0x5", "1e30", "9" * 17, "9" * 5000, "1e400", "nan", "-1", "", "5.5", "1e-1", "½"],
+)
+@pytest.mark.parametrize("name", ["frames", "bytes"])
+def test_a_number_in_a_query_is_written_as_in_json(name: str, text: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        read_query(FirehoseQuery, [(name, text)])
+    assert refusal.value.field == name
+
+
+@pytest.mark.parametrize("text", ["1_0", "+5", " 5", "٣", "0x1p3", "inf", "1e400", "5.", ".5"])
+def test_a_rate_as_well(text: str) -> None:
+    with pytest.raises(ValidationError):
+        read_query(FirehoseQuery, [("rate", text)])
+
+
+# ── how much a body may hold ─────────────────────────────────────────────────────────────
+
+MEGABYTE = 1_048_000
+
+
+def filled(start: bytes, unit: bytes, end: bytes) -> bytes:
+    """As many of *unit* as a body may have."""
+    return start + unit * ((MEGABYTE - len(start) - len(end)) // len(unit)) + end
+
+
+def keyed(start: bytes, end: bytes) -> bytes:
+    """As many different fields as a body may have."""
+    return start + b",".join(b'"%x":1' % at for at in range(MEGABYTE // 11)) + end
+
+
+CROWDED = {
+    "numbers for URLs": filled(b'{"urls":[', b"1,", b"1]}"),
+    "empty URLs": filled(b'{"urls":[', b'"",', b'""]}'),
+    "lists for URLs": filled(b'{"urls":[', b"[],", b"[]]}"),
+    "objects for URLs": filled(b'{"urls":[', b"{},", b"{}]}"),
+    "lists in lists": filled(b'{"urls":[', b"[[[[[1]]]]],", b"1]}"),
+    "unknown fields": keyed(b'{"urls":["x"],', b"}"),
+    "unknown options": keyed(b'{"urls":["x"],"options":{', b"}}"),
+    "unknown fields of a URL": keyed(b'{"urls":[{"url":"x",', b"}]}"),
+    "headers": keyed(b'{"urls":["x"],"options":{"headers":{', b"}}}"),
+    "parts to include": filled(b'{"urls":["x"],"options":{"include":[', b"1,", b"1]}}"),
+    "the same part": filled(b'{"urls":["x"],"options":{"include":[', b'"text",', b'"text"]}}'),
+    "wrong URL objects": b'{"urls":[' + b'{"url":1,"id":1,"options":{"retries":"x","z":1}},' * 900 + b"1]}",
+    "wrong URLs": b'{"urls":[' + b"1," * 999 + b"1]}",
+    "fields up to the bound": b'{"urls":["x"],' + b",".join(b'"%x":1' % at for at in range(MAX_FIELDS - 1)) + b"}",
+    "brackets": b"[" * MEGABYTE,
+    "an unknown list": filled(b'{"urls":["x"],"x":[', b"[1],", b"1]}"),
+}
+
+
+@pytest.mark.parametrize("name", CROWDED)
+def test_a_body_is_refused_in_less_time_than_the_largest_good_one_takes(name: str) -> None:
+    """A model makes an error of each bad value: of 500,000 in one body it took 8 s, and the loop stood still."""
+    good = json.dumps({"urls": ["http://a.example/" + "b" * 1000] * 1000}).encode()
+
+    def refuse() -> None:
+        with pytest.raises(ValidationError):
+            read_body(CrawlRequest, JSON, CROWDED[name], max_urls=1000)
+
+    def take() -> None:
+        read_body(CrawlRequest, JSON, good, max_urls=1000)
+
+    assert cpu_s(refuse) < 8 * cpu_s(take)
+
+
+def test_what_a_request_may_hold_it_may_hold_all_together() -> None:
+    options = {
+        "timeout_ms": 1, "include": ["text", "markdown", "links", "metadata", "html"], "extractor": "quality",
+        "user_agent": "x", "headers": {f"X-{at}": "y" for at in range(32)}, "max_body_bytes": 1, "retries": 1,
+        "respect_robots": True, "cache_mode": "bypass", "max_age_s": 1,
+    }  # fmt: skip
+    few = {**options, "include": ["text"], "headers": {}}
+    batch = {**options, "concurrency": 1, "order": "input", "dedupe": True, "stop_after_errors": 1}
+    stream = {"on_slow": "block", "detach": False, "deadline_s": 1, "progress": False}
+    one = {"urls": [{"url": "x", "id": "y", "options": options}], "options": batch, "stream": stream}
+    read_value(CrawlRequest, one, max_urls=1)
+    many = {"urls": [{"url": "x", "id": str(at), "options": few} for at in range(1000)], "options": batch}
+    read_value(CrawlRequest, many, max_urls=1000)
+
+
+def test_urls_may_be_full_of_brackets_and_colons() -> None:
+    url = "http://[2001:db8::1]/?filter[a][b]=c:d&{e}"
+    body = json.dumps({"urls": [url + "x" * 900] * 1000}).encode()
+    assert len(read_body(CrawlRequest, JSON, body, max_urls=1000).urls) == 1000
+
+
+# ── the query ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("query", ["url=%FF", "url=http://a/%FF", "%FF=1", "url=%ED%A0%80", "url=%C3", "key=%80&url=x"])
+def test_a_query_that_is_no_utf_8_is_refused_and_not_mended(daemon: Daemon, query: str) -> None:
+    """It was read with U+FFFD in place of what it said, and another page was fetched."""
+    answer = daemon.ask("GET", f"/crawl/sse?{query}")
+    assert (answer.status, answer.json["error"]["type"]) == (400, "validation_error")
+    assert "UTF-8" in answer.json["error"]["message"]
+
+
+def test_a_url_in_a_query_is_taken_as_browsers_write_it(daemon: Daemon) -> None:
+    """WHATWG's query set leaves these raw: `new URL(...)` sends them as they are."""
+    url = "http://127.0.0.1:1/?a=|^`{}"
+    with daemon.connect() as peer:
+        peer.send(f"GET /crawl/sse?url={url} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        frames = [json.loads(line[6:]) for line in peer.read().body.splitlines() if line.startswith(b"data: ")]
+        assert frames[1]["result"]["url"] == url
+        assert frames[1]["result"]["error"]["type"] == "blocked_address"  # it is no invalid_url
+
+
+def test_a_query_has_no_more_values_than_a_request_has_urls(daemon: Daemon) -> None:
+    assert len(read_query(CrawlQuery, pairs_of("url=x&" * 999 + "url=x", 1000)).url) == 1000
+    with pytest.raises(ValidationError, match="over 1000 values"):
+        pairs_of("&" * 1000, 1000)
+    answer = daemon.ask("GET", "/crawl/sse?url=x" + "&x" * 5000)
+    assert (answer.status, answer.json["error"]["type"]) == (400, "validation_error")
+
+
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
 KEYS = st.sampled_from(["urls", "options", "stream", "concurrency", "headers", "x"])
 
@@ -130,7 +334,7 @@ KEYS = st.sampled_from(["urls", "options", "stream", "concurrency", "headers", "
 )
 def test_any_json_is_a_request_or_a_refusal(value: Any) -> None:
     try:
-        request = read_body(CrawlRequest, JSON, json.dumps(value).encode())
+        request = read_body(CrawlRequest, JSON, json.dumps(value).encode(), max_urls=1000)
     except ValidationError:
         return
     assert request.urls

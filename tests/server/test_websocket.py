@@ -261,6 +261,21 @@ WRONG_WITH_ID: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"type": "crawl", "urls": ["x"], "options": {"speed": 1}},
         {"type": "validation_error", "field": "options.speed"},
     ),
+    **{
+        f"{number!r} retries": (
+            {"type": "crawl", "urls": ["x"], "options": {"retries": number}},
+            {"type": "validation_error", "field": "options.retries"},
+        )
+        for number in (1e30, -1e30, 2**64, 2**64 - 1, 2**53)
+    },
+    **{
+        f"after {number!r}": (
+            {"type": "subscribe", "stream_id": "x", "after": number},
+            {"type": "validation_error", "field": "after"},
+        )
+        for number in (1e30, 2**64, -(2**63))
+    },
+    "a crowd of values": ({"type": "crawl", "urls": ["x"], "x": [[1]] * 60000}, {"type": "validation_error"}),
     "no stream": ({"type": "hold"}, {"type": "validation_error", "field": "stream_id"}),
     "after is text": (
         {"type": "subscribe", "stream_id": "x", "after": "1"},

@@ -1,0 +1,63 @@
+"""How much a body may hold, judged before its model reads it.
+
+The loop stands still while a body is read, and its bytes do not bound for how
+long: a parser of JSON makes an object in a tenth of a microsecond, a model takes
+one or two for a value and sixteen for an error, and 1 MB holds half a million of
+any of them, which took seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from fastmesh.errors import ValidationError
+
+MAX_FIELDS: Final = 64  # of an object, and of a list other than urls; those of our models have half of it at most
+VALUES_A_URL: Final = 16  # a URL object with every option has so many, and a few headers
+SMALL_BYTES: Final = 65_536  # no text of so few bytes takes long to parse
+MARKS_A_VALUE: Final = 4  # brackets and colons in a text, where those in strings count too
+
+
+def too_many_urls(count: int, most: int) -> ValidationError:
+    """The refusal of *count* URLs where *most* are allowed."""
+    return ValidationError(f"urls: {count} were given, {most} are allowed (STREAM__MAX_URLS)", field="urls")
+
+
+def parsed(text: bytes, max_urls: int) -> Any:
+    """The JSON of *text*, which asks for *max_urls* URLs at most.
+
+    Raises ValidationError where it is none, or holds more than such a request may.
+    Of a name that is given twice the last one counts, as in JavaScript and Python.
+    """
+    if len(text) > SMALL_BYTES:
+        marks = sum(map(text.count, (b"[", b"{", b":")))
+        if marks > MARKS_A_VALUE * _most(max_urls):
+            raise ValidationError(f"there are {marks} brackets and colons: more than any request has")
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValidationError(f"want JSON: {error}") from None
+
+
+def refuse_crowd(given: Any, max_urls: int) -> None:
+    """Raises ValidationError where *given*, as it came out of JSON, holds more than a request with *max_urls* may."""
+    urls = given.get("urls") if isinstance(given, dict) else None
+    if isinstance(urls, list) and len(urls) > max_urls:
+        raise too_many_urls(len(urls), max_urls)
+    most = left = _most(max_urls)
+    waiting = [given] if isinstance(given, dict | list) else []
+    while waiting:
+        value = waiting.pop()
+        left -= len(value)
+        if left < 0:
+            raise ValidationError(f"there are over {most} values, {VALUES_A_URL} for each URL that may be given")
+        if len(value) > MAX_FIELDS and value is not urls:
+            raise ValidationError(f"an object or a list may have {MAX_FIELDS} values, there is one of {len(value)}")
+        parts = value.values() if isinstance(value, dict) else value
+        waiting += [part for part in parts if isinstance(part, dict | list)]
+
+
+def _most(max_urls: int) -> int:
+    return 2 * MAX_FIELDS + VALUES_A_URL * max_urls
