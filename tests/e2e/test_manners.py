@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -181,15 +180,16 @@ def test_a_host_that_said_too_many_is_not_asked_by_who_waited_for_its_turn(every
 
 
 def test_starts_at_a_host_keep_to_the_rate(everywhere: Origin) -> None:
-    asked = Asked(failing(0, b""))
-    everywhere.route("/paced", asked)
+    asked = {host: Asked(failing(0, b"")) for host in (QUICK, SLOW)}
+    urls = {host: everywhere.url(f"/paced-{host}", host) for host in asked}
+    for host, answer in asked.items():
+        everywhere.route(f"/paced-{host}", answer)
     with Daemon(**ALLOW, FETCH__PER_HOST_RPS=10) as daemon:
-        found = results(
-            daemon.crawl(*[everywhere.url(f"/paced?{at}", host) for host in (QUICK, SLOW) for at in range(5)])
-        )
+        found = results(daemon.crawl(*[f"{url}?{at}" for url in urls.values() for at in range(5)]))
     assert [result["error"] for result in found] == [None] * 10
-    assert asked.at[-1] - asked.at[0] >= 0.39  # four intervals; the two hosts go side by side
-    assert min(after - before for before, after in pairwise(asked.at[::2])) > 0.05
+    for answer in asked.values():  # four intervals, less what the first was late; the two hosts go side by side
+        assert answer.at[-1] - answer.at[0] > 0.3
+    assert max(answer.at[0] for answer in asked.values()) < min(answer.at[-1] for answer in asked.values())
 
 
 def test_a_redirect_to_another_host_waits_for_that_hosts_turn(everywhere: Origin) -> None:
