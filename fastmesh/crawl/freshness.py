@@ -10,14 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from multidict import MultiMapping
 
+from fastmesh.crawl.http_date import http_date_s
+
 # What is kept of an answer's head, beside its type.
 FIELDS: Final = ("cache-control", "age", "date", "expires", "etag", "last-modified", "vary")
+
+# An answer that was chosen by more headers than anybody sends is for one request only, as if Vary said "*": each kept
+# one is compared in all of them, and remembers them.
+MAX_VARY: Final = 64
 
 # Request headers that make the answer one for who sent them (RFC 9110, 13.1 and 14.2).
 CONDITIONS: Final = frozenset(
@@ -56,17 +60,6 @@ def directives(fields: Fields) -> dict[str, str | None]:
     return said
 
 
-def http_date_s(text: str | None) -> float | None:
-    """An HTTP date in seconds since the epoch; None when it is none."""
-    if not text:
-        return None
-    try:
-        at = parsedate_to_datetime(text)
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, TypeError):
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """How an answer may be kept.
@@ -85,7 +78,8 @@ def is_passing(status: int) -> bool:
 
 def may_be_shared(fields: Fields) -> bool:
     """Whether an answer may be given to more than the one request that it answers (4, 5.2.2.5)."""
-    return "no-store" not in directives(fields) and "*" not in vary(fields)
+    chosen_by = vary(fields)
+    return "no-store" not in directives(fields) and "*" not in chosen_by and len(chosen_by) <= MAX_VARY
 
 
 def shelf(status: int, fields: Fields, *, asked_at_s: float, came_at_s: float, ttl_s: float) -> Shelf | None:

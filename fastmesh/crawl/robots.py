@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Final
 
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.fetch import Fetched, Fetcher
@@ -18,6 +17,7 @@ from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.robots_rules import ALLOW_ALL, DISALLOW_ALL, Rules, product_token, read
+from fastmesh.crawl.steps import Steps
 from fastmesh.crawl.turns import Slot, Turns
 from fastmesh.crawl.url import ParsedUrl
 from fastmesh.crawl.visit import SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS, Visit
@@ -41,13 +41,12 @@ KEPT_S: Final = 86_400.0  # 2.4
 ABSENT_KEPT_S: Final = 3_600.0  # whoever publishes one is heard within the hour
 FAILED_KEPT_S: Final = 60.0
 UNREACHED_KEPT_S: Final = 5.0
-# All that is kept together, by the share of an origin and of a part of a rule.
+# All that is kept together, by the share of an origin and of a name or a rule, beside their characters.
 MAX_KEPT_BYTES: Final = 33_554_432
 PART_BYTES: Final = 300
 ORIGIN_BYTES: Final = 1_000
 
 Origin = tuple[str, str, int]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +62,12 @@ class Known:
     why: str | None = None
     fault: type[UrlError] | None = None
     tries: int = 0
+    steps: Steps = field(default_factory=Steps, compare=False)  # what judging by it takes its turns in
 
     @property
     def bytes(self) -> int:
         """What it takes in memory, roughly."""
-        return ORIGIN_BYTES + PART_BYTES * self.rules.size
+        return ORIGIN_BYTES + PART_BYTES * self.rules.size + self.rules.chars
 
     async def permit(self, url: ParsedUrl, user_agent: str) -> float | None:
         """The delay that is asked of *user_agent*, when it may fetch *url*.
@@ -77,7 +77,7 @@ class Known:
         if self.fault is not None:
             raise self.fault(f"{url.host}: {self.why}")
         token = product_token(user_agent)
-        if not await in_steps(self.rules.judge(token, url.target)):
+        if not await self.steps.run(self.rules.judge(token, url.target)):
             raise RobotsDisallowed(f"{url.host}: {self.why or f'robots.txt disallows this path for {token}'}")
         return self.rules.crawl_delay_s(token)
 
@@ -112,6 +112,7 @@ class Robots:
         self._flights: dict[Origin, Flight] = {}
         self._tasks: set[asyncio.Task[Known]] = set()
         self.kept_bytes = 0
+        self._steps = Steps()
 
     def known(self, url: ParsedUrl) -> Known | None:
         """What is known of the origin of *url*; None when it must be asked (``learn``)."""
@@ -156,7 +157,7 @@ class Robots:
             self.kept_bytes -= before.bytes
             if known.why is not None and before.why is None:
                 # What it said last holds on while it cannot say anything (2.4).
-                known = Known(before.rules, known.until)
+                known = Known(before.rules, known.until, steps=self._steps)
         self._kept[url.origin] = known
         self.kept_bytes += known.bytes
         while self.kept_bytes > MAX_KEPT_BYTES and len(self._kept) > 1:
@@ -181,10 +182,10 @@ class Robots:
             return self._unreached(error, page)
         except UrlError as error:
             return self._failed(f"is broken: {error.message}")
-        text = page.body.decode("utf-8", "replace")
+        text = page.body.decode("utf-8", "surrogateescape")
         page.let_go()
-        rules = await in_steps(read(text))
-        return Known(rules, now() + KEPT_S)
+        rules = await self._steps.run(read(text))
+        return Known(rules, now() + KEPT_S, steps=self._steps)
 
     async def _get(self, page: Fetched, owner: Owner) -> None:
         place = _Place(self._turns, owner)
@@ -230,14 +231,3 @@ class _Place:
 def _slows(status: int, _: float | None) -> bool:
     """A host that cannot even serve this asks for less, though it does not say for how long."""
     return status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE)
-
-
-async def in_steps(work: Generator[None, None, T]) -> T:
-    """The value of *work*; the loop has its turn at each step."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        await asyncio.sleep(0)

@@ -4,7 +4,7 @@ A hostile one of 500 KiB has 50,000 rules, or a thousand names over a thousand
 rules, or nothing but wildcards.  So rules are kept once for all names that they stand under, and
 reading and judging are generators: whoever drives them gives the loop its turn at
 each step.  No pattern is made a regular expression: wildcards are found from left to
-right, once, and nothing is ever tried twice.
+right, once, and nothing is ever tried twice.  A step is counted by what it may take at worst.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from collections import defaultdict
 from collections.abc import Generator
 from typing import Final, NamedTuple
 
-CHARS_A_STEP: Final = 8_192
-RULES_A_STEP: Final = 1_000  # or parts of rules between wildcards
+CHARS_A_STEP: Final = 4_096
+RULES_A_STEP: Final = 1_000
+# So many characters of a path may be looked through for a rule's wildcards in the time that a rule without any takes.
+# A part of under 100 characters may take its length times the path's, see CPython's fastsearch.h; longer ones do not.
+CHARS_A_RULE: Final = 8
 MAX_PATTERN_CHARS: Final = 8_192  # as long as a URL may be
+MAX_LINE_CHARS: Final = 2 * MAX_PATTERN_CHARS  # what is beyond does not count
 
 # Line by line; keys without regard to case, comments cut off.
 _LINE: Final = re.compile(r"[^\r\n]+")
@@ -25,21 +29,24 @@ _FIELD: Final = re.compile(r"[ \t]*([A-Za-z-]+)[ \t]*:[ \t]*([^#]*)")
 _TOKEN: Final = re.compile(r"[^\s/;,()]+")
 _DELAY: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 
-_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})|[^!-~]|[*$]")
-_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})|[^!-~]+|[*$]")
+_BEYOND_ASCII: Final = re.compile(r"[^!-~]+")
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+# What each octet is written as, by its two digits.
+_OCTETS: Final = {f"{octet:02X}": chr(octet) if octet in _UNRESERVED else f"%{octet:02X}" for octet in range(256)}
 
 
 class Rule(NamedTuple):
-    """One ``allow`` or ``disallow``.
+    """One ``allow`` or ``disallow``, of so many *octets*.
 
-    *head* is what the path begins with, *parts* what it has then, in this order;
-    when it is *anchored* it ends with the last of them.
+    *head* is what the path begins with, *parts* what it has then, in this order, between asterisks: a tuple of them
+    would take more memory than what was sent.  When it is *anchored* the path ends with the last of them.
     """
 
-    length: int
+    octets: int
     allow: bool
     head: str
-    parts: tuple[str, ...]
+    parts: str
     anchored: bool
 
     def matches(self, path: str) -> bool:
@@ -49,12 +56,14 @@ class Rule(NamedTuple):
         if not self.parts:
             return not self.anchored or len(path) == len(self.head)
         at = len(self.head)
-        for part in self.parts[: len(self.parts) - self.anchored]:
+        parts = self.parts.split("*")
+        last = parts.pop() if self.anchored else ""
+        for part in parts:
             at = path.find(part, at)
             if at < 0:
                 return False
             at += len(part)
-        return not self.anchored or (path.endswith(self.parts[-1]) and len(path) - len(self.parts[-1]) >= at)
+        return path.endswith(last) and len(path) - len(last) >= at
 
 
 class Section:
@@ -69,14 +78,15 @@ class Section:
 class Rules:
     """One robots.txt.  A name may have several sections and one delay, and a section several names."""
 
-    __slots__ = ("_by_name", "_delays", "size")
+    __slots__ = ("_by_name", "_delays", "chars", "size")
 
     def __init__(
-        self, by_name: dict[str, list[Section]], delays: dict[str, float] | None = None, size: int = 0
+        self, by_name: dict[str, list[Section]], delays: dict[str, float] | None = None, size: int = 0, chars: int = 0
     ) -> None:
         self._by_name = by_name
         self._delays = delays or {}
-        self.size = size  # its names, its rules and what they consist of
+        self.size = size  # its names and its rules
+        self.chars = chars  # what they consist of
 
     def crawl_delay_s(self, token: str) -> float | None:
         """The delay that is asked of *token*."""
@@ -89,7 +99,7 @@ class Rules:
         for section in self._by_name.get(self._name(token), ()):
             looked_at += 1
             for rule in section.rules:
-                looked_at += 1 + len(rule.parts)
+                looked_at += 1 + (len(path) // CHARS_A_RULE if rule.parts else 0)
                 if looked_at >= RULES_A_STEP:
                     looked_at = 0
                     yield
@@ -107,7 +117,7 @@ class Rules:
 
 
 ALLOW_ALL: Final = Rules({})
-DISALLOW_ALL: Final = Rules({"*": [Section([Rule(1, False, "/", (), False)])]})
+DISALLOW_ALL: Final = Rules({"*": [Section([Rule(1, False, "/", "", False)])]})
 
 
 class _Gathered:
@@ -136,15 +146,16 @@ def canonical(path: str) -> str:
 def read(text: str) -> Generator[None, None, Rules]:
     """Read *text* step by step; the generator's value are its rules."""
     by_name: defaultdict[str, list[Section]] = defaultdict(list)
-    gathered, naming, size = _Gathered(), False, 0
+    gathered, naming, size, chars = _Gathered(), False, 0, 0
     delays: dict[str, float] = {}
     undelayed: list[str] = []  # names of this section that no delay came for yet
     step_at = CHARS_A_STEP
-    for line in _LINE.finditer(text.removeprefix("\ufeff")):
+    text = text.removeprefix("\ufeff")
+    for line in _LINE.finditer(text):
         if line.start() >= step_at:
             step_at = line.start() + CHARS_A_STEP
             yield
-        field = _FIELD.match(line[0])
+        field = _FIELD.match(text, line.start(), min(line.end(), line.start() + MAX_LINE_CHARS))
         if field is None:
             continue
         key, value = field[1].lower(), field[2].strip()
@@ -156,30 +167,41 @@ def read(text: str) -> Generator[None, None, Rules]:
             by_name[name].append(gathered.section)
             undelayed.append(name)
             size += 1
+            chars += 4 * len(name)
         elif key in ("allow", "disallow"):
             naming = False
-            if value and len(value) <= MAX_PATTERN_CHARS:
-                rule = _rule(key == "allow", value)
+            rule = _rule(key == "allow", value)
+            if rule is not None:
                 gathered.rules[rule[:2]].append(rule)
-                size += 1 + len(rule.parts)
+                size += 1
+                chars += rule.octets
         elif key == "crawl-delay" and _DELAY.fullmatch(value):
             # Not of the standard, so names behind it are still of this section (2.2.4); but it is for those before it.
             for name in undelayed:
                 delays.setdefault(name, float(value))
             undelayed = []
     gathered.finish()
-    return Rules(dict(by_name), delays, size)
+    return Rules(dict(by_name), delays, size, chars)
 
 
-def _rule(allow: bool, pattern: str) -> Rule:
-    anchored = pattern.endswith("$")
+def _rule(allow: bool, pattern: str) -> Rule | None:
+    """What *pattern* says; None when that is nothing, or longer than any path."""
+    if len(pattern) <= MAX_PATTERN_CHARS:
+        pattern = _BEYOND_ASCII.sub(_escaped, pattern)  # "prior to comparison": its octets are those of this form
+    if not 0 < len(pattern) <= MAX_PATTERN_CHARS:
+        return None
     head, *parts = [canonical(part) for part in pattern.removesuffix("$").split("*")]
     # The last part is empty after a final wildcard, and then it anchors nothing.
-    return Rule(len(pattern), allow, head, tuple(part for part in parts[:-1] if part) + tuple(parts[-1:]), anchored)
+    anchored = pattern.endswith("$") and (not parts or parts[-1] != "")
+    return Rule(len(pattern), allow, head, "*".join(filter(None, parts)), anchored)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Bytes that were no UTF-8 are what they were."""
+    return "%" + found[0].encode("utf-8", "surrogateescape").hex("%").upper()
 
 
 def _canonical(found: re.Match[str]) -> str:
     if found[1] is None:
-        return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "replace"))
-    character = chr(int(found[1], 16))
-    return character if character in _UNRESERVED else f"%{found[1].upper()}"
+        return _escaped(found)
+    return _OCTETS[found[1].upper()]

@@ -13,6 +13,7 @@ from fastmesh.crawl.freshness import (
     ERROR_FRESH_S,
     MAX_ERROR_FRESH_S,
     MAX_SECONDS,
+    MAX_VARY,
     Shelf,
     conditions,
     directives,
@@ -205,6 +206,13 @@ def test_no_store_and_vary_of_everything_are_for_one_request_only() -> None:
     assert not may_be_shared({"vary": "*"})
 
 
+def test_what_is_chosen_by_more_headers_than_anybody_sends_is_for_one_request_only() -> None:
+    many = [f"x-{number}" for number in range(MAX_VARY + 1)]
+    assert may_be_shared({"vary": ", ".join(many[1:])})
+    assert not may_be_shared({"vary": ", ".join(many)})
+    assert kept(vary=", ".join(many), cache_control="max-age=60") is None
+
+
 def test_vary_names_headers() -> None:
     assert vary({"vary": "Accept-Language , accept,, ACCEPT"}) == ("accept", "accept-language")
     assert vary({}) == ()
@@ -225,6 +233,26 @@ def test_several_lines_of_a_field_are_one_list() -> None:
         ("", None),
         ("0", None),
         ("tomorrow", None),
+        ("sun, 06 nov 1994 08:49:37 utc", 784111777),
+        ("Sun, 06 Nov 1994 08:49:60 GMT", 784111800),
+        ("Sun, 06 Nov 1994 08:49:37 GMT, Mon, 07 Nov 1994 08:49:37 GMT", 784111777),
+        ("Sun, 06 Nov 1994 08:49:37", None),
+        ("Sun, 06 Nov 1994 08:49:37 +0200", None),
+        ("Sun, 06 Nov 1994 08:49:37 -0000", None),
+        ("Sun, 06 Nov 1994 08:49:37 EST", None),
+        ("Sun, 06 Nov 1994 08:49 GMT", None),
+        ("Sun, 6 Nov 1994 08:49:37 GMT", None),
+        ("06 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 94 08:49:37 GMT", None),
+        ("Sun, 06-Nov-1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 08.49.37 GMT", None),
+        ("Sun, 06 Nov 1994 24:00:00 GMT", None),
+        ("Sun, 06 Nov 0000 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:37 GMT+1", None),
+        ("Sun Nov 6 08:49:37 1994", None),
+        ("Sun, \u0660\u0666 Nov 1994 08:49:37 GMT", None),
+        ("1994-11-06T08:49:37Z", None),
+        ("784111777", None),
         ("Sun, 99 Nov 1994 08:49:37 GMT", None),
     ],
 )

@@ -1,33 +1,60 @@
-"""What a page may cost: for four times the page, about four times the work, however hostile it is."""
+"""Steps: however much is under way, the loop has its turn after one step of it."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Generator
+from itertools import pairwise
+
 import pytest
-from budgets import MOST, growth
+import uvloop
 
-from fastmesh.crawl.extract import extract
-from fastmesh.crawl.sniff import kind_of
-
-ALL = frozenset({"text", "markdown", "links", "metadata", "html"})
+from fastmesh.crawl.steps import Steps
 
 
-@pytest.mark.parametrize(("root", "kind"), [(b"<rss version='2.0'>", "feed"), (b"<project/>", "text")])
-@pytest.mark.parametrize("before", [b"<!--x-->", b"<!-- x -->\n", b"<?x?>", b"<?x <!-- ?> <!-- ?> -->"])
-def test_what_stands_before_a_root_is_read_once(before: bytes, root: bytes, kind: str) -> None:
-    for times in (1, 24, 26, 50):  # 26 took over a minute
-        body = b"<?xml version='1.0'?>\n" + before * times + root
-        assert kind_of(body, "application/xml") == kind
+def test_of_all_that_is_under_way_one_step_is_done_in_each_turn_of_the_loop() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> Generator[None, None, int]:
+        for _ in range(5):
+            done.append(number)
+            yield
+        return number
+
+    async def main() -> None:
+        steps = Steps()
+        works = [asyncio.create_task(steps.run(work(number))) for number in range(20)]
+        await asyncio.sleep(0)  # all have begun
+        seen = [len(done)]
+        while not all(task.done() for task in works):
+            await asyncio.sleep(0)
+            seen.append(len(done))
+        assert max(after - before for before, after in pairwise(seen)) == 1
+        assert [task.result() for task in works] == list(range(20))
+        assert done[20:] == list(range(20)) * 4  # each in its turn
+
+    uvloop.run(main())
 
 
-@pytest.mark.parametrize("unit", ["\\", "\\u", "\x1f", "\x1f\\", '"'])
-@pytest.mark.parametrize("rest", [0, 20_000])
-def test_a_text_of_escapes_is_shortened_in_one_reading(unit: str, rest: int) -> None:
-    """With other text behind them, 10,000 backslashes took 18 s."""
+def test_who_leaves_holds_nobody_up_and_what_is_short_waits_for_nobody() -> None:
+    def endless() -> Generator[None, None, None]:
+        while True:
+            yield
 
-    def text(size: int) -> bytes:
-        return (unit * (size // len(unit)) + "x" * 2 * min(size, rest)).encode()
+    def short() -> Generator[None, None, str]:
+        return "done"
+        yield
 
-    def shortened(body: bytes) -> None:
-        extract(body, url="", content_type="text/plain", include=frozenset({"text"}), max_bytes=len(body))
+    async def main() -> None:
+        steps = Steps()
+        works = [asyncio.create_task(steps.run(endless())) for _ in range(3)]
+        await asyncio.sleep(0)
+        alone = steps.run(short())
+        with pytest.raises(StopIteration, match="done"):
+            alone.send(None)
+        for task in works:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert await steps.run(short()) == "done"
 
-    assert growth(shortened, text, 5_000) < MOST
+    uvloop.run(main())
