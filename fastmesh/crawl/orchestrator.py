@@ -58,7 +58,9 @@ from fastmesh.trace import Trace
 
 log = get_logger()
 
-FRAME_BYTES = 1024  # a result's frame without its document, its URLs and its content type
+FRAME_BYTES = 1024  # a result's frame without its document, its id, its URLs and its content type
+# Room for these, however long they are: so a document is made once for all URLs and ids that it is asked for by.
+NAMES_BYTES, NAMES_SHARE = 2048, 8
 # Nobody answered, or not in time, or nothing could be made of it; that an origin says no is an answer.
 FAULTS: Final = (DnsFailed, ConnectFailed, TlsFailed, FetchTimeout, ExtractFailed, UrlInternal)
 ANSWERS: Final = (
@@ -194,7 +196,7 @@ class PipelineOrchestrator:
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions, owner: Backlog) -> None:
         started = time.perf_counter()
         try:
-            max_bytes = options.max_frame_bytes - _frame_without_document(page, fetched)
+            max_bytes = options.max_frame_bytes - _frame_without_document(page, fetched, options.max_frame_bytes)
             work = partial(
                 self._pool.extract,
                 fetched.body,
@@ -241,9 +243,10 @@ class PipelineOrchestrator:
             return None
 
 
-def _frame_without_document(page: PageResult, fetched: Fetched) -> int:
-    """At most so many bytes of a result's frame are not its document."""
-    return FRAME_BYTES + len(orjson.dumps([page.url, page.id, fetched.final_url, fetched.content_type]))
+def _frame_without_document(page: PageResult, fetched: Fetched, max_frame_bytes: int) -> int:
+    """At most so many bytes of a result's frame are not its document; the same for all ids and URLs but the longest."""
+    names = len(orjson.dumps([page.url, page.id, fetched.final_url, fetched.content_type]))
+    return FRAME_BYTES + max(names, min(NAMES_BYTES, max_frame_bytes // NAMES_SHARE))
 
 
 def cache_key(url: str, options: CrawlOptions) -> str:

@@ -47,20 +47,34 @@ def read_pdf(body: bytes, include: frozenset[str]) -> Document:
 
 
 def _pages(file: pypdfium2.PdfDocument) -> tuple[list[str], bool]:
-    """The text of each page, and whether these are all."""
+    """The text of each page that can be read, and whether these are all.  Raises ExtractFailed when none can."""
     pages: list[str] = []
     chars = 0
-    for number in range(min(len(file), MAX_PAGES)):
-        page = file[number]
-        reader = page.get_textpage()
-        text = "\n".join(reader.get_text_bounded(errors="replace").split("\r\n")).strip()
-        reader.close()
-        page.close()
+    most = min(len(file), MAX_PAGES)
+    for number in range(most):
+        try:
+            text = _text(file, number)
+        except pypdfium2.PdfiumError:
+            continue  # it costs itself
         chars += len(text)
         if chars > MAX_CHARS:
             return pages, False
         pages.append(text)
+    if most and not pages:
+        raise ExtractFailed("no page of the PDF can be read")
     return pages, len(pages) == len(file)
+
+
+def _text(file: pypdfium2.PdfDocument, number: int) -> str:
+    page = file[number]
+    try:
+        reader = page.get_textpage()
+        try:
+            return "\n".join(reader.get_text_bounded(errors="replace").split("\r\n")).strip()
+        finally:
+            reader.close()
+    finally:
+        page.close()
 
 
 def _line(text: str | None) -> str | None:

@@ -46,7 +46,10 @@ UNKNOWN_TYPES: Final = frozenset(
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "model/")
 
 PDF_MAGIC: Final = b"%PDF-"
-# Where, what, and its type.
+# It is searched for so far into what is called a PDF, as readers do (ISO 32000-1, annex H.3.4.1, note 13).
+PDF_WITHIN_BYTES: Final = 1024
+PDF_TYPES: Final = frozenset({"application/pdf", "application/x-pdf"})
+# Where, what, and its type.  What letters and digits spell may begin a text as well: it needs more around it.
 SIGNATURES: Final = (
     (0, b"%!PS-Adobe-", "application/postscript"),
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -92,11 +95,11 @@ _BINARY: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 def kind_of(body: bytes, content_type: str | None) -> Kind:
     """What to make of *body*.  Raises UnsupportedContent, with type and size, when no document is made of it."""
     declared = essence(content_type)
-    if body.startswith(PDF_MAGIC):
+    if _is_pdf(body, declared):
         return "pdf"
     if body:
         for at, signature, type_ in SIGNATURES:
-            if body.startswith(signature, at):
+            if body.startswith(signature, at) and not (signature.isalnum() and _is_text(_head(body))):
                 raise _refusal(type_, body)
     if declared in HTML_TYPES:
         return "html"
@@ -123,11 +126,22 @@ def _refusal(type_: str, body: bytes) -> UnsupportedContent:
     return UnsupportedContent(f"no document is made of {type_} ({len(body)} bytes)")
 
 
+def _is_pdf(body: bytes, declared: str) -> bool:
+    if declared in PDF_TYPES:
+        return PDF_MAGIC in body[: PDF_WITHIN_BYTES + len(PDF_MAGIC)]
+    # Line ends and a mark before it are of a server's templates, whatever they call it.
+    return body[:PDF_WITHIN_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().startswith(PDF_MAGIC)
+
+
 def _look(head: bytes) -> Kind | None:
     """What it begins like; None for binary data."""
     if _HTML.match(head):
         return "html"
-    return None if _BINARY.search(head) else "text"
+    return "text" if _is_text(head) else None
+
+
+def _is_text(head: bytes) -> bool:
+    return _BINARY.search(head) is None
 
 
 def _head(body: bytes) -> bytes:

@@ -207,6 +207,12 @@ def test_a_page_reads_as_html_wherever_it_is_cut() -> None:
         ("über <meta charset=gbk>", "text/plain"),
         ('{"über": "<meta charset=koi8-r>"}', "application/json"),
         ("nul \0 is kept", "text/plain"),
+        ("BZhang wrote this.", "text/plain"),
+        ("The ftyp box of MP4, explained", "text/plain"),
+        ("GIF89a is a format", "text/markdown"),
+        ("wOFF and wOF2", "text/plain"),
+        ("In WebP WEBPVP8 follows", "text/plain"),
+        ("What %PDF-1.7 begins is a PDF", "text/plain"),
         ("", None),
         ("", "text/plain"),
     ],
@@ -244,7 +250,16 @@ def test_what_is_no_text_is_refused_by_name(type_: str) -> None:
 
 @pytest.mark.parametrize(
     ("body", "type_"),
-    [(b"%!PS-Adobe-3.0", "application/postscript"), (b"\x89PNG\r\n\x1a\n", "image/png"), (b"PK\x03\x04", "zip")],
+    [
+        (b"%!PS-Adobe-3.0", "application/postscript"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"PK\x03\x04", "zip"),
+        (b"GIF89a\x01\x00\x01\x00\x80", "image/gif"),
+        (b"BZh91AY&SY\x00\x8d", "x-bzip2"),
+        (b"\x00\x00\x00\x20ftypisom", "video/mp4"),
+        (b"RIFF\x1a\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"wOF2\x00\x01\x00\x00", "font/woff2"),
+    ],
 )
 @pytest.mark.parametrize("content_type", [None, "text/html", "text/plain"])
 def test_a_type_that_the_first_bytes_belie_is_refused(body: bytes, type_: str, content_type: str | None) -> None:

@@ -211,6 +211,17 @@ def test_each_extraction_of_a_kept_page_is_made_of_the_same_body(daemon: Daemon,
     assert with_text["text"]
 
 
+def test_a_page_is_extracted_once_whatever_its_ids_are(daemon: Daemon, origin: Origin) -> None:
+    url = origin.page("/ids", page("ids"))
+    assert result(daemon, url)["document"]["title"] == "ids"
+    kept = daemon.metric("fastmesh_cache_bytes")
+    for id_ in ("x", "x" * 256, "é" * 100):
+        for named in (url, f"{url}#{'f' * len(id_)}"):
+            (found,) = [frame for frame in daemon.crawl({"url": named, "id": id_}) if frame["type"] == "result"]
+            assert (found["result"]["id"], found["result"]["document"]["title"]) == (id_, "ids")
+    assert daemon.metric("fastmesh_cache_bytes") == kept  # each further document would weigh as much as the first
+
+
 def test_a_redirect_is_kept_when_it_may_be_and_its_end_is_kept_by_itself(daemon: Daemon, origin: Origin) -> None:
     end = served(origin, "/end", whole("end"))
     for path, status in (("/for-good", 301), ("/for-now", 302)):
