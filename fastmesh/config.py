@@ -30,6 +30,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
+from fastmesh.cores import usable_cores
 from fastmesh.errors import ConfigError
 from fastmesh.version import __version__
 
@@ -261,10 +262,10 @@ class WorkersSettings(Section):
     """The processes that parse pages, so that the loop never does."""
 
     extract: int = _setting(
-        max(1, (os.cpu_count() or 1) - 1),
+        max(1, usable_cores() - 1),
         "processes",
         "that parse side by side",
-        instead="cores − 1, at least 1",
+        instead="cores that it may use − 1, at least 1",
         ge=1,
         le=256,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from fastmesh.cores import usable_cores
 from loadtest.compiled import RESULTS
 
 PIPED_WIDTH = 200  # a pipe has no width: lines as long as a table may be
@@ -43,7 +43,7 @@ def machine() -> dict[str, str]:
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return {
         "processor": model[1] if model else platform.machine(),
-        "cores": str(os.cpu_count()),
+        "cores": str(usable_cores()),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "commit": commit,

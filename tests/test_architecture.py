@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent / "fastmesh"
 
 VALUES = {
     "version",
+    "cores",
     "errors",
     "config",
     "events",
@@ -28,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_core": set(),
     "version": set(),
     "errors": set(),
-    "config": {"version", "errors"},
+    "cores": set(),
+    "config": {"cores", "version", "errors"},
     "events": {"errors"},
     "metrics": {"_core", "version", "bugs"},
     "log": set(),
