@@ -386,7 +386,8 @@ class StreamingPipeline:
             ends = [(reader.next_seq, reader.offset) for reader in self.subscribers]
             return min(ends, default=(journal.last_seq + 1, journal.ring.appended_bytes))
         if self._is_unheld:
-            return journal.last_seq, journal.ring.appended_bytes
+            ring, last = journal.ring, journal.last_seq
+            return last, ring.appended_bytes - (ring.length(last) if ring.first <= last else 0)
         if holder is not None:
             return holder.next_seq, holder.offset
         return self._sent_before, self._sent_offset
@@ -420,8 +421,7 @@ class StreamingPipeline:
         """A result came, and no reader is waited for: leave results out for one that is stuck, or cut it off."""
         holder = self.pacer.holder
         if self._is_unheld:
-            last, appended = self._kept_from
-            self.journal.trim(last, appended - self._bounds.ahead - self._behind)
+            self.let_go_behind(self._bounds.ahead + self._behind)
         elif holder is not None and holder.would_leave_out(self.now()):
             self._relieve(holder)
 

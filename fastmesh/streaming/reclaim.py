@@ -7,8 +7,8 @@ from itertools import pairwise
 from math import ceil
 from typing import Final, TypeVar
 
-# Text is let go of, and memory comes back by whole blocks: what is still missing the next round asks for.
-ROUNDS: Final = 4
+# Text is let go of and memory comes back by blocks: each round asks for more of what is missing, the last for it all.
+ROUNDS: Final = 5
 
 S = TypeVar("S")
 
@@ -21,12 +21,12 @@ def level_off(
     *size* says how much one could give.  None when there was no excess.
     """
     level = None
-    for _ in range(ROUNDS):
+    for turn in range(1, ROUNDS + 1):
         wanted = excess()
         if wanted <= 0:
             break
         sizes = [(stream, most) for stream in streams if (most := size(stream)) > 0]
-        level = water_level([most for _, most in sizes], wanted)
+        level = water_level([most for _, most in sizes], wanted << turn - 1) if turn < ROUNDS else 0
         if not sizes:
             break
         for stream, most in sizes:
