@@ -523,7 +523,7 @@ class StreamingPipeline:
     def read(self, subscriber: Subscriber, seq: int, end: int) -> None:
         """*subscriber*, who is waited for, took the frames *seq* to *end* (excluded): let go of what is far behind."""
         if not self._detached:
-            self.journal.trim(end, subscriber.offset - self._behind)
+            self.journal.trim(end, subscriber.offset - min(self._bounds.behind, self._buffers.behind_limit))
         elif seq <= self._sent_before < end:
             if not self.lifecycle.closed:
                 self._buffers.hold_unsent(self._sent_offset - subscriber.offset)

@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from doubles import Pages, RecordingSink, TurnedLoop, in_order, settle
 from house import House
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from fastmesh.errors import Overloaded
 from fastmesh.streaming.pacer import Place
@@ -287,4 +288,9 @@ class TotalModel(RuleBasedStateMachine):
 
 
 TestTotalModel = TotalModel.TestCase
-TestTotalModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestTotalModel.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.long
+def test_for_longer() -> None:
+    run_state_machine_as_test(TotalModel, settings=settings(max_examples=1000, stateful_step_count=50, deadline=None))
