@@ -17,6 +17,7 @@ from typing import Any
 import brotli
 import pytest
 import uvloop
+from aiohttp import ClientSession
 from backports import zstd
 from nameserver import BROKEN, SILENCE, Nameserver
 from origins import CERTIFICATE, PAGE, Origin, Request, head
@@ -24,13 +25,14 @@ from origins import CERTIFICATE, PAGE, Origin, Request, head
 from fastmesh.config import CacheSettings, FetchSettings
 from fastmesh.crawl import names as names_module
 from fastmesh.crawl.body import MAX_READ_BYTES
-from fastmesh.crawl.connection import MAX_FRAMING_BYTES
+from fastmesh.crawl.connection import MAX_FRAMING_BYTES, GuardedConnector
 from fastmesh.crawl.decode import CODINGS, DECODE_ERRORS, MAX_MEMBERS, RATIO_FREE_BYTES, STEP_BYTES, ZSTD_WINDOW_LOG
 from fastmesh.crawl.fetch import Fetched, Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.hops import Hops
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.request_headers import RESERVED
+from fastmesh.crawl.resolve import GuardedResolver
 from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.retry_after import MAX_RETRY_AFTER_S, retry_after_s
 from fastmesh.errors import (
@@ -825,6 +827,30 @@ def test_a_name_that_changes_after_the_check_is_not_followed(origin: Origin, mon
                 await fetcher.fetch(Fetched(origin.url("/until-close", "rebind.test")), options())
 
         uvloop.run(with_fetcher(main, names, allow_networks="127.0.0.1/32"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "hosts.test"])
+def test_the_socket_address_itself_is_judged_right_before_it_is_dialled(origin: Origin, host: str):
+    """Where the URL's look and the resolver's are missing: what is left is the connector's own."""
+
+    class Unjudged(GuardedResolver):
+        async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[Any]:
+            return [
+                {"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET, "proto": 0, "flags": 0}
+            ]
+
+    async def main() -> None:
+        guard = AddressGuard(FetchSettings())
+        with Nameserver({}) as names:
+            resolver = Unjudged(guard, names.client())
+            async with ClientSession(connector=GuardedConnector(guard, resolver)) as session:
+                with pytest.raises(BlockedAddress, match=r"127\.0\.0\.1"):
+                    await session.get(origin.url("/until-close", host))
+            await resolver.close()
+
+    before = origin.connections
+    uvloop.run(main())
+    assert origin.connections == before
 
 
 def test_a_redirect_to_a_name_is_judged_by_its_address(origin: Origin):
