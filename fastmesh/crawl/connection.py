@@ -30,12 +30,11 @@ from fastmesh.crawl.head import AnswerHead
 from fastmesh.crawl.resolve import GuardedResolver
 from fastmesh.errors import BadResponse, bare
 
-# Of a body, beside its content: chunk sizes, extensions, trailers.  A chunk of one byte has five bytes
-# around it; the fixed part is what aiohttp may hold unparsed while its reader is behind.
+# Of a body, beside its content: chunk sizes, extensions, trailers.  The fixed part is what aiohttp may hold
+# unparsed while its reader is behind, and 200,000 chunks of one byte; past it framing may be as long as content.
 MAX_FRAMING_BYTES: Final = 1_048_576
-MAX_FRAMING_RATIO: Final = 8
-# Every chunk is three calls of Python's, 3 µs; a host has several connections, and each has its turn.
-MAX_CHUNKS_A_TURN: Final = 512
+# Every chunk is three calls of Python's, 3 µs; a host has eight connections, and each has its turn.
+MAX_CHUNKS_A_TURN: Final = 256
 # Pages of one host come close together; the rest should not keep a socket for long.
 KEEPALIVE_S: Final = 5.0
 
@@ -90,7 +89,7 @@ class BoundedResponses(ResponseHandler):
         self._body_bytes += len(data)
         super().data_received(data)
         content = self._payload.total_bytes if self._payload is not None else 0
-        if self._body_bytes > MAX_FRAMING_BYTES + MAX_FRAMING_RATIO * content and self.exception() is None:
+        if self._body_bytes > MAX_FRAMING_BYTES + 2 * content and self.exception() is None:
             self._refuse("the origin sent framing without content")
 
     def resume_reading(self, resume_parser: bool = True) -> None:

@@ -27,7 +27,7 @@ FAULTS: Final[tuple[tuple[type[Exception], type[UrlError], str], ...]] = (
     (aiohttp.ClientConnectorError, ConnectFailed, "no connection to {host}"),
     (aiohttp.ServerDisconnectedError, ConnectFailed, "{host} closed the connection without an answer"),
     (aiohttp.ClientPayloadError, ConnectFailed, "the connection to {host} ended before the body was whole"),
-    (aiohttp.ClientResponseError, BadResponse, "the answer of {host} is not HTTP/1.1"),
+    (aiohttp.ClientResponseError, BadResponse, "the head of {host}'s answer is not HTTP/1.1, or frames it in two ways"),
     (aiohttp.ClientConnectionError, ConnectFailed, "the connection to {host} broke"),
     (OSError, ConnectFailed, "the connection to {host} broke"),
 )

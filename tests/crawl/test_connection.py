@@ -13,6 +13,7 @@ from steps import steps
 from fastmesh.crawl.body import READ_BYTES
 from fastmesh.crawl.connection import MAX_CHUNKS_A_TURN, MAX_FRAMING_BYTES, BoundedResponses
 from fastmesh.crawl.head import MAX_FIELDS, MAX_HEAD_BYTES
+from fastmesh.errors import BadResponse
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -150,6 +151,35 @@ def test_so_much_framing_is_read_and_no_more(loop: asyncio.AbstractEventLoop, si
     extension = [b"x" * min(SOCKET_READ, size - at) for at in range(0, size, SOCKET_READ)]
     found = outcome(loop, CHUNKED, b"1;", *extension, b"\r\na\r\n0\r\n\r\n")
     assert found == (200, b"a" if enough else "BadResponse")
+
+
+@pytest.mark.parametrize(("content", "enough"), [(300, True), (30, False)])
+def test_past_that_framing_may_be_as_long_as_content(loop: asyncio.AbstractEventLoop, content: int, enough: bool):
+    one = b"%x;%s\r\n%s\r\n" % (content, b"y" * 280, b"x" * content)
+    chunks = 5_000
+    whole = CHUNKED + one * chunks + b"0\r\n\r\n"
+    connection = asked(loop)
+
+    async def read() -> int:
+        _, payload = await connection.read()
+        size = 0
+        while data := await payload.readany():
+            size += len(data)
+        return size
+
+    async def main() -> int:
+        reading = asyncio.create_task(read())
+        for at in range(0, len(whole), SOCKET_READ):
+            connection.data_received(whole[at : at + SOCKET_READ])
+            while connection.transport.paused and not reading.done():  # type: ignore[union-attr]  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        return await reading
+
+    if enough:
+        assert loop.run_until_complete(main()) == chunks * content
+    else:
+        with pytest.raises(BadResponse, match="framing without content"):
+            loop.run_until_complete(main())
 
 
 # ── and what a turn of the loop costs ───────────────────────────────────────────────────
