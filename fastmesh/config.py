@@ -146,6 +146,18 @@ class ServerSettings(Section):
         allowed="names and addresses without scheme and port, such as crawl.example,192.0.2.1,[2001:db8::1], or *",
     )
     max_connections: int = _setting(10_000, "connections", "at once; over it 503", ge=1)
+    max_connections_per_peer: int = _setting(
+        0,
+        "connections",
+        "of one address (IPv6: of 64 bits of it); over it 429; loopback and Unix sockets have no limit; 0 is off",
+        ge=0,
+    )
+    max_age_s: float = _setting(
+        0,
+        "s",
+        "an older connection is closed as soon as nothing is under way on it, never during a stream; 0 is off",
+        ge=0,
+    )
     header_timeout_s: float = _setting(10, "s", "for a whole request head", gt=0)
     body_timeout_s: float = _setting(30, "s", "for a whole request body", gt=0)
     keepalive_timeout_s: float = _setting(75, "s", "an idle connection is closed", gt=0)

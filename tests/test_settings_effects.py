@@ -22,6 +22,10 @@ SHOWN_BY = {
     "SERVER__UDS": "server/test_limits.py::TestUnixSocket::test_serves_and_leaves_no_file",
     "SERVER__ALLOWED_HOSTS": "server/test_limits.py::test_allowed_hosts",
     "SERVER__MAX_CONNECTIONS": "server/test_limits.py::TestConnections::test_one_too_many_is_told_503",
+    "SERVER__MAX_CONNECTIONS_PER_PEER": (
+        "server/test_limits.py::TestConnections::test_one_too_many_of_a_peer_is_told_429"
+    ),
+    "SERVER__MAX_AGE_S": "server/test_limits.py::TestConnections::test_an_old_connection_ends_between_requests",
     "SERVER__HEADER_TIMEOUT_S": "server/test_timeouts.py::test_a_head_that_drips_is_told_408",
     "SERVER__BODY_TIMEOUT_S": "server/test_timeouts.py::test_a_body_that_does_not_come_is_told_408",
     "SERVER__KEEPALIVE_TIMEOUT_S": "server/test_timeouts.py::test_an_idle_connection_is_closed",

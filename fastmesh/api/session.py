@@ -32,6 +32,9 @@ PROTOCOL_VERSION = "fastmesh.v1"
 QUANTUM_BYTES = 16_384
 MAX_ID = 256
 TRY_AGAIN_LATER = 1013
+# The close frame of who reads too slowly stands behind all that it has not read.  Its streams can be resumed, so
+# nothing is lost when it is not waited for, and the reason is told again to who resumes.
+SLOW_CLOSE_S = 5.0
 
 
 class Port(Protocol):
@@ -47,8 +50,8 @@ class Port(Protocol):
         """The session has something to serve."""
         ...
 
-    def close(self, code: int, reason: str) -> None:
-        """Say goodbye and close."""
+    def close(self, code: int, reason: str, within_s: float | None = None) -> None:
+        """Say goodbye and close, *within_s* at most even if the client takes its time."""
         ...
 
 
@@ -237,10 +240,17 @@ class SocketSession:
         assert subscriber is not None
         told = {"type": "slow_client", "message": "the client reads too slowly", "retryable": True}
         frame = {"type": "error", "stream_id": subscriber.pipeline.id, "error": told}
+        subscriber.pipeline.cut_off = "slow_client"
         self.port.send(self._framed(frame))
         self.drop(subscription)
         if not self._subscriptions:
-            self.port.close(TRY_AGAIN_LATER, "the client reads too slowly")
+            self.port.close(TRY_AGAIN_LATER, "the client reads too slowly", SLOW_CLOSE_S)
+
+    def cut_off(self) -> None:
+        """The client takes nothing and is not waited for: who reads these streams next is told why."""
+        for subscription in self._subscriptions.values():
+            if subscription.subscriber is not None:
+                subscription.subscriber.pipeline.cut_off = "slow_client"
 
     def drop(self, subscription: Subscription) -> None:
         """*subscription* is over."""
@@ -332,7 +342,7 @@ class SocketSession:
         self._subscriptions[pipeline.id] = subscription
         subscriber = self._module.attach(pipeline, self._encoder, subscription, after)
         subscription.subscriber = subscriber
-        subscriber.serve(QUANTUM_BYTES, head)
+        subscriber.serve(self._module.first_bytes(), head)
         self._observe_ttfb(self._module.now() - begun)
 
     def _found(self, stream_id: str) -> StreamingPipeline:
@@ -351,7 +361,10 @@ class SocketSession:
         self.port.send(self._framed({"type": "ack", "id": command.id, "stream_id": command.stream_id}))
 
     def _ack(self, id_: str, pipeline: StreamingPipeline, **fields: bool) -> bytes:
-        return self._framed({"type": "ack", "id": id_, "stream_id": pipeline.id} | fields)
+        told: dict[str, Any] = {"type": "ack", "id": id_, "stream_id": pipeline.id} | fields
+        if pipeline.cut_off is not None:
+            told["cut_off"], pipeline.cut_off = pipeline.cut_off, None
+        return self._framed(told)
 
     def _refuse(self, given: Any, error: ApiError) -> None:
         frame: dict[str, Any] = {"type": "error"}

@@ -213,6 +213,9 @@ class Ack(TypedDict):
     id: str
     stream_id: StreamId
     complete: NotRequired[Annotated[bool, Field(description="true: the stream is over, and all of it was read")]]
+    cut_off: NotRequired[
+        Annotated[Literal["slow_client"], Field(description="why a WebSocket that read the stream before was cut off")]
+    ]
 
 
 class Pong(TypedDict):

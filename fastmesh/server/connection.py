@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 
 from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
-from fastmesh.errors import ApiError, InternalError, Overloaded, RequestTimeout, bare
+from fastmesh.errors import ApiError, InternalError, Overloaded, RateLimited, RequestTimeout, bare
 from fastmesh.log import get_logger
-from fastmesh.server.flow import QUANTUM_BYTES
 from fastmesh.server.intake import SLICE_S
 from fastmesh.server.peer import CLOSED, CLOSING, OPEN, Peer, Shared, addresses
+from fastmesh.server.per_peer import Place
 from fastmesh.server.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.timers import NEVER
 from fastmesh.server.websocket import WebSocketPeer
@@ -69,8 +69,10 @@ class Connection(Peer):
 
     reader: Subscriber | None  # while a stream is written
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, place: Place | None = None) -> None:
         super().__init__(shared)
+        self.born = shared.clock()
+        self.place = place
         self._parser: HttpParser | None = None  # only while something of a request is here: idle connections are many
         self._begun = 0  # requests of this parser whose head has a deadline
         self._judged = 0  # and those that were judged before their body was here
@@ -92,6 +94,10 @@ class Connection(Peer):
         if len(shared.connections) > shared.settings.max_connections:
             most = shared.settings.max_connections
             self._refuse(Request(), Overloaded(f"{most} connections are open, no more are allowed", retry_after_s=1))
+        elif self.place is not None and self.place.refused:
+            most = shared.settings.max_connections_per_peer
+            why = f"this peer has {most} connections open, no more are allowed (SERVER__MAX_CONNECTIONS_PER_PEER)"
+            self._refuse(Request(), RateLimited(why, retry_after_s=1))
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came; ends with everything answered that can be answered now."""
@@ -178,7 +184,7 @@ class Connection(Peer):
             self._resume_reading()
             if parser.phase is Phase.IDLE:
                 self._parser = None
-                self._set_due(now + shared.settings.keepalive_timeout_s)
+                self._set_due(self._kept_until(now))
             else:
                 self._await_more(parser, now)
 
@@ -266,7 +272,7 @@ class Connection(Peer):
     def _reply(self, request: Request, reply: Reply) -> None:
         exchange = self._exchange
         assert exchange is not None
-        keep_alive = request.keep_alive and not self._shared.draining
+        keep_alive = request.keep_alive and not self._shared.draining and not self._aged()
         with_body = request.method != "HEAD"
         cors = self._shared.router.cors_fields(request)
         self.send(
@@ -311,7 +317,7 @@ class Connection(Peer):
         exchange, shared = self._exchange, self._shared
         assert exchange is not None
         chunked = request.minor == 1
-        exchange.keep_alive = request.keep_alive and chunked and not shared.draining
+        exchange.keep_alive = request.keep_alive and chunked and not shared.draining and not self._aged()
         fields = [("Content-Type", CONTENT_TYPES[reply.encoding]), *shared.router.cors_fields(request)]
         if request.method == "HEAD":
             self.send(stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=exchange.keep_alive))
@@ -336,7 +342,7 @@ class Connection(Peer):
         self.reader = subscriber
         self._set_due(NEVER)
         self._resume_reading()
-        subscriber.serve(QUANTUM_BYTES, head + encoder.begin())
+        subscriber.serve(shared.module.first_bytes(), head + encoder.begin())
         shared.metrics.ttfb.labels(encoder.protocol).observe(shared.clock() - exchange.began)
 
     def failed(self, error: Exception) -> None:
@@ -368,7 +374,7 @@ class Connection(Peer):
             self._close()
             return
         now = self._shared.clock()
-        self._set_due(now + self._shared.settings.keepalive_timeout_s)
+        self._set_due(self._kept_until(now))
         if self._parser is not None:  # something came behind it
             self._pause_reading()
             self._shared.intake.wait(self)
@@ -392,6 +398,7 @@ class Connection(Peer):
         self.life = CLOSED
         self.transport = None
         peer = WebSocketPeer(shared, machine, exchange.request_id, client, self._number, exchange.trace)
+        peer.born, peer.place, self.place = self.born, self.place, None
         transport.set_protocol(peer)
         peer.begin(transport, head, stream, rest, exchange.began)
 
@@ -411,6 +418,12 @@ class Connection(Peer):
     def _reading(self) -> bool:
         """Whether requests are read and answered now."""
         return self.life == OPEN and self.reader is None
+
+    def _kept_until(self, now: float) -> float:
+        """Until when it is kept, from *now* on, with nothing under way."""
+        settings = self._shared.settings
+        until = now + settings.keepalive_timeout_s
+        return min(until, self.born + settings.max_age_s) if settings.max_age_s else until
 
     @property
     def _goes_on(self) -> bool:

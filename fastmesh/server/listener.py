@@ -11,12 +11,14 @@ import errno
 import os
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from fastmesh.log import get_logger
 from fastmesh.server.binding import SocketFile
 from fastmesh.server.connection import Connection
 from fastmesh.server.peer import Shared
+from fastmesh.server.per_peer import Place
 
 log = get_logger()
 
@@ -112,7 +114,7 @@ class Listener:
         shared = self._shared
         for _ in range(ACCEPTS_A_TURN):
             try:
-                client, _ = self._sock.accept()
+                client, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:  # the client was gone before it was taken
@@ -122,12 +124,12 @@ class Listener:
                     continue
                 self._pause(error)
                 return
-            shared.metrics.bugs.survive("accepting", lambda client=client: self._take(client))  # type: ignore[misc]
+            shared.metrics.bugs.survive("accepting", partial(self._take, client, address))
 
-    def _take(self, client: socket.socket) -> None:
-        shared = self._shared
+    def _take(self, client: socket.socket, address: Any) -> None:
+        shared, settings = self._shared, self._shared.settings
         # Those whose transport is still being made count too: a burst must not slip past the limit.
-        if len(shared.connections) + len(self._tasks) >= shared.settings.max_connections + REFUSALS_AT_ONCE:
+        if len(shared.connections) + len(self._tasks) >= settings.max_connections + REFUSALS_AT_ONCE:
             shared.unaccepted += 1
             client.close()
             return
@@ -139,11 +141,19 @@ class Listener:
             except OSError:  # gone already
                 client.close()
                 return
-        task = shared.loop.create_task(self._connect(client))
+        place: Place | None = None
+        if self._is_tcp and settings.max_connections_per_peer:
+            try:
+                place = shared.per_peer.come(address[0], settings.max_connections_per_peer)
+            except ConnectionRefusedError:
+                shared.unaccepted += 1
+                client.close()
+                return
+        task = shared.loop.create_task(self._connect(client, place))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, client: socket.socket) -> None:
+    async def _connect(self, client: socket.socket, place: Place | None) -> None:
         shared = self._shared
         tls: dict[str, Any] = {}
         if shared.certificate is not None:
@@ -154,9 +164,15 @@ class Listener:
                 "ssl_shutdown_timeout": CLOSING_S + shared.settings.write_stall_timeout_s,
             }
         try:
-            await shared.loop.connect_accepted_socket(lambda: Connection(shared), client, **tls)
+            await shared.loop.connect_accepted_socket(lambda: Connection(shared, place), client, **tls)
         except OSError:  # gone already, or it speaks no TLS
             client.close()
+            if place is not None:
+                place.give_back()
+        except BaseException:
+            if place is not None:
+                place.give_back()
+            raise
 
     def _pause(self, error: OSError) -> None:
         """Nothing can be accepted: it is tried again soon.

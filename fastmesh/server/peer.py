@@ -27,6 +27,7 @@ from fastmesh.config import ServerSettings, StreamSettings
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
 from fastmesh.server.intake import Intake
+from fastmesh.server.per_peer import PerPeer, Place
 from fastmesh.server.progress import Progress, outstanding
 from fastmesh.server.timers import NEVER, TimerWheel
 from fastmesh.server.tls import Certificate
@@ -36,6 +37,7 @@ from fastmesh.wire.encoders import Encoder
 log = get_logger()
 
 LINGER_S = 2.0
+LEAST_RATE = 1024  # bytes a second: who takes what is left at its close more slowly is not waited for
 LOOKS_A_TIMEOUT = 4  # so a client that takes nothing is cut off a quarter late at most
 
 
@@ -62,6 +64,7 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     encoders: dict[tuple[str, bool], Encoder]  # by encoding, and whether it is chunked
     connections: set[Peer] = field(default_factory=set)
+    per_peer: PerPeer = field(default_factory=PerPeer)
     numbers: Iterator[int] = field(default_factory=partial(count, 1))  # of connections, each its own
     draining: bool = False
     out_of_files_at: float = float("-inf")  # when a connection could not be accepted last
@@ -72,13 +75,15 @@ class Shared:
 class Peer(Outlet, asyncio.Protocol):
     """The transport's side of a connection."""
 
-    __slots__ = ("_due", "_finished", "_progress", "_shared", "deadline", "filed", "waits")
+    __slots__ = ("_due", "_finished", "_progress", "_shared", "born", "deadline", "filed", "place", "waits")
 
     transport: asyncio.Transport | None
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared.pump)
         self._shared = shared
+        self.born = 0.0  # when the connection was accepted, in seconds
+        self.place: Place | None = None  # among its peer's, where these are counted
         self._finished = False  # the client sends no more
         self._progress: Progress | None = None  # while something written may be stuck
         self._due = NEVER  # when what is awaited must be here
@@ -132,6 +137,13 @@ class Peer(Outlet, asyncio.Protocol):
         self._shared.connections.discard(self)
         self._forget_deadlines()
         self.transport = None
+        if self.place is not None:
+            self.place.give_back()
+
+    def _aged(self) -> bool:
+        """Whether it is so old that it ends as soon as nothing is under way."""
+        most_s = self._shared.settings.max_age_s
+        return most_s > 0 and self._shared.clock() - self.born >= most_s
 
     @property
     def _half_open(self) -> bool:
@@ -186,6 +198,10 @@ class Peer(Outlet, asyncio.Protocol):
             left = outstanding(self.transport)
             if self._progress.look(self.written, left, now) >= self._shared.settings.write_stall_timeout_s:
                 log.info("connection.write_stall", request_id=self.request_id, bytes=left)
+                self._cut_off()
+                return
+            if left and now >= self._progress.until:
+                log.info("connection.close_stall", request_id=self.request_id, bytes=left)
                 self.abort()
                 return
             if not left and not self.paused:
@@ -201,12 +217,17 @@ class Peer(Outlet, asyncio.Protocol):
         elif self.life == OPEN and self.transport is not None:
             self._too_late()
 
-    def _close(self) -> None:
+    def _cut_off(self) -> None:
+        """The client takes nothing."""
+        self.abort()
+
+    def _close(self, within_s: float | None = None) -> None:
         """No more is written or read; what was written is still delivered.
 
         Closing with unread input would send RST, and the client would lose what
         is on its way: so input is read and thrown away until the client's end, for
-        LINGER_S at most once all is delivered.
+        LINGER_S at most once all is delivered.  That is waited for as long as the client takes
+        something, at LEAST_RATE; or *within_s*, where it loses nothing that it cannot have again.
         """
         if self.life != OPEN:
             return
@@ -220,8 +241,13 @@ class Peer(Outlet, asyncio.Protocol):
         else:  # TLS says that it ends, and waits for the peer to say so
             self.paused = False  # nobody tells any more that there is room
             transport.close()
-        self._set_due(self._shared.clock() + LINGER_S)
+        now = self._shared.clock()
+        self._set_due(now + LINGER_S)
         self._watch_progress()
+        if self._progress is not None:
+            if within_s is None:
+                within_s = self._shared.settings.write_stall_timeout_s + outstanding(transport) / LEAST_RATE
+            self._progress.until = now + within_s
         if self._finished:
             self._abort_when_written()
 

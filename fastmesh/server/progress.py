@@ -25,11 +25,12 @@ def outstanding(transport: asyncio.WriteTransport) -> int:
 class Progress:
     """Remembers when the peer last took a byte.  It is told the time."""
 
-    __slots__ = ("_taken", "since")
+    __slots__ = ("_taken", "since", "until")
 
     def __init__(self, now: float) -> None:
         self._taken = NEVER_SEEN
         self.since = now
+        self.until = float("inf")  # when all must be taken, however it goes on
 
     def look(self, written: int, left: int, now: float) -> float:
         """*written* bytes ever, of which *left* are outstanding; return for how many seconds nothing was taken."""

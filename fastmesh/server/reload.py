@@ -14,6 +14,8 @@ RELOADABLE: Final = frozenset(
         ("cors", "allow_origins"),
         ("server", "allowed_hosts"),
         ("server", "max_connections"),
+        ("server", "max_connections_per_peer"),
+        ("server", "max_age_s"),
         ("server", "header_timeout_s"),
         ("server", "body_timeout_s"),
         ("server", "keepalive_timeout_s"),

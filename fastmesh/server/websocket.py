@@ -216,14 +216,22 @@ class WebSocketPeer(Peer):
         if self.idle:
             self.close(GOING_AWAY, "the daemon is shutting down")
 
-    def close(self, code: int, reason: str) -> None:
-        """Say goodbye; what was written before is still delivered."""
+    def close(self, code: int, reason: str, within_s: float | None = None) -> None:
+        """Say goodbye; what was written before is still delivered, *within_s* where that is given."""
         self.send(self._machine.close(code, reason))
-        self._close()
+        self._close(within_s)
+
+    def _cut_off(self) -> None:
+        if self._session is not None:
+            self._session.cut_off()
+        super()._cut_off()
 
     def _too_late(self) -> None:
         """Nothing was heard for a while: ping; nothing after the ping: it is gone."""
         now, stream = self._shared.clock(), self._shared.stream
+        if self.idle and self._aged():
+            self.close(GOING_AWAY, "the connection is old")
+            return
         due = self._heard_at + stream.ws_ping_s
         if self._pinged_at is not None:
             due = self._pinged_at + stream.ws_pong_timeout_s

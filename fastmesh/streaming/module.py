@@ -25,6 +25,7 @@ from fastmesh.streaming.allowances import Allowances
 from fastmesh.streaming.buffer import BufferManager
 from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.dropping import DropPolicy
+from fastmesh.streaming.first_bytes import FirstBytes
 from fastmesh.streaming.lag import LoopLag
 from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
 from fastmesh.streaming.reclaim import level_off
@@ -81,6 +82,7 @@ class StreamingModule:
         self._counted = (0, 0)  # results dropped and sent, at the last tick
         self._lag = LoopLag(metrics, clock)
         self._bugs = metrics.bugs
+        self._first = FirstBytes(self._loop.call_soon)
         self._draining = False
         self.on_closed: Callable[[StreamingPipeline], object] = lambda pipeline: None  # told of each stream's end
         self.starting = False  # streams are refused until it is over
@@ -183,6 +185,10 @@ class StreamingModule:
             urls=opening.total_urls,
         )
         return pipeline
+
+    def first_bytes(self) -> int:
+        """How much a reader that comes now is written at once; the rest comes in its turn."""
+        return self._first.bytes()
 
     def attach(self, pipeline: StreamingPipeline, encoder: Encoder, sink: Sink, after: int | None = None) -> Subscriber:
         """Let *sink* read *pipeline* from its first frame, or behind the frame *after*, which it has from before."""

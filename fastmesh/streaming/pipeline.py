@@ -152,6 +152,7 @@ class StreamingPipeline:
         self.faulty = False  # failed, and not as its request asked for
         self.fault: str | None = None  # the type of its error frame
         self.readers = self.sent_frames = self.sent_bytes = self.missed_frames = 0  # of all that were attached
+        self.cut_off: str | None = None  # why who read it was, and has not been told
         self.stopped = False  # told to end early: the summary is under way
         self.waiting = False  # a detached stream that is full of what nobody has read
         self._bounds = bounds

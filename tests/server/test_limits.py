@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from daemons import PATIENCE_S, Closed, Daemon, Peer, Response, own_address
+from sockets import WebSocket
 
 FOREVER = "/firehose/stream?frames=1000000000&rate=1"
 
@@ -38,6 +39,61 @@ class TestConnections:
             peers[0].sock.close()
             while daemon.connect().ask("GET", "/livez").status != 200:
                 pass
+
+    def test_one_too_many_of_a_peer_is_told_429(self) -> None:
+        """Eight of them are; what is beyond is closed without a word; loopback has no limit; who leaves makes room."""
+        address = own_address()
+        with Daemon(
+            SERVER__HOST="0.0.0.0",
+            SERVER__ALLOWED_HOSTS="*",
+            AUTH__INSECURE="true",
+            SERVER__MAX_CONNECTIONS_PER_PEER=3,
+        ) as daemon:
+
+            def connected() -> Peer:
+                return Peer(socket.create_connection((address, daemon.port), PATIENCE_S), "x")
+
+            own = [daemon.connect() for _ in range(20)]
+            peers = [connected() for _ in range(3)]
+            assert all(peer.ask("GET", "/livez").status == 200 for peer in (*own, *peers))
+            refused = connected()
+            answer = refused.read()
+            assert (answer.status, answer.json["error"]["type"]) == (429, "rate_limited")
+            assert "SERVER__MAX_CONNECTIONS_PER_PEER" in answer.json["error"]["message"]
+            others = [connected() for _ in range(20)]
+            told = [other.rest()[:12] for other in others]
+            assert 7 <= told.count(b"HTTP/1.1 429") <= 8
+            assert told.count(b"") == 20 - told.count(b"HTTP/1.1 429")
+            for peer in (refused, *others):
+                peer.sock.close()
+            with peers.pop() as leaving:
+                assert leaving.ask("GET", "/livez").status == 200
+            served = b""
+            while b"200 OK" not in served:
+                with connected() as again:
+                    again.send(again.request("GET", "/livez", Connection="close"))
+                    served = again.rest()
+            for peer in peers:
+                peer.sock.close()
+
+    def test_an_old_connection_ends_between_requests(self) -> None:
+        with Daemon(SERVER__MAX_AGE_S=0.5, STREAM__WS_PING_S=0.2, FIREHOSE__ENABLED="true") as daemon:
+            idle, busy, reading = (daemon.connect() for _ in range(3))
+            assert idle.ask("GET", "/livez").status == 200
+            with WebSocket(daemon) as silent, WebSocket(daemon, "/firehose/ws?frames=10&rate=8") as socket_:
+                reading.send(reading.request("GET", "/firehose/stream?frames=10&rate=8"))
+                while busy.ask("GET", "/livez").headers.get("connection") != "close":
+                    pass
+                assert busy.closed()
+                assert idle.closed()
+                assert reading.read().frames[-1]["status"] == "completed"  # it takes longer than that
+                assert reading.closed()
+                while socket_.read()["type"] != "summary":
+                    pass
+                silent.ask("ping")  # a sign of life is no reason to stay
+                socket_.ask("ping")
+                assert silent.closed() == (1001, "the connection is old")
+                assert socket_.closed() == (1001, "the connection is old")
 
     def test_the_limit_is_lowered_to_the_hard_file_limit_with_a_warning(self) -> None:
         with Daemon(prefix=("prlimit", "--nofile=500:500")) as daemon:

@@ -102,6 +102,25 @@ def test_disconnect_ends_a_websocket_with_1013_when_it_was_the_last(daemon: Daem
             pass
         code, reason = socket.closed()
         assert (code, reason) == (1013, "the client reads too slowly")
+    with WebSocket(daemon) as again:  # and again to who comes back, who may not have heard it
+        for told in ({"cut_off": "slow_client"}, {}):
+            acked, _ = again.answer(again.tell("subscribe", stream_id=ack["stream_id"], after=0))
+            acked.pop("id")
+            assert acked == {"type": "ack", "stream_id": ack["stream_id"]} | told
+            again.answer(again.tell("unsubscribe", stream_id=ack["stream_id"]))
+
+
+def test_who_is_cut_off_without_a_word_is_told_why_when_it_comes_back(urls: list[str]) -> None:
+    with (
+        Daemon(FETCH__ALLOW_NETWORKS="127.0.0.0/8", SERVER__WRITE_STALL_TIMEOUT_S=0.4) as daemon,
+        WebSocket(daemon, receive_buffer=4096) as stuck,
+    ):
+        ack, _ = stuck.answer(stuck.tell("crawl", **body(urls, "block")))
+        while not daemon.logs("connection.write_stall"):
+            pass
+        with WebSocket(daemon) as again:
+            acked, _ = again.answer(again.tell("subscribe", stream_id=ack["stream_id"], after=0))
+            assert acked["cut_off"] == "slow_client"
 
 
 @pytest.mark.parametrize(

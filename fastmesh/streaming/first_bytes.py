@@ -1,0 +1,36 @@
+"""What readers are written in the turn of the loop in which they come, all of them together.
+
+Each has its first frame at once.  When thousands come back in one moment, each to a megabyte that
+is kept for it, those that come first have a quantum each; the others have one frame, and
+the rest of it in their turn like everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+QUANTUM_BYTES: Final = 16_384
+TURN_BYTES: Final = 65_536
+ONE_FRAME: Final = 1
+
+
+class FirstBytes:
+    """Shares them out; *call_soon* calls back in the next turn of the loop."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._left = TURN_BYTES
+
+    def bytes(self) -> int:
+        """How much the next reader may be written at once."""
+        left = self._left
+        if left <= 0:
+            return ONE_FRAME
+        if left == TURN_BYTES:
+            self._call_soon(self._turn_over)
+        self._left = left - QUANTUM_BYTES
+        return QUANTUM_BYTES
+
+    def _turn_over(self) -> None:
+        self._left = TURN_BYTES
