@@ -106,6 +106,7 @@ class StreamingPipeline:
         "_sent_before",
         "_sent_offset",
         "closed_at",
+        "cut_off",
         "fault",
         "faulty",
         "id",
