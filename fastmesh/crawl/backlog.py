@@ -2,8 +2,8 @@
 
 They stand in one queue for each host.  A queue whose host has no turn waits in
 that host's line and holds nothing; the others go on.  Among those that could
-start, the host with the fewest of this stream's URLs under way is first, so that
-one that answers slowly never takes all of the stream's places; among equals the
+start, the host of the domain with the fewest of this stream's URLs under way is first
+(shares.py), so that one that answers slowly never takes all of the stream's places; among equals the
 input's order decides.  Where results leave in the input's order that alone decides.
 
 A URL that stands in the input again is no URL to be started: its first one's result is its own.
@@ -12,19 +12,21 @@ A URL that stands in the input again is no URL to be started: its first one's re
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any, Final
 
+from fastmesh.crawl.domain import domain_of
 from fastmesh.crawl.retries import RetryBudget
+from fastmesh.crawl.shares import Domain, Shares
 from fastmesh.crawl.target import Target
 from fastmesh.crawl.turns import Turn, Turns
 from fastmesh.events import PageResult
 from fastmesh.trace import Trace
 
 # Scheme and authority: what decides the host, however it is spelled.  Read once for all URLs that share it.
-_ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_ORIGIN: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+_PORT: Final = re.compile(r":[0-9]*$")
 
 Run = Callable[["Job"], Coroutine[Any, Any, PageResult]]
 Locate = Callable[[str], str | None]
@@ -75,13 +77,26 @@ class Job:
 class _Queue:
     """The URLs of one host."""
 
-    __slots__ = ("backlog", "budget", "indexes", "key", "located", "open", "origin", "running", "since", "waited_s")
+    __slots__ = (
+        "backlog",
+        "budget",
+        "domain",
+        "indexes",
+        "key",
+        "located",
+        "open",
+        "origin",
+        "running",
+        "since",
+        "waited_s",
+    )
 
-    def __init__(self, backlog: Backlog, origin: str) -> None:
+    def __init__(self, backlog: Backlog, origin: str, domain: Domain) -> None:
         self.backlog = backlog
         self.origin = origin
+        self.domain = domain
         self.budget = RetryBudget()
-        self.indexes: deque[int] = deque()
+        self.indexes: list[int] = []  # a heap
         self.key: str | None = None  # None: no host, so they need no turn
         self.located = False
         self.open = True  # not in its host's line
@@ -123,11 +138,13 @@ class Backlog:
         self._turns = turns
         self._locate = locate
         self._run = run
-        self._in_order = in_order
         self._repeats: dict[int, list[Repeat]] = {}
         self._by_host: dict[str | None, _Queue] = {}
+        self._next: _Queue | None = None  # what ``ready`` said yes of
         self._closed = False
+        self._shares: Shares[_Queue] = Shares(in_order=in_order)
         by_origin: dict[str, _Queue] = {}
+        domains: dict[str, Domain] = {}
         firsts: dict[tuple[str, str, int], int] = {}
         for index, target in enumerate(targets):
             found = _ORIGIN.match(target.url)
@@ -139,26 +156,27 @@ class Backlog:
                     continue
             queue = by_origin.get(origin)
             if queue is None:
-                queue = by_origin[origin] = _Queue(self, origin)
+                name = domain_of(_PORT.sub("", found[1]).lower()) if found else ""
+                domain = domains.get(name)
+                if domain is None:
+                    domain = domains[name] = Domain()
+                queue = by_origin[origin] = _Queue(self, origin, domain)
             queue.indexes.append(index)
             self.left += 1
-        # (weight, first index, queue); an entry that is not true any more is passed over.
-        self._heap = [(0, queue.indexes[0], queue) for queue in by_origin.values()]
-        heapify(self._heap)
+        for queue in by_origin.values():
+            self._shares.changed(queue)
 
     def ready(self) -> bool:
         """Whether a URL may be started now."""
-        while self._heap:
-            weight, first, queue = self._heap[0]
-            if not queue.open or self._weight(queue) != weight or not queue.indexes or queue.indexes[0] != first:
-                heappop(self._heap)
-            elif not queue.located:
+        while (queue := self._shares.first()) is not None:
+            if not queue.located:
                 self._find_host(queue)
             elif queue.key is None or self._turns.ready(queue.key, queue.called):
+                self._next = queue
                 return True
             else:
-                heappop(self._heap)
                 queue.open = False
+                self._shares.changed(queue)
                 queue.since = self._turns.now()
                 self._turns.wait(queue.key, self, queue.called)
         return False
@@ -166,22 +184,23 @@ class Backlog:
     @property
     def first(self) -> int:
         """The index that ``take`` would start, right after ``ready`` said yes."""
-        return self._heap[0][1]
+        assert self._next is not None
+        return self._next.indexes[0]
 
     def take(self) -> Job:
         """Start the URL that ``ready`` said may be."""
-        queue = heappop(self._heap)[2]
-        index = queue.indexes.popleft()
+        queue, self._next = self._next, None
+        assert queue is not None
+        index = heappop(queue.indexes)
         self.left -= 1
-        queue.running += 1
-        self._offer(queue)
+        self._shares.changed(queue, 1)
         turn = None if queue.key is None else self._turns.take(queue.key)
         return Job(self, queue, index, self._targets[index], self._repeats.pop(index, ()), turn, self._run)
 
     def close(self) -> None:
         """No further URL is started."""
         self._closed = True
-        self._heap.clear()
+        self._shares.clear()
         for key, queue in self._by_host.items():
             if key is not None and not queue.open:
                 queue.open = True
@@ -200,12 +219,12 @@ class Backlog:
             queue.located = True
             queue.budget.urls = len(queue.indexes)
             return
-        heappop(self._heap)
         same.budget.urls += len(queue.indexes)
-        same.indexes = deque(sorted([*same.indexes, *queue.indexes]))
+        for index in queue.indexes:
+            heappush(same.indexes, index)
         queue.indexes.clear()
-        if same.open:
-            self._offer(same)
+        self._shares.changed(queue)
+        self._offer(same)
 
     def _called(self, queue: _Queue) -> None:
         queue.open = True
@@ -214,14 +233,9 @@ class Backlog:
         self._wake()
 
     def _ended(self, queue: _Queue) -> None:
-        queue.running -= 1
-        if queue.open:
-            self._offer(queue)
+        if not self._closed:
+            self._shares.changed(queue, -1)
 
     def _offer(self, queue: _Queue) -> None:
-        if queue.indexes and not self._closed:
-            heappush(self._heap, (self._weight(queue), queue.indexes[0], queue))
-
-    def _weight(self, queue: _Queue) -> int:
-        """What comes before the input's order."""
-        return 0 if self._in_order else queue.running
+        if not self._closed:
+            self._shares.changed(queue)

@@ -22,6 +22,7 @@ from typing import Final
 import aiodns
 
 from fastmesh.crawl.addresses import Address
+from fastmesh.crawl.domain import domain_of
 from fastmesh.errors import DnsFailed
 from fastmesh.rates import RecentShare
 
@@ -149,10 +150,17 @@ class Names:
             known = found or self._absent(f"{name} has no address", ABSENT_KEPT_S)
         self.outcomes[outcome] += 1
         self.unanswered.count(self._clock(), outcome == "failed")
-        self._kept[key] = known
-        if len(self._kept) > MAX_NAMES:
-            self._kept.popitem(last=False)
+        self._keep(key, known)
         return known
+
+    def _keep(self, key: Key, known: Known) -> None:
+        kept = self._kept
+        kept[key] = known
+        if known.addresses:
+            kept.move_to_end(key)
+        # Of what is over the longest unused go with each new one, so that memory comes back.
+        while kept and (len(kept) > MAX_NAMES or next(iter(kept.values())).until <= known.since):
+            kept.popitem(last=False)
 
     async def _in_turn(self, name: str, family: int) -> Known | None:
         """Its domain's turn first and then a place of the total: a dead domain holds only its own."""
@@ -180,13 +188,3 @@ class Names:
     def _known(self, addresses: tuple[Address, ...], why: str, kept_s: float) -> Known:
         now = self._clock()
         return Known(addresses, why, now, now + kept_s)
-
-
-def domain_of(name: str) -> str:
-    """The domain whose names take turns: the last two labels of *name*, three below such as ``co.uk``.
-
-    A guess without the public suffix list: where it is wrong, strangers share 16 turns.
-    """
-    labels = name.removesuffix(".").rsplit(".", 3)
-    below_country = len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3
-    return ".".join(labels[-3:] if below_country else labels[-2:])

@@ -41,6 +41,7 @@ KEPT_S: Final = 86_400.0  # 2.4
 ABSENT_KEPT_S: Final = 3_600.0  # whoever publishes one is heard within the hour
 FAILED_KEPT_S: Final = 60.0
 UNREACHED_KEPT_S: Final = 5.0
+FORGOTTEN_S: Final = 3_600.0  # after its time, in which what it said last may still be needed
 # All that is kept together, by the share of an origin and of a name or a rule, beside their characters.
 MAX_KEPT_BYTES: Final = 33_554_432
 PART_BYTES: Final = 300
@@ -160,8 +161,11 @@ class Robots:
                 known = Known(before.rules, known.until, steps=self._steps)
         self._kept[url.origin] = known
         self.kept_bytes += known.bytes
-        while self.kept_bytes > MAX_KEPT_BYTES and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
+        while len(self._kept) > 1:
+            oldest = next(iter(self._kept.values()))
+            if self.kept_bytes <= MAX_KEPT_BYTES and oldest.until + FORGOTTEN_S > self._turns.now():
+                break
+            self._kept.popitem(last=False)
             self.kept_bytes -= oldest.bytes
         return known
 

@@ -35,6 +35,9 @@ class Allowances:
         granted = left >= 1
         self._buckets[client] = left - granted, now
         self._buckets.move_to_end(client)
-        if len(self._buckets) > self._max_clients:
+        while len(self._buckets) > 1:
+            oldest_left, oldest_since = next(iter(self._buckets.values()))
+            if len(self._buckets) <= self._max_clients and oldest_left + (now - oldest_since) * rate < burst:
+                break
             self._buckets.popitem(last=False)
         return 0.0 if granted else (1 - left) / rate

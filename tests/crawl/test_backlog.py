@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from doubles import TurnedLoop, settle, turned
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,56 @@ def test_a_host_that_is_slow_does_not_take_the_places_of_one_that_is_quick() -> 
                 stream.finish(next(job.index for job in stream.running if job.index >= 200))
             assert sorted(index for index in stream.started if index >= 200) == list(range(200, 400))
             stream.backlog.close()
+
+    turned(run())
+
+
+@pytest.mark.parametrize("places", [2, 4, 16])
+def test_dead_names_of_one_domain_hold_up_nobody_else(places: int) -> None:
+    async def run() -> None:
+        dead = [f"http://n{at}.dead.example/x" for at in range(200)]
+        others = [f"http://www.shop{at}.example/x" for at in range(100)]
+        stream = Stream(make_turns(), dead + others, places)
+        stream.fill()
+        for _ in others:  # none of the dead ones ever ends
+            alive = [job.index for job in stream.running if job.index >= len(dead)]
+            assert len(alive) == places - 1 or stream.started.count(len(dead + others) - 1)
+            stream.finish(alive[0])
+        assert sorted(index for index in stream.started if index >= len(dead)) == list(range(200, 300))
+        assert len(stream.running) == places  # and then they have all of it
+        stream.backlog.close()
+
+    turned(run())
+
+
+def test_one_host_beside_dead_names_of_one_domain_has_half_of_the_places() -> None:
+    async def run() -> None:
+        urls = [f"http://n{at}.dead.example/x" for at in range(200)] + [f"http://quick/{at}" for at in range(200)]
+        stream = Stream(make_turns(), urls, places=8)
+        stream.fill()
+        for index in range(200, 400):
+            assert stream.hosts()["quick"] == min(4, 400 - index)
+            stream.finish(index)
+        stream.backlog.close()
+
+    turned(run())
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 5), st.booleans())
+def test_names_of_several_domains_may_be_one_host(domains: list[str], places: int, in_order: bool) -> None:
+    async def run() -> None:
+        turns = make_turns(per_host=places)
+        targets = [Target(f"http://x{at}.{domain}.example/", OPTIONS) for at, domain in enumerate(domains)]
+        backlog = Backlog(targets, lambda: None, turns=turns, locate=lambda _: "one:80", run=nothing, in_order=in_order)
+        turns.meet("one:80", None)
+        running, started = [], []
+        while backlog.left or running:
+            while len(running) < places and backlog.ready():
+                running.append(backlog.take())
+                started.append(running[-1].index)
+            running.pop(0).close()
+        assert sorted(started) == list(range(len(domains)))
+        assert started == sorted(started) or not in_order
 
     turned(run())
 

@@ -21,7 +21,6 @@ from fastmesh.crawl.names import (
     MAX_LOOKUPS_PER_DOMAIN,
     MIN_KEPT_S,
     Names,
-    domain_of,
 )
 from fastmesh.crawl.retries import FIRST_WAIT_S
 from fastmesh.errors import DnsFailed
@@ -240,6 +239,24 @@ def test_no_more_names_are_kept_than_may_be(monkeypatch: pytest.MonkeyPatch) -> 
     run(server, main)
 
 
+def test_what_is_over_is_forgotten_though_nobody_asks_for_it() -> None:
+    server = Nameserver({f"a.n{number}.test": MOVING for number in range(30)}, ttl_s=60)
+
+    async def main(names: Names, clock: Clock) -> None:
+        for number in range(30):
+            await names.addresses(f"a.n{number}.test")
+        clock.now_s += 30
+        with pytest.raises(DnsFailed):
+            await names.addresses("missing.test")
+        assert len(names) == 31
+        clock.now_s += 30
+        with pytest.raises(DnsFailed):
+            await names.addresses("other.missing.test")
+        assert len(names) == 1
+
+    run(server, main)
+
+
 def test_of_a_name_with_many_addresses_a_few_are_kept() -> None:
     many = [f"192.0.2.{n}" for n in range(1, 25)]
     server = Nameserver({"many.test": [many]})
@@ -263,21 +280,3 @@ def test_who_waits_is_told_when_it_closes() -> None:
             await waits
 
     run(server, main)
-
-
-@pytest.mark.parametrize(
-    ("name", "domain"),
-    [
-        ("test", "test"),
-        ("a.test.", "a.test"),
-        ("www.example.com", "example.com"),
-        ("x.y.z.example.com", "example.com"),
-        ("www.example.co.uk", "example.co.uk"),
-        ("a.b.example.com.au", "example.com.au"),
-        ("example.de", "example.de"),
-        ("www.example.de", "example.de"),
-        ("shop.ab.de", "shop.ab.de"),
-    ],
-)
-def test_names_of_one_domain_take_turns(name: str, domain: str) -> None:
-    assert domain_of(name) == domain

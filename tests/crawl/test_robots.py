@@ -17,7 +17,16 @@ from fastmesh.crawl.errand import Errand
 from fastmesh.crawl.fetch import Fetcher
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.politeness import FIRST_STARTS_PER_S
-from fastmesh.crawl.robots import ABSENT_KEPT_S, FAILED_KEPT_S, KEPT_S, MAX_BODY_BYTES, UNREACHED_KEPT_S, Known, Robots
+from fastmesh.crawl.robots import (
+    ABSENT_KEPT_S,
+    FAILED_KEPT_S,
+    FORGOTTEN_S,
+    KEPT_S,
+    MAX_BODY_BYTES,
+    UNREACHED_KEPT_S,
+    Known,
+    Robots,
+)
 from fastmesh.crawl.turns import Turns
 from fastmesh.crawl.url import ParsedUrl, parse_url
 from fastmesh.errors import BlockedAddress, ConnectFailed, FetchTimeout, RobotsDisallowed
@@ -314,6 +323,19 @@ def test_closing_ends_the_fetches_and_tells_who_waits(origin: Origin) -> None:
         await house.robots.close()
         with pytest.raises(ConnectFailed, match="closing"):
             await asking
+
+    run(work)
+
+
+def test_an_origin_that_nobody_asks_any_more_is_forgotten(origin: Origin) -> None:
+    async def work(house: House) -> None:
+        says(origin, NO)
+        for at in range(1, 11):
+            await house.known(origin.url("/y", f"127.0.0.{at}"))
+        filled = house.robots.kept_bytes
+        house.now += KEPT_S + FORGOTTEN_S
+        await house.known(origin.url("/y", "127.0.0.99"))
+        assert house.robots.kept_bytes == filled // 10
 
     run(work)
 

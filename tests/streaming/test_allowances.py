@@ -38,6 +38,16 @@ def test_what_is_remembered_is_bounded_and_those_who_ask_stay() -> None:
     assert allowances.take("busy", 0.0, 0.000_001, 1000) > 0
 
 
+def test_who_would_begin_with_a_full_bucket_anyway_is_forgotten() -> None:
+    allowances = Allowances()
+    for at in range(100):
+        allowances.take(f"client {at}", 0.0, 1, 5)
+    allowances.take("new", 0.5, 1, 5)
+    assert len(allowances) == 101
+    allowances.take("new", 1.0, 1, 5)
+    assert len(allowances) == 1
+
+
 @given(
     st.floats(0.1, 100),
     st.integers(1, 50),
