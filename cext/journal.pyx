@@ -10,7 +10,7 @@ cdef class Journal:
 
     cdef readonly RingBuffer ring
     cdef readonly bytes stream_id
-    cdef readonly bytes metadata        # the first frame, which is never evicted
+    cdef bytes first                    # the metadata, which is never let go; None while a packed ring has it
     cdef readonly bint sealed           # no frame follows
     cdef public long long last_other    # the last frame that is no result
     cdef readonly bytes news            # what is told to each reader that has all there is; the newest only
@@ -27,7 +27,7 @@ cdef class Journal:
         self.ring = RingBuffer(total)
         self.clock = clock
         self.stream_id = stream_id
-        self.metadata = b""
+        self.first = b""
         self.sealed = self.is_shared = False
         self.last_other = self.told = 0
         self.news = None
@@ -60,7 +60,12 @@ cdef class Journal:
     def begin(self, dict event not None):
         """Append the metadata, which is never let go."""
         self.append(event)
-        (self.metadata,), _ = self.ring.read(1, 0)
+        (self.first,), _ = self.ring.read(1, 0)
+
+    @property
+    def metadata(self):
+        """The first frame, which is never let go."""
+        return self.ring.read(1, 0)[0][0] if self.first is None else self.first
 
     def tell(self, dict event not None):
         """Let each reader know *event* as soon as it has read all; who has not by the next one is told that instead."""
@@ -71,12 +76,22 @@ cdef class Journal:
         """No frame follows: the newest is never evicted, so that every reader comes to an end."""
         self.sealed = True
 
+    def pack(self):
+        """Sealed, it is read seldom, if ever: take no more memory than the frames need."""
+        self.news = self.framed = None
+        if self.ring.first == 1 and self.ring.used:
+            self.first = None
+        self.ring.pack()
+
     cpdef trim(self, long long seq, long long offset):
         """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*."""
+        if self.first is None and offset > 0:
+            self.first = self.metadata
         self.ring.trim(self.kept(seq), offset)
 
     def evict(self, long long seq):
         """Let go of every frame before *seq*."""
+        self.first = self.metadata
         self.ring.evict(self.kept(seq))
 
     def close(self):

@@ -235,6 +235,41 @@ cdef class RingBuffer:
         self.count()
         return before
 
+    cpdef pack(self):
+        """No frame follows: take no more memory than those need that are held; return how many bytes that freed.
+
+        Frames that make more than the largest block stay where they are: it is little that they could give.
+        """
+        cdef Py_ssize_t before = self.allocated, text = <Py_ssize_t>(self.appended_bytes - self.evicted_bytes)
+        cdef Py_ssize_t capacity = 1
+        if not self.used:
+            return self.clear()
+        if text <= MOST_BLOCK and text + <Py_ssize_t>sizeof(Block) < before - self.capacity * <Py_ssize_t>sizeof(Slot):
+            self.move(self.new_block(text))
+        while capacity < self.used:
+            capacity *= 2
+        self.resize(capacity)  # without memory for that the slots stay as they are
+        self.count()
+        return before - self.allocated
+
+    cdef void move(self, Block* into) noexcept:
+        """Lay the text of all frames into one block."""
+        cdef Slot* slot
+        cdef Block* block
+        for at in range(self.used):
+            slot = self.slot(at)
+            block = slot.block
+            memcpy(text_of(into) + into.filled, slot.text, slot.length)
+            slot.text = text_of(into) + into.filled
+            slot.block = into
+            into.filled += slot.length
+            into.frames += 1
+            block.frames -= 1
+            if block.frames == 0:
+                self.free(block)
+        if self.open_block != NULL:  # it held no frame
+            self.free(self.open_block)
+
     cdef int count(self) except -1:
         """Tell the total what was taken or given back since the last time."""
         cdef Py_ssize_t change = self.allocated - self.counted

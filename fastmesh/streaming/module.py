@@ -66,6 +66,7 @@ class StreamingModule:
         self._metrics = metrics
         self._clock = clock  # not the loop's, which stands still within a turn and counts milliseconds
         self._loop = asyncio.get_running_loop()
+        self._bounds = _bounds(settings)  # one for all streams that are opened with it
         self._buffers = BufferManager(settings.buffer, self._loop.call_soon)
         self._pipelines: dict[str, StreamingPipeline] = {}
         self._closed: dict[str, StreamingPipeline] = {}  # what can still be read, the longest closed first
@@ -106,6 +107,7 @@ class StreamingModule:
     def reload(self, settings: Settings) -> None:
         """From now on streams are held to the limits of *settings*; the buffers stay as they were made."""
         self._settings = settings
+        self._bounds = _bounds(settings)
 
     def start_maintenance_tasks(self) -> None:
         """Look after readers and the loop from now on."""
@@ -165,10 +167,8 @@ class StreamingModule:
         """
         self._admit(opening.client)
         stream_id = f"{self._node}-{token_hex(16)}"
-        limits = self._settings.stream
-        bounds = JournalBounds(limits.journal_bytes, limits.detached_bytes, self._settings.buffer.max_bytes)
         pipeline = StreamingPipeline(
-            stream_id, opening, bounds, self._buffers, self._metrics, self._clock, self._on_closed
+            stream_id, opening, self._bounds, self._buffers, self._metrics, self._clock, self._on_closed
         )
         processor = make_processor(pipeline)  # what cannot be made was never opened
         self._pipelines[stream_id] = pipeline
@@ -491,6 +491,10 @@ def _end(pipeline: StreamingPipeline) -> None:
 def judged(share: float, degraded: float, unhealthy: float) -> str:
     """The status of something of which *share* went wrong lately."""
     return "unhealthy" if share > unhealthy else "degraded" if share > degraded else "healthy"
+
+
+def _bounds(settings: Settings) -> JournalBounds:
+    return JournalBounds(settings.stream.journal_bytes, settings.stream.detached_bytes, settings.buffer.max_bytes)
 
 
 def _refuse_misfits(buffer: BufferSettings, max_frame_bytes: int) -> None:

@@ -557,6 +557,7 @@ class StreamingPipeline:
             return
         self.step(Step.DONE)
         self.closed_at = self.now()
+        self.journal.pack()
         if self.pacer.place is Place.NOBODY:
             self._buffers.hold_unsent(-self._unsent_bytes)
         on_closed(self)

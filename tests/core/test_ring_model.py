@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,11 @@ class Blocks:
         block.filled += length
         block.frames += 1
         self.of[seq] = block
+
+    def lay_together(self, text: int) -> None:
+        block = Block(text)
+        block.filled, block.frames = text, len(self.of)
+        self.held, self.open, self.of = [block], None, dict.fromkeys(self.of, block)
 
     def drop(self, seq: int) -> None:
         block = self.of.pop(seq)
@@ -119,12 +125,29 @@ class RingModel(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
+        self.empty(self.ring.clear)
+
+    def empty(self, clear: Callable[[], int]) -> None:
         held = self.ring.allocated
-        assert self.ring.clear() == held
+        assert clear() == held
         assert self.ring.allocated == 0
         sizes = self.blocks.next_size
         self.first, self.slots, self.blocks = self.next, 0, Blocks()
         self.blocks.next_size = sizes
+
+    @rule()
+    def pack(self) -> None:
+        if self.first == self.next:
+            self.empty(self.ring.pack)
+            return
+        before = self.ring.allocated
+        assert self.ring.pack() == before - self.ring.allocated
+        text = sum(len(text) for text, _ in self.frames[self.first - 1 :])
+        if text <= MOST_BLOCK and text + HEAD_BYTES < self.blocks.allocated:
+            self.blocks.lay_together(text)
+        self.slots = 1
+        while self.slots < self.next - self.first:
+            self.slots *= 2
 
     @rule(data=st.data(), offset=st.integers(0, 3000))
     def trim(self, data: st.DataObject, offset: int) -> None:
