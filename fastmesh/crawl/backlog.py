@@ -200,6 +200,7 @@ class Backlog:
     def close(self) -> None:
         """No further URL is started."""
         self._closed = True
+        self._next = None
         self._shares.clear()
         for key, queue in self._by_host.items():
             if key is not None and not queue.open:

@@ -69,7 +69,10 @@ class Shares(Generic[H]):
         self._stand(domain)
 
     def clear(self) -> None:
-        """Nothing is next."""
+        """Nothing is next.  Hosts know their domain, so it may know none of them any more."""
+        for *_, domain in self._domains:
+            domain.hosts.clear()
+            domain.stands = None
         self._domains.clear()
 
     def _stand(self, domain: Domain) -> None:
