@@ -17,7 +17,7 @@ from fastmesh.errors import ValidationError
 MAX_FIELDS: Final = 64  # of an object, and of a list other than urls; those of our models have half of it at most
 VALUES_A_URL: Final = 16  # a URL object with every option has so many, and a few headers
 SMALL_BYTES: Final = 65_536  # no text of so few bytes takes long to parse
-MARKS_A_VALUE: Final = 4  # brackets and colons in a text, where those in strings count too
+MARKS_A_VALUE: Final = 4  # brackets, colons and commas in a text, where those in strings count too
 
 
 def too_many_urls(count: int, most: int) -> ValidationError:
@@ -32,9 +32,9 @@ def parsed(text: bytes, max_urls: int) -> Any:
     Of a name that is given twice the last one counts, as in JavaScript and Python.
     """
     if len(text) > SMALL_BYTES:
-        marks = sum(map(text.count, (b"[", b"{", b":")))
+        marks = sum(map(text.count, (b"[", b"{", b":", b",")))
         if marks > MARKS_A_VALUE * _most(max_urls):
-            raise ValidationError(f"there are {marks} brackets and colons: more than any request has")
+            raise ValidationError(f"there are {marks} brackets, colons and commas: more than any request has")
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:

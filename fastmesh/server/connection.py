@@ -26,6 +26,9 @@ from fastmesh.wire.whole import WholeEncoder
 
 log = get_logger()
 
+# What came is worked off at once up to so many bytes, with more of them it waits for its turn: a body of 1 MB may take
+# 10 ms, and many may be whole in one turn of the loop.
+AT_ONCE_BYTES = 16_384
 # Requests that come behind a running stream wait for its end: so many bytes of them.
 MAX_BEHIND_BYTES = 65_536
 # TLS tells the client's end together with what came before it, and takes no answer afterwards: so many requests are
@@ -113,7 +116,11 @@ class Connection(Peer):
         parser.receive(data)
         if self.reader is not None:
             self._bound_behind(parser)
-        elif not self.waits:  # else this read was under way when reading was paused
+        elif self.waits:  # this read was under way when reading was paused
+            pass
+        elif parser.held > AT_ONCE_BYTES:
+            self._wait()
+        else:
             self.go_on()
 
     def eof_received(self) -> bool:
@@ -178,8 +185,7 @@ class Connection(Peer):
         if self.paused:  # the client must read first
             self._pause_reading()
         elif parser.pending:
-            self._pause_reading()
-            shared.intake.wait(self)
+            self._wait()
         else:
             self._resume_reading()
             if parser.phase is Phase.IDLE:
@@ -187,6 +193,11 @@ class Connection(Peer):
                 self._set_due(self._kept_until(now))
             else:
                 self._await_more(parser, now)
+
+    def _wait(self) -> None:
+        """Go on when it is this connection's turn, and read no more until then."""
+        self._pause_reading()
+        self._shared.intake.wait(self)
 
     def _answer_next(self, parser: HttpParser, now: float) -> bool:
         """Answer the next request; False when none is whole yet, or not read in so many steps."""
@@ -376,8 +387,7 @@ class Connection(Peer):
         now = self._shared.clock()
         self._set_due(self._kept_until(now))
         if self._parser is not None:  # something came behind it
-            self._pause_reading()
-            self._shared.intake.wait(self)
+            self._wait()
 
     # ── a WebSocket ──────────────────────────────────────────────────────────────────────
 

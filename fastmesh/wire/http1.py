@@ -124,8 +124,8 @@ class HttpParser:
 
     @property
     def held(self) -> int:
-        """Bytes that were received and are part of no request yet."""
-        return len(self._buffer)
+        """Bytes that were received and are part of no whole request yet."""
+        return len(self._buffer) + len(self._body)
 
     @property
     def awaiting_body(self) -> Request | None:
