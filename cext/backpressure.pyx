@@ -21,9 +21,9 @@ cdef class BackpressureHandler:
     cdef int head                       # the oldest entry
     cdef int used
     cdef readonly int slow              # slow ones among the entries
-    cdef readonly long long slow_total  # slow ones ever
+    cdef readonly Py_ssize_t slow_total  # slow ones ever
     cdef double slow_s
-    cdef long long entered              # frames before this one are in the window already
+    cdef Py_ssize_t entered             # frames before this one are in the window already
 
     def __cinit__(self, double slow_ms):
         self.at = NULL
@@ -54,7 +54,8 @@ cdef class BackpressureHandler:
         self.slow += slow
         self.slow_total += slow
 
-    cpdef double took(self, RingBuffer ring, long long seq, long long end, double now) except -1:
+    @cython.nonecheck(False)
+    cpdef double took(self, RingBuffer ring, Py_ssize_t seq, Py_ssize_t end, double now) except -1:
         """The transport took the frames *seq* to *end*, *end* excluded; return the longest wait in seconds.
 
         Raises IndexError when *ring* does not hold them.
@@ -64,7 +65,7 @@ cdef class BackpressureHandler:
         if ring is None:
             raise TypeError("want the ring that holds the frames, not None")
         place, last = ring.place(seq), ring.place(end)
-        judged = ring.place(min(max(seq, self.entered), end))
+        judged = place + max(<Py_ssize_t>(min(self.entered, end) - seq), 0)
         while place < last:
             waited = now - ring.slot(place).entered
             if place >= judged:
@@ -74,14 +75,14 @@ cdef class BackpressureHandler:
         self.entered = max(self.entered, end)
         return longest
 
-    def waits(self, RingBuffer ring not None, long long seq, double now):
+    def waits(self, RingBuffer ring not None, Py_ssize_t seq, double now):
         """The frames from *seq* on wait still: those whose time is over are slow now, not first when they are sent.
 
         Raises IndexError when *ring* does not hold *seq*.
         """
         self.wait(ring, seq, now)
 
-    cdef int wait(self, RingBuffer ring, long long seq, double now) except -1:
+    cdef int wait(self, RingBuffer ring, Py_ssize_t seq, double now) except -1:
         cdef Py_ssize_t place
         ring.place(seq)
         place = ring.place(max(seq, self.entered))
@@ -102,7 +103,7 @@ cdef class BackpressureHandler:
         """Whether most of what it remembers was slow, however little that is."""
         return self.slow * 2 > self.used
 
-    cdef void leave(self) noexcept:
+    cdef inline void leave(self) noexcept:
         self.slow -= (self.was_slow >> self.head) & 1
         self.head = (self.head + 1) & (self.room - 1)
         self.used -= 1

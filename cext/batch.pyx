@@ -1,6 +1,8 @@
 cdef enum:
     FEW_TEXTS = 32      # at first
 
+cdef list NO_FRAMES = []
+
 
 cdef struct Text:
     const char* at
@@ -11,7 +13,7 @@ cdef struct Text:
 cdef class Batch:
     """Frames in a row, wherever they lie: what is framed in one go.
 
-    Made of a list of bytes it keeps them alive.  One that a ring hands out is right
+    Made of a list of bytes it keeps them alive.  One that a ring lends is right
     while it is framed and empty afterwards; Python sees its frames as bytes,
     each made when it is asked for.
     """
@@ -20,14 +22,16 @@ cdef class Batch:
     cdef Py_ssize_t room
     cdef Py_ssize_t count
     cdef readonly Py_ssize_t text_bytes
-    cdef list owner
+    cdef tuple owner                    # not the list: that may change
 
     def __cinit__(self, list frames not None):
         cdef bytes frame
         self.texts = NULL
         self.room = self.count = self.text_bytes = 0
-        self.owner = frames
-        for frame in frames:
+        if not frames:
+            return
+        self.owner = tuple(frames)
+        for frame in self.owner:
             if frame is None:
                 raise TypeError("a frame is bytes, not None")
             self.put(PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
@@ -55,6 +59,3 @@ cdef class Batch:
         self.count += 1
         self.text_bytes += length
         return 0
-
-    cdef void forget(self) noexcept:
-        self.count = self.text_bytes = 0

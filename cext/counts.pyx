@@ -9,7 +9,7 @@ cdef class Buckets:
     cdef readonly tuple bounds
     cdef readonly double total          # of all that was observed
     cdef double limits[MOST_BOUNDS]
-    cdef long long counted[MOST_BOUNDS + 1]
+    cdef Py_ssize_t counted[MOST_BOUNDS + 1]
     cdef int size
 
     def __cinit__(self, tuple bounds not None):
@@ -28,8 +28,11 @@ cdef class Buckets:
         """How many lie in each bucket, above the bound before it and not above its own; the last has no bound."""
         return [self.counted[at] for at in range(self.size + 1)]
 
-    cpdef observe(self, double value):
+    def observe(self, double value):
         """Count *value* into its bucket, whose upper bound is part of it."""
+        self.enter(value)
+
+    cdef inline void enter(self, double value) noexcept:
         cdef int at = 0
         while at < self.size and value > self.limits[at]:
             at += 1
@@ -40,8 +43,8 @@ cdef class Buckets:
 cdef class SentCounts:
     """What is counted each time a reader is served, of one protocol."""
 
-    cdef public long long bytes         # framed
-    cdef public long long results       # frames
+    cdef public Py_ssize_t bytes        # framed
+    cdef public Py_ssize_t results      # frames
     cdef readonly Buckets send_latency  # seconds, of the oldest frame in a write
 
     def __cinit__(self, tuple bounds not None):

@@ -10,7 +10,7 @@ cdef inline char* put(char* at, const char* text, Py_ssize_t length) noexcept:
     return at + length
 
 
-cdef inline char* put_decimal(char* at, long long number) noexcept:
+cdef inline char* put_decimal(char* at, Py_ssize_t number) noexcept:
     cdef char digits[MOST_DIGITS]
     cdef int count = 0
     while True:
@@ -34,7 +34,7 @@ cdef inline int hex_length(Py_ssize_t number) noexcept:
     return count
 
 
-cdef inline int decimal_length(long long number) noexcept:
+cdef inline int decimal_length(Py_ssize_t number) noexcept:
     cdef int count = 1
     while number >= 10:
         number //= 10
@@ -59,6 +59,7 @@ cdef bytes room_for(Py_ssize_t body, bint chunked, char** at):
     return out
 
 
+@cython.nonecheck(False)
 def frame_lines(Batch batch not None, bint chunked):
     """The frames of *batch*, one a line; as one chunk of HTTP/1.1 when *chunked*."""
     cdef char* at
@@ -83,21 +84,24 @@ cdef Py_ssize_t type_length(Text* text) except -1:
     return end - text.at - first
 
 
-def frame_events(Batch batch not None, bytes stream_id not None, long long seq, bint chunked):
+@cython.nonecheck(False)
+def frame_events(Batch batch not None, bytes stream_id not None, Py_ssize_t seq, bint chunked):
     """The frames of *batch* as events of text/event-stream; as one chunk of HTTP/1.1 when *chunked*.
 
     The first has the number *seq*, and each the id `stream_id:seq`; with *seq* 0
     they have none.  A frame is one line of JSON, in which no line end is left.
-    Raises ValueError when a frame does not begin with its type.
+    Raises ValueError when a frame does not begin with its type, or *seq* is no number of such.
     """
     cdef Py_ssize_t body = batch.text_bytes
     cdef Py_ssize_t first = PyBytes_GET_SIZE(TYPE_FIRST)
     cdef Py_ssize_t id_length = PyBytes_GET_SIZE(stream_id)
     cdef Py_ssize_t kind
-    cdef long long number = seq
+    cdef Py_ssize_t number = seq
     cdef Text* text
     cdef bytes out
     cdef char* at
+    if not 0 <= seq <= PY_SSIZE_T_MAX - batch.count:
+        raise ValueError(f"want a frame's number or 0, got {seq}")
     for place in range(batch.count):
         # "event: " type "\n" "id: " stream ":" seq "\n" "data: " frame "\n\n"
         body += 7 + type_length(&batch.texts[place]) + 1 + 6 + 2
@@ -123,6 +127,7 @@ def frame_events(Batch batch not None, bytes stream_id not None, long long seq, 
     return out
 
 
+@cython.nonecheck(False)
 def frame_messages(Batch batch not None):
     """The frames of *batch* as unmasked, unfragmented text messages of WebSocket (RFC 6455, section 5.2)."""
     cdef Py_ssize_t body = batch.text_bytes

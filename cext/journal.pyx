@@ -12,18 +12,20 @@ cdef class Journal:
     cdef readonly bytes stream_id
     cdef bytes first                    # the metadata, which is never let go; None while a packed ring has it
     cdef readonly bint sealed           # no frame follows
-    cdef public long long last_other    # the last frame that is no result
+    cdef public Py_ssize_t last_other   # the last frame that is no result
     cdef readonly bytes news            # what is told to each reader that has all there is; the newest only
-    cdef readonly long long told        # how many there were
+    cdef readonly Py_ssize_t told       # how many there were
     cdef object clock
     cdef bint is_shared
     # What was framed last, and for whom it is right.
     cdef bytes framed
     cdef object framed_by
-    cdef long long framed_seq, framed_last, framed_end
+    cdef Py_ssize_t framed_seq, framed_last, framed_end
     cdef Py_ssize_t framed_max, framed_text
 
     def __cinit__(self, MemoryTotal total not None, clock, bytes stream_id not None):
+        if not callable(clock):
+            raise TypeError(f"want a clock to call, got {type(clock).__name__}")
         self.ring = RingBuffer(total)
         self.clock = clock
         self.stream_id = stream_id
@@ -48,14 +50,22 @@ cdef class Journal:
         self.is_shared = shared
         self.framed = None
 
+    @cython.nonecheck(False)
     cpdef append(self, dict event):
         """Number *event*, encode it, keep it; return its seq.
 
         The number is used up once the frame is there: an event that cannot be
-        encoded leaves no hole.  Raises TypeError for such a one.
+        encoded leaves no hole.  Raises TypeError for such a one, RuntimeError for one whose
+        encoding appends another.
         """
-        event["seq"] = self.ring.first + self.ring.used
-        return self.ring.append(dumps(event), self.clock())
+        cdef double now = self.clock()
+        cdef Py_ssize_t seq = self.ring.first + self.ring.used
+        cdef bytes text
+        event["seq"] = seq
+        text = dumps(event)
+        if self.ring.first + self.ring.used != seq:
+            raise RuntimeError(f"another frame was appended while {seq} was encoded")
+        return self.ring.append(text, now)
 
     def begin(self, dict event not None):
         """Append the metadata, which is never let go."""
@@ -83,13 +93,16 @@ cdef class Journal:
             self.first = None
         self.ring.pack()
 
-    cpdef trim(self, long long seq, long long offset):
-        """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*."""
+    cpdef trim(self, Py_ssize_t seq, Py_ssize_t offset):
+        """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*.
+
+        As pack(), evict() and close() it raises BufferError when it is called by an encoder that frames them.
+        """
         if self.first is None and offset > 0:
             self.first = self.metadata
         self.ring.trim(self.kept(seq), offset)
 
-    def evict(self, long long seq):
+    def evict(self, Py_ssize_t seq):
         """Let go of every frame before *seq*."""
         self.first = self.metadata
         self.ring.evict(self.kept(seq))
@@ -99,21 +112,28 @@ cdef class Journal:
         self.ring.clear()
         self.framed = None
 
-    cdef long long kept(self, long long seq) noexcept:
-        cdef long long last = self.ring.first + self.ring.used - 1
+    cdef Py_ssize_t kept(self, Py_ssize_t seq) noexcept:
+        cdef Py_ssize_t last = self.ring.first + self.ring.used - 1
         return last if self.sealed and last < seq else seq
 
-    cdef bytes frames(self, object encoder, long long seq, Py_ssize_t max_bytes, long long* end, Py_ssize_t* text):
+    @cython.nonecheck(False)    # a journal has its ring from the first
+    cdef bytes frames(self, object encoder, Py_ssize_t seq, Py_ssize_t max_bytes, Py_ssize_t* end, Py_ssize_t* text):
         """The frames from *seq* on as *encoder* frames them; *end* is the first after them, *text* their own bytes."""
-        cdef long long last = self.ring.first + self.ring.used - 1
+        cdef RingBuffer ring
+        cdef Py_ssize_t last = self.ring.first + self.ring.used - 1
         cdef bytes framed = self.framed
         cdef Batch batch
         if not (framed is not None and self.framed_seq == seq and self.framed_by is encoder
                 and self.framed_last == last and self.framed_max == max_bytes):
-            batch = self.ring.batch(seq, max_bytes)
+            ring = self.ring
+            batch = ring.lend(seq, max_bytes)
             end[0], text[0] = seq + batch.count, batch.text_bytes
-            framed = encoder.frame(batch, self.stream_id, seq)
-            batch.forget()
+            try:
+                framed = encoder.frame(batch, self.stream_id, seq)
+            finally:
+                ring.take_back(batch)
+            if framed is None:
+                raise TypeError("an encoder frames bytes, not None")
             if self.is_shared:
                 self.framed, self.framed_by = framed, encoder
                 self.framed_seq, self.framed_last, self.framed_max = seq, last, max_bytes

@@ -1,3 +1,4 @@
+@cython.trashcan(True)
 cdef class Reader:
     """One reader of a stream, as far as every delivery touches it: a position in the journal, and where its bytes go.
 
@@ -14,15 +15,15 @@ cdef class Reader:
     cdef public object dropping         # None: it is waited for, however slow it is
     cdef object _sink
     cdef Outlet outlet                  # the sink, where it is one
-    cdef public long long next_seq      # the frames before it were written here, or named by a gap
-    cdef public long long offset        # bytes of text before the position, ever
-    cdef public long long gap_from      # the frames from here to the position were left out, untold; else 0
-    cdef public long long sent_frames
-    cdef public long long sent_bytes    # framed
-    cdef public long long missed_frames # that a gap named
+    cdef public Py_ssize_t next_seq     # the frames before it were written here, or named by a gap
+    cdef public Py_ssize_t offset       # bytes of text before the position, ever
+    cdef public Py_ssize_t gap_from     # the frames from here to the position were left out, untold; else 0
+    cdef public Py_ssize_t sent_frames
+    cdef public Py_ssize_t sent_bytes   # framed
+    cdef public Py_ssize_t missed_frames # that a gap named
     cdef readonly double attached_at    # seconds
     cdef public double last_sent_at
-    cdef long long told                 # of the journal's news
+    cdef Py_ssize_t told                # of the journal's news
     cdef readonly bint returning        # it came with a position
     cdef public bint waited_for         # what it reads makes room
     cdef public bint held_back          # its window kept the stream from going on, since it last grew
@@ -30,8 +31,11 @@ cdef class Reader:
     # *after* is the last frame that the reader has from before; None for one that is new.
     def __init__(self, pipeline, Journal journal not None, encoder, BackpressureHandler backpressure not None,
                  sink, SentCounts counts not None, dropping, after):
+        if self.journal is not None:
+            raise RuntimeError("a reader begins once")
+        if after is not None and after < 0:
+            raise ValueError(f"want a frame's number to go on after, got {after}")
         self.pipeline = pipeline
-        self.journal = journal
         self.encoder = encoder
         self.backpressure = backpressure
         self.counts = counts
@@ -44,6 +48,7 @@ cdef class Reader:
         self.attached_at = self.last_sent_at = journal.clock()
         self.waited_for = self.held_back = False
         self.told = 0
+        self.journal = journal  # last: who has one has all
 
     @property
     def sink(self):
@@ -73,26 +78,33 @@ cdef class Reader:
     def serve(self, Py_ssize_t max_bytes, bytes head not None=b""):
         """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written.
 
-        The sink is told when there is more.
+        The sink is told when there is more.  Raises RuntimeError when it was called again by whom it calls.
         """
         return self.deliver(max_bytes, head)
 
+    @cython.final
+    @cython.nonecheck(False)
     cdef Py_ssize_t deliver(self, Py_ssize_t max_bytes, bytes head) except -1:
         cdef Journal journal = self.journal
-        cdef RingBuffer ring = journal.ring
-        cdef SentCounts counts = self.counts
-        cdef long long seq, end, last
+        cdef Py_ssize_t seq, end, last, sent
         cdef Py_ssize_t text, written
         cdef double now, waited
         cdef bint complete
         cdef bytes data
+        if journal is None:
+            raise TypeError("a reader that never began")
+        cdef RingBuffer ring = journal.ring
+        cdef SentCounts counts = self.counts
         if self.next_seq < ring.first or self.gap_from:
             head += self.catch_up()
         seq = self.next_seq
-        last = ring.first + ring.used - 1
-        if seq > last:
+        if seq >= ring.first + ring.used:
             return self.say(head)
+        sent = self.sent_frames
         data = journal.frames(self.encoder, seq, max_bytes, &end, &text)
+        if self.sent_frames != sent:
+            return self.served_again()
+        last = ring.first + ring.used - 1
         self.next_seq = end
         self.offset += text
         now = self.last_sent_at = journal.clock()
@@ -108,10 +120,11 @@ cdef class Reader:
             self.pipeline.told(self, "progress")
         written = PyBytes_GET_SIZE(data)
         self.sent_bytes += written
-        self.sent_frames += end - seq
+        sent += end - seq
+        self.sent_frames = sent
         counts.bytes += written
         counts.results += end - seq
-        counts.send_latency.observe(waited)
+        counts.send_latency.enter(waited)
         if self.dropping is not None:
             self.dropping.sent(end - seq)
             if end > last:
@@ -120,6 +133,8 @@ cdef class Reader:
             self.pipeline.count_others(counts, seq, end)
         if self.waited_for:
             self.pipeline.read(self, seq, end)
+        if self.sent_frames != sent:
+            return self.served_again()
         self.write(data)
         if complete:
             self._sink.end()
@@ -132,6 +147,11 @@ cdef class Reader:
             self.wake()
         return written
 
+    @cython.final
+    cdef Py_ssize_t served_again(self) except -1:
+        raise RuntimeError("a reader was served by whom it called: its frames would be out of order")
+
+    @cython.final
     cdef Py_ssize_t say(self, bytes head) except -1:
         """Nothing is unread: write the *head* alone."""
         if head:
@@ -142,33 +162,65 @@ cdef class Reader:
             self.pipeline.room()
         return len(head)
 
-    cdef int write(self, bytes data) except -1:
-        if self.outlet is not None:
-            self.outlet.put(data)
+    @cython.final
+    @cython.nonecheck(False)
+    cdef inline int write(self, bytes data) except -1:
+        cdef Outlet outlet = self.outlet    # who is called may let go of it
+        if outlet is not None:
+            outlet.put(data)
         else:
             self._sink.write(data)
         return 0
 
-    cdef int wake(self) except -1:
-        if self.outlet is not None:
-            self.outlet.enqueue()
+    @cython.final
+    @cython.nonecheck(False)
+    cdef inline int wake(self) except -1:
+        cdef Outlet outlet = self.outlet
+        if outlet is not None:
+            outlet.enqueue()
         else:
             self._sink.ready()
         return 0
 
 
+@cython.nonecheck(False)
 def wake(list readers not None):
-    """There is something to read for all of *readers*."""
+    """There is something to read for all of *readers*.
+
+    Each is told, whoever leaves or raises meanwhile; what the first raised is raised in the end.
+    """
+    cdef Reader reader
+    cdef Py_ssize_t at = 0
+    cdef bint copied = False
+    try:
+        while at < len(readers):
+            reader = readers[at]
+            at += 1
+            if reader is None:
+                raise TypeError("want readers, got None")
+            if reader.outlet is None and not copied:    # an outlet is queued; another sink is called and may leave
+                readers, copied = readers[:], True
+            reader.wake()
+    finally:
+        if at < len(readers):
+            wake_rest(readers[at:])
+
+
+cdef wake_rest(list readers):
+    """One raised, and that is what is told of: no other is."""
     cdef Reader reader
     for reader in readers:
-        reader.wake()
+        try:
+            reader.wake()
+        except Exception:
+            pass
 
 
 def overdue(list readers not None, double now):
     """What waits for any of *readers* longer than it should counts as slow at *now*, in seconds."""
     cdef Reader reader
     cdef RingBuffer ring
-    cdef long long seq
+    cdef Py_ssize_t seq
     for reader in readers:
         ring = reader.journal.ring
         seq = max(reader.next_seq, ring.first)

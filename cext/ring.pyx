@@ -49,20 +49,22 @@ cdef class MemoryTotal:
     falls below the bound while that is `awaited`.
     """
 
-    cdef readonly long long held
-    cdef readonly long long bound
-    cdef public long long alarm
+    cdef readonly Py_ssize_t held
+    cdef readonly Py_ssize_t bound
+    cdef public Py_ssize_t alarm
     cdef public bint awaited
     cdef bint scheduled
     cdef object call_soon, react
 
-    def __cinit__(self, long long bound, call_soon, react):
+    def __cinit__(self, Py_ssize_t bound, call_soon, react):
+        if not (callable(call_soon) and callable(react)):
+            raise TypeError(f"want two to call, got {type(call_soon).__name__} and {type(react).__name__}")
         self.held = 0
         self.bound = self.alarm = bound
         self.call_soon, self.react = call_soon, react
         self.awaited = self.scheduled = False
 
-    cpdef add(self, long long count):
+    cpdef add(self, Py_ssize_t count):
         """*count* bytes more are held, or less."""
         self.held += count
         if count > 0:
@@ -75,9 +77,16 @@ cdef class MemoryTotal:
 
     cpdef look_soon(self):
         """Have *react* called in a turn of its own, once however often this is said before."""
-        if not self.scheduled:
+        cdef bint asked = False
+        if self.scheduled:
+            return
+        self.scheduled = True   # before: it may be called at once
+        try:
             self.call_soon(self.look)
-            self.scheduled = True
+            asked = True
+        finally:
+            if not asked:
+                self.scheduled = False
 
     def look(self):
         """That turn."""
@@ -86,6 +95,7 @@ cdef class MemoryTotal:
 
 
 @cython.final
+@cython.no_gc_clear     # what the collector had cleared could not be given back to the total
 cdef class RingBuffer:
     """The frames of a stream by sequence number: from `first` up to `next`, `next` excluded.
 
@@ -103,11 +113,12 @@ cdef class RingBuffer:
     cdef Py_ssize_t head                # the slot of `first`
     cdef Block* open_block              # where the next frame goes, if it fits; NULL at first
     cdef Py_ssize_t next_block          # the size of the next
-    cdef readonly long long first       # sequence number of the oldest frame held
-    cdef readonly long long appended_bytes   # of text, ever
-    cdef readonly long long evicted_bytes    # of text, ever
+    cdef readonly Py_ssize_t first      # sequence number of the oldest frame held
+    cdef readonly Py_ssize_t appended_bytes  # of text, ever
+    cdef readonly Py_ssize_t evicted_bytes   # of text, ever
     cdef readonly Py_ssize_t allocated  # bytes held now, slots included
     cdef Py_ssize_t counted             # of these, in the total
+    cdef int lent                       # batches that point into it
     cdef MemoryTotal total
 
     def __cinit__(self, MemoryTotal total=None):
@@ -119,6 +130,7 @@ cdef class RingBuffer:
         self.first = 1
         self.appended_bytes = self.evicted_bytes = 0
         self.allocated = self.counted = 0
+        self.lent = 0
 
     def __dealloc__(self):
         self.let_go()
@@ -140,6 +152,7 @@ cdef class RingBuffer:
         short its text is.
         """
         cdef Py_ssize_t length
+        cdef Py_ssize_t seq
         cdef Block* block
         cdef Slot* slot
         if text is None:
@@ -158,22 +171,27 @@ cdef class RingBuffer:
         block.frames += 1
         self.used += 1
         self.appended_bytes += length
+        seq = self.first + self.used - 1
         if self.allocated != self.counted:
-            self.count()
-        return self.first + self.used - 1
+            self.count()    # last: it may call
+        return seq
 
-    def read(self, long long seq, Py_ssize_t max_bytes):
+    def read(self, Py_ssize_t seq, Py_ssize_t max_bytes):
         """Return ([frame, …], bytes of text) from *seq* on: as many as fit into *max_bytes*, but at least one if there is one.
 
         Raises IndexError when *seq* is not between `first` and `next`.
         """
-        cdef Batch batch = self.batch(seq, max_bytes)
-        return list(batch), batch.text_bytes
+        cdef Batch batch = self.lend(seq, max_bytes)
+        try:
+            return list(batch), batch.text_bytes
+        finally:
+            self.take_back(batch)
 
-    cdef Batch batch(self, long long seq, Py_ssize_t max_bytes):
-        """The same, in place."""
+    @cython.nonecheck(False)    # its batch is its own
+    cdef Batch lend(self, Py_ssize_t seq, Py_ssize_t max_bytes):
+        """The same, in place: until they are taken back none is let go."""
         cdef Py_ssize_t at = self.place(seq)
-        cdef Batch batch = Batch([])
+        cdef Batch batch = Batch.__new__(Batch, NO_FRAMES)
         cdef Slot* slot
         while at < self.used:
             slot = self.slot(at)
@@ -181,41 +199,52 @@ cdef class RingBuffer:
                 break
             batch.put(slot.text, slot.length)
             at += 1
+        self.lent += 1
         return batch
 
-    def entered(self, long long seq):
+    cdef void take_back(self, Batch batch) noexcept:
+        batch.count = batch.text_bytes = 0
+        self.lent -= 1
+
+    def entered(self, Py_ssize_t seq):
         """When the frame *seq* entered, in seconds.  Raises IndexError when it is not held."""
         cdef Py_ssize_t at = self.place(seq)
         if at == self.used:
             raise IndexError(f"frame {seq} is not there yet, the last is {self.first + self.used - 1}")
         return self.slot(at).entered
 
-    def offset(self, long long seq):
+    def offset(self, Py_ssize_t seq):
         """How many bytes of text were ever appended before the frame *seq*.  Raises IndexError when it is not held."""
         cdef Py_ssize_t count = self.place(seq)
-        cdef long long offset = self.evicted_bytes
+        cdef Py_ssize_t offset = self.evicted_bytes
         for at in range(count):
             offset += self.slot(at).length
         return offset
 
-    def length(self, long long seq):
+    def length(self, Py_ssize_t seq):
         """How many bytes the frame *seq* has.  Raises IndexError when it is not held."""
         cdef Py_ssize_t at = self.place(seq)
         if at == self.used:
             raise IndexError(f"frame {seq} is not there yet, the last is {self.first + self.used - 1}")
         return self.slot(at).length
 
-    cpdef evict(self, long long seq):
-        """Let go of all frames before *seq*; return how many bytes that freed."""
+    cpdef evict(self, Py_ssize_t seq):
+        """Let go of all frames before *seq*; return how many bytes that freed.
+
+        Raises IndexError when *seq* is not held, BufferError while frames are lent.
+        """
         cdef Py_ssize_t before = self.allocated
         self.drop(self.place(seq))
         self.count()
         return before - self.allocated
 
-    cpdef trim(self, long long seq, long long offset):
-        """Let go of frames before *seq*, oldest first, until `evicted_bytes` reaches *offset*; return how many bytes that freed."""
+    cpdef trim(self, Py_ssize_t seq, Py_ssize_t offset):
+        """Let go of frames before *seq*, oldest first, until `evicted_bytes` reaches *offset*; return how many bytes that freed.
+
+        Raises as evict() does.
+        """
         cdef Py_ssize_t before, count, most
-        cdef long long evicted = self.evicted_bytes
+        cdef Py_ssize_t evicted = self.evicted_bytes
         if evicted >= offset:
             return 0
         before = self.allocated
@@ -229,8 +258,10 @@ cdef class RingBuffer:
         return before - self.allocated
 
     cpdef clear(self):
-        """Let go of everything, the slots included; return how many bytes that freed."""
+        """Let go of everything, the slots included; return how many bytes that freed.  Raises BufferError while frames are lent."""
         cdef Py_ssize_t before = self.allocated
+        if self.lent:
+            self.keep_lent()
         self.let_go()
         self.count()
         return before
@@ -242,6 +273,8 @@ cdef class RingBuffer:
         """
         cdef Py_ssize_t before = self.allocated, text = <Py_ssize_t>(self.appended_bytes - self.evicted_bytes)
         cdef Py_ssize_t capacity = 1
+        if self.lent:
+            self.keep_lent()
         if not self.used:
             return self.clear()
         if text <= MOST_BLOCK and text + <Py_ssize_t>sizeof(Block) < before - self.capacity * <Py_ssize_t>sizeof(Slot):
@@ -278,8 +311,17 @@ cdef class RingBuffer:
             self.total.add(change)
         return 0
 
+    cdef int keep_lent(self) except -1:
+        raise BufferError("frames that are being framed are not let go")
+
+    cdef inline int drop(self, Py_ssize_t count) except -1:
+        if self.lent:
+            self.keep_lent()
+        self.take(count)
+        return 0
+
     cdef void let_go(self) noexcept:
-        self.drop(self.used)
+        self.take(self.used)
         if self.open_block != NULL:
             self.free(self.open_block)
         self.resize(0)
@@ -288,13 +330,16 @@ cdef class RingBuffer:
         """The slot of the frame before which *place* others lie."""
         return &self.slots[(self.head + place) & (self.capacity - 1)]
 
-    cdef Py_ssize_t place(self, long long seq) except -1:
+    cdef inline Py_ssize_t place(self, Py_ssize_t seq) except -1:
         """How many frames lie before *seq*."""
         if not self.first <= seq <= self.first + self.used:
-            raise IndexError(f"frame {seq} is not held: there are {self.first} to {self.first + self.used - 1}")
+            self.not_held(seq)
         return <Py_ssize_t>(seq - self.first)
 
-    cdef void drop(self, Py_ssize_t count) noexcept:
+    cdef int not_held(self, Py_ssize_t seq) except -1:
+        raise IndexError(f"frame {seq} is not held: there are {self.first} to {self.first + self.used - 1}")
+
+    cdef void take(self, Py_ssize_t count) noexcept:
         """Let go of the oldest *count*, and of slots that are far too many."""
         cdef Slot* slot
         cdef Block* block

@@ -357,9 +357,9 @@ class Connection(Peer):
         shared.metrics.ttfb.labels(encoder.protocol).observe(shared.clock() - exchange.began)
 
     def failed(self, error: Exception) -> None:
-        """The stream's delivery raised *error*."""
-        assert self.reader is not None
-        log.error("stream.bug", **self.reader.pipeline.named, exc_info=error)
+        """The stream's delivery raised *error*, perhaps at its very end, when the reader is gone."""
+        named = {} if self.reader is None else self.reader.pipeline.named
+        log.error("stream.bug", **named, exc_info=error)
         self.abort()
 
     write = Peer.send  # the sink's side
