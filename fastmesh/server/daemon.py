@@ -160,11 +160,11 @@ class Daemon:
         for listener in self._listeners:
             listener.drain()
         module.stop_admitting()
-        self._tell_connections(Peer.drain)
+        self._tell_connections(lambda connection: connection.drain())
         await _either(hurry, module.wait_closed(left(FINISH_SHARE)))
         module.stop_all("shutdown")
         await _either(hurry, self._wait_delivered(left(READ_SHARE)))
-        self._tell_connections(Peer.abort)
+        self._tell_connections(lambda connection: connection.abort())
 
     def reload_access(self) -> list[str]:
         """Read tokens and certificate anew; return what is wrong with them, each of which stays as it was then.
@@ -202,7 +202,7 @@ class Daemon:
         """Stop what still runs; also after a start that failed."""
         for listener in self._listeners:
             await listener.close()
-        self._tell_connections(Peer.abort)
+        self._tell_connections(lambda connection: connection.abort())
         if self._timer_task is not None:
             self._timer_task.cancel()
             with suppress(asyncio.CancelledError):
@@ -217,7 +217,7 @@ class Daemon:
         """
         until = self._loop.time() + timeout_s
         while (self._shared.connections or not self.engine.module.empty) and self._loop.time() < until:
-            self._tell_connections(Peer.drain)
+            self._tell_connections(lambda connection: connection.drain())
             await asyncio.sleep(self._wheel.step_s)
 
     async def _turn_wheel(self) -> None:

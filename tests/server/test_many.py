@@ -57,16 +57,14 @@ def test_a_drain_and_a_reload_reach_every_connection() -> None:
         daemon = Daemon(settings(SERVER__DRAIN_TIMEOUT_S=0.1))
         connections = [Told("broken", broken), Told("a"), Told("b")]
         told = daemon._shared.connections = set(connections)  # type: ignore[assignment]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fastmesh.server.daemon.Peer", Told)
-            hurry = asyncio.Event()
-            hurry.set()
-            await daemon.drain(hurry)
-            assert [(one.said[0], one.said[-1]) for one in connections] == [("drain", "abort")] * 3
-            for one in connections:
-                one.said.clear()
-            daemon._end_strangers(SimpleNamespace(knows=lambda client: False))  # type: ignore[arg-type]
-            assert [one.said for one in connections] == [["abort"]] * 3
+        hurry = asyncio.Event()
+        hurry.set()
+        await daemon.drain(hurry)
+        assert [(one.said[0], one.said[-1]) for one in connections] == [("drain", "abort")] * 3
+        for one in connections:
+            one.said.clear()
+        daemon._end_strangers(SimpleNamespace(knows=lambda client: False))  # type: ignore[arg-type]
+        assert [one.said for one in connections] == [["abort"]] * 3
         assert daemon.bugs.counts["connections"] >= 3
         told.clear()
         await daemon.close()
