@@ -5,7 +5,8 @@ It says READY, then answers each job before it reads the next:
     job     JOB: length of head, length of body · head (JSON) · body
     answer  ANSWER: DONE or FAILED, length, the gate's decision and score · the document, or {"type", "message"}
 
-No job outlives its ``limit_s``, even when whoever waits for it is dead.  A worker
+No job outlives its ``limit_s``, even when whoever waits for it is dead, or has a core for longer than its ``core_s``.
+A worker
 that holds too much memory afterwards says LAST with its answer, and ends.
 """
 
@@ -40,7 +41,7 @@ SCORE_UNIT, NO_SCORE = 1000, 0xFFFF
 
 Extract = Callable[..., Extracted]
 
-NICENESS: Final = 5  # the loop goes first
+NICENESS: Final = 5  # the loop goes first; where it may, the pool has it stand back further (standing.py)
 OOM_SCORE: Final = 500  # of 1000, added to the daemon's: when memory is short a page is lost, and not all streams
 # The costliest 20 MB of HTML measured took 1.7 GB: 2,097,152 open links.
 MAX_MEMORY_BYTES: Final = 4 << 30
@@ -110,6 +111,7 @@ def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, Extracted]
     job = orjson.loads(head)
     # Not caught, so it ends the process, and within the parser's C as well.
     signal.setitimer(signal.ITIMER_REAL, job["limit_s"])
+    signal.setitimer(signal.ITIMER_PROF, job["core_s"])
     try:
         return DONE, extract(
             body,
@@ -123,6 +125,7 @@ def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, Extracted]
         return FAILED, Extracted(orjson.dumps({"type": error.type, "message": error.message}), NO_PAGE)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _read(link: socket.socket, size: int) -> bytes:

@@ -20,6 +20,7 @@ from fastmesh.bugs import Bugs
 from fastmesh.crawl.gate import Extracted
 from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.rota import Rota
+from fastmesh.crawl.standing import CoreTime, Standing, core_time, starves
 from fastmesh.crawl.worker import ANSWER, DONE, JOB, LAST, gate_of, ready
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
 from fastmesh.log import get_logger
@@ -29,6 +30,9 @@ COMMAND: Final = (sys.executable, "-m", "fastmesh.crawl.worker")
 START_TIMEOUT_S: Final = 30.0  # a worker takes 0.1 s; a machine that is busy starting takes longer
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.1, 5.0
 SHORT_LIFE_S: Final = 1.0  # with no page in it, a worker died at once
+LOOK_S: Final = 0.2  # a page that takes so long is looked at: whether its worker has a core at all
+# What a page may use of a core, by its size: another client's waits 2 s and not 10 behind a small one that is hostile.
+CORE_S, CORE_S_A_BYTE = 2.0, 1e-6
 MAX_ERROR_BYTES: Final = 65_536
 PIECE_BYTES: Final = 131_072
 
@@ -55,7 +59,12 @@ class ExtractPool:
     """
 
     def __init__(
-        self, count: int, deadline_s: float = 10.0, command: Sequence[str] = COMMAND, bugs: Bugs | None = None
+        self,
+        count: int,
+        deadline_s: float = 10.0,
+        command: Sequence[str] = COMMAND,
+        bugs: Bugs | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.count = count
         self._bugs = bugs or Bugs()
@@ -63,6 +72,7 @@ class ExtractPool:
         self.retired = 0
         self.failed = 0
         self.died = RecentShare()
+        self._standing = standing or Standing()
         self._deadline_s = deadline_s
         self._command = tuple(command)
         self._jobs: Rota[_Job] = Rota()
@@ -135,6 +145,7 @@ class ExtractPool:
             "max_bytes": max_bytes,
             "extractor": extractor,
             "limit_s": self._deadline_s * 2,
+            "core_s": CORE_S + CORE_S_A_BYTE * len(body),
         }
         job = _Job(client, owner, orjson.dumps(head), body, max_bytes)
         self._jobs.join(client, owner, job)
@@ -173,8 +184,20 @@ class ExtractPool:
     def worker_idle(self, worker: _Worker) -> None:
         """*worker* can take a page."""
         self._stop_rescue()
+        now_s = asyncio.get_running_loop().time()
+        if not worker.pages:
+            worker.idle = self._standing.put_back(worker.pid, now_s)
+        elif not worker.idle and not self._jobs.waiting and self._standing.may_be_idle(now_s):
+            worker.retire()  # the next one may stand back
+            return
         self._idle.append(worker)
         self._dispatch()
+
+    def worker_starved(self, job: _Job) -> None:
+        """A worker hardly had a core for *job*, which waits again, for one that does not stand back so far."""
+        self._standing.starved(asyncio.get_running_loop().time())
+        if not job.extracted.done():
+            self._jobs.join(job.client, job.owner, job)
 
     def worker_gone(self, worker: _Worker) -> None:
         """*worker* will answer no more; its page, if it had one, failed with it."""
@@ -335,6 +358,7 @@ class _Worker(asyncio.Protocol):
         self.job: _Job | None = None
         self.pages = 0
         self.retired = False
+        self.idle = False  # under SCHED_IDLE
         self.ready: asyncio.Future[bool] = loop.create_future()
         self.ready_s = 0.0
         self.gone: asyncio.Future[None] = loop.create_future()
@@ -345,6 +369,7 @@ class _Worker(asyncio.Protocol):
         self._writable = True
         self._sent_bytes = 0  # of the job's body
         self._received = bytearray()
+        self._limit_s = 0.0  # of the job
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -356,12 +381,33 @@ class _Worker(asyncio.Protocol):
         assert self._transport is not None
         self.job = job
         self.pages += 1
-        self._deadline = asyncio.get_running_loop().call_later(
-            deadline_s, self._fail, f"the extraction took longer than {deadline_s:g} s"
-        )
+        self._limit_s = deadline_s
+        self._watch(deadline_s)
         self._transport.write(JOB.pack(len(job.head), len(job.body)) + job.head)
         self._sent_bytes = 0
         self._send()
+
+    def _watch(self, left_s: float, before: CoreTime | None = None) -> None:
+        """Give its page *left_s* more; meanwhile, while it stands back, see whether it has a core at all."""
+        loop = asyncio.get_running_loop()
+        if self.idle and left_s > LOOK_S:
+            self._deadline = loop.call_later(LOOK_S, self._look, left_s - LOOK_S, before)
+        else:
+            self._deadline = loop.call_later(left_s, self._fail, f"the extraction took longer than {self._limit_s:g} s")
+
+    def _look(self, left_s: float, before: CoreTime | None) -> None:
+        now, job = core_time(self.pid), self.job
+        if job is None or before is None or not starves(before, now):
+            self._watch(left_s, now)
+            return
+        self._let_go()
+        self._pool.worker_starved(job)
+        self.retire()
+
+    def retire(self) -> None:
+        """Take no page any more: another takes its place."""
+        self.retired = True
+        self._fail("it makes room for another")
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -421,8 +467,7 @@ class _Worker(asyncio.Protocol):
             self._let_go()
             job.take(status & ~LAST, extracted)
             if status & LAST:
-                self.retired = True
-                self._fail("it holds too much memory")
+                self.retire()  # it holds too much memory
             else:
                 self._pool.worker_idle(self)
 

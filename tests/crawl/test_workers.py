@@ -21,6 +21,7 @@ import pytest
 import uvloop
 
 from fastmesh.bugs import Bugs
+from fastmesh.crawl.standing import Standing
 from fastmesh.crawl.worker import JOB
 from fastmesh.crawl.workers import ExtractPool, WorkerUnavailable
 from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent
@@ -96,7 +97,8 @@ def puppet(tmp_path: Path) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def started(count: int = 1, **choices: Any) -> AsyncIterator[ExtractPool]:
-    pool = ExtractPool(count, **choices)
+    # What a busy machine does to them is a matter of its own (test_standing.py).
+    pool = ExtractPool(count, **{"standing": Standing(allowed=False)} | choices)
     await pool.start()
     try:
         yield pool
@@ -646,12 +648,28 @@ def test_a_worker_ends_itself_when_a_page_takes_too_long() -> None:
         "max_bytes": 1 << 20,
         "extractor": "fast",
         "limit_s": 0.1,
+        "core_s": 9.0,
     }
     sent, body = json.dumps(head).encode(), b"<a href=x>" * 500_000
     with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:
         theirs.close()
         ours.sendall(JOB.pack(len(sent), len(body)) + sent + body)
         assert worker.wait(GUARD_S) == -signal.SIGALRM
+
+
+def test_a_page_has_a_core_for_so_long_by_its_size(run: Run) -> None:
+    """However long others keep its core from it; so a small hostile page holds up the next one for 2 s at most."""
+
+    async def test() -> None:
+        async with started(command=MISBEHAVING, deadline_s=25.0) as pool:
+            spun = ask(pool, "<p>x", extractor="spin")
+            (pid,) = pool.pids
+            with pytest.raises(ExtractFailed, match="died"):
+                await spun
+            assert json.loads(await ask(pool, "<p>after"))["text"] == "after"
+            assert (pool.deaths, pid not in pool.pids) == (1, True)
+
+    run(test())
 
 
 def test_the_pool_loads_no_parser() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -79,3 +80,17 @@ def test_under_the_filter_of_its_unit_it_does_all_its_work(origin: Origin) -> No
         assert daemon.ask("GET", "/metrics").status == 200
         assert daemon.ask("GET", "/healthz").json["dependencies"]["extract_workers"]["deaths"] == 0
         assert [line for line in daemon.stderr().splitlines() if "Operation not permitted" in line] == []
+
+
+@pytest.mark.parametrize("also", [{"sched_setscheduler"}, set()], ids=["allowed", "refused"])
+def test_a_worker_stands_back_as_far_as_the_filter_lets_it(origin: Origin, also: set[str]) -> None:
+    """That this is SCHED_IDLE where nothing else keeps the cores busy, tests/crawl/test_standing.py holds."""
+    filtered = (allowed() - {"sched_setscheduler"}) | also
+    prefix = (sys.executable, str(Path(__file__).with_name("filtered.py")), ",".join(filtered))
+    with Daemon(prefix=prefix, FETCH__ALLOW_NETWORKS="127.0.0.0/8", WORKERS__EXTRACT=1) as daemon:
+        frames = daemon.crawl(origin.page("/behind", "<title>behind</title>"))
+        assert [frame["result"]["document"]["title"] for frame in frames if frame["type"] == "result"] == ["behind"]
+        (worker,) = map(int, Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split())
+        idle = os.sched_getscheduler(worker) == os.SCHED_IDLE
+        assert os.getpriority(os.PRIO_PROCESS, worker) == 5
+        assert not idle or also
