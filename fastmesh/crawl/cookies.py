@@ -21,7 +21,7 @@ MAX_ATTRIBUTE_CHARS: Final = 1_024
 
 # What is in a field of ours: no control character, and nothing that was no UTF-8.
 _SENDABLE: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
-_MAX_AGE: Final = re.compile(r"(-?)0*([0-9]*)")
+_MAX_AGE: Final = re.compile(r"(-?)([0-9]*)")
 _FOREVER_S: Final = 1e9
 
 # A date is the first of each that stands between two delimiters (5.1.1).
@@ -123,7 +123,8 @@ def _expires_at_s(said: dict[str, str], now_s: float) -> float | None:
     """When a cookie with these attributes ends; None when it does not, within one URL's time."""
     age = _MAX_AGE.fullmatch(said.get("max-age", ""))
     if age is not None and age[0] not in ("", "-"):
-        return now_s if age[1] or not age[2] else now_s + min(float(age[2][:10]), _FOREVER_S)
+        seconds = age[2].lstrip("0")
+        return now_s if age[1] or not seconds else now_s + min(float(seconds[:10]), _FOREVER_S)
     return cookie_date_s(said.get("expires", ""))
 
 

@@ -13,14 +13,12 @@ _LONG_DAY: Final = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday
 _MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME: Final = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 # In any case, and UTC is as good as GMT (RFC 9111, 4.2).
-_FORMS: Final = tuple(
-    re.compile(form, re.ASCII | re.IGNORECASE)
-    for form in (
-        rf"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} (?:GMT|UTC)",
-        rf"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} (?:GMT|UTC)",
-        rf"{_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})",
-    )
+_FLAGS: Final = re.ASCII | re.IGNORECASE
+_IMF: Final = re.compile(rf"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} (?:GMT|UTC)", _FLAGS)
+_RFC850: Final = re.compile(
+    rf"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} (?:GMT|UTC)", _FLAGS
 )
+_ASCTIME: Final = re.compile(rf"{_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})", _FLAGS)
 # The end, or that of a line among several.
 _END: Final = re.compile(r"[ \t]*(?:,|$)")
 # A year of two digits from here on is of the last century.
@@ -29,7 +27,7 @@ _PIVOT: Final = 69
 
 def http_date_s(text: str | None) -> float | None:
     """*text* in seconds since the epoch; None when it is no date.  Of several lines, one list, the first counts."""
-    for form in _FORMS:
+    for form in (_IMF, _RFC850, _ASCTIME):
         found = form.match(text or "")
         if found is not None and _END.match(found.string, found.end()):
             return _seconds(found)
