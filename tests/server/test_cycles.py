@@ -175,3 +175,20 @@ def test_bodies_that_failed_give_their_memory_back(origin: Origin) -> None:
         assert {frame["result"]["error"]["type"] for frame in failed} == {"connect"}
         # 160 MB failed; what the allocator keeps of one or two of them is no matter.
         assert daemon.memory() - before < 40_000_000
+
+
+def test_what_a_request_brings_is_counted_while_its_stream_is_open() -> None:
+    urls = [f"http://192.0.2.1/{number}/{'x' * 1000}" for number in range(300)]
+    with Daemon(BUFFER__TOTAL_BYTES=2_000_000, STREAM__MAX_FRAME_BYTES=1_000_000) as daemon:
+        opened = []
+        while (answer := daemon.ask("POST", "/streams", {"urls": urls})).status == 201:
+            opened.append(answer.json["stream_id"])
+            assert len(opened) < 10
+            # It is counted with the stream's first step.
+            wait(lambda: daemon.metric("fastmesh_streaming_memory_usage_bytes") > len(opened) * 300_000)
+        assert answer.json["error"]["type"] == "overloaded"
+        assert len(opened) == 6
+        for stream_id in opened:
+            assert daemon.ask("DELETE", f"/streams/{stream_id}").status == 200
+        wait(lambda: daemon.metric("fastmesh_streaming_memory_usage_bytes") < 20_000)
+        assert daemon.ask("POST", "/streams", {"urls": urls}).status == 201
