@@ -177,6 +177,25 @@ def test_bodies_that_failed_give_their_memory_back(origin: Origin) -> None:
         assert daemon.memory() - before < 40_000_000
 
 
+def test_what_the_collector_finds_is_told_and_is_nothing(origin: Origin) -> None:
+    with Daemon(FETCH__ALLOW_NETWORKS=LOOPBACK, STREAM__RESUME_WINDOW_S=0) as daemon:
+
+        def found() -> float:
+            names = (
+                f'fastmesh_collector_found_objects_total{{generation="{name}"}}' for name in ("young", "middle", "all")
+            )
+            return sum(daemon.metric(name) for name in names)
+
+        urls = [origin.url(f"/not-there/{number}") for number in range(20)]
+        daemon.crawl(*urls)
+        before = found()
+        assert before > 0  # what the start left
+        # Each would leave 200 objects, and at 5,000 the collector looks for them.
+        for _ in range(40):
+            daemon.crawl(*urls, retries=0)
+        assert found() == before
+
+
 def test_what_a_request_brings_is_counted_while_its_stream_is_open() -> None:
     urls = [f"http://192.0.2.1/{number}/{'x' * 1000}" for number in range(300)]
     with Daemon(BUFFER__TOTAL_BYTES=2_000_000, STREAM__MAX_FRAME_BYTES=1_000_000) as daemon:
