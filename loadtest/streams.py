@@ -66,6 +66,8 @@ class Seen:
         self.position = seq
         self.frames += 1
         if kind == "result":
+            if frame["index"] in self.results:
+                raise StreamFailed(f"a second result of index {frame['index']}")
             self.results.add(frame["index"])
         elif kind == "summary":
             self.summary = frame
