@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Hashable, Iterator
 from functools import partial
+from sys import getsizeof
 from typing import Final
 
 from aiohttp import ClientResponse
@@ -39,27 +40,52 @@ async def read_body(
     received = 0
     try:
         # All that has come, uncut: so the next read waits for the network, and the loop has its turn.
-        while not body.full and (data := await response.content.readany()):
+        while not body.full and (data := await _next(response, share)):
             # Bytes that decode to nothing (empty gzip members, endless blocks) count as well.
             _hold(received if cut else received + len(data), limit)
             received += len(data)
             if decoder is None:
                 body.take(data)
-                await share.room()
+                del data  # it is not held beside its copy while the next is waited for
                 continue
             steps, more = decoder.feed(data), True
+            del data
             while more and not body.full:
                 pieces, more = await aside.do(partial(_step, steps), client)
                 for piece in pieces:
                     body.take(piece)
                     hold_ratio(received, body.size)
-                await share.room()
+                del pieces
+                if more and not share.has_room:
+                    await _room(response, share)
+            del steps
         if decoder is not None and received and not body.full:
             decoder.end()
         share.whole()
     except DECODE_ERRORS:
         raise DecodeFailed("the compressed body is broken") from None
     return body.whole(), received
+
+
+async def _next(response: ClientResponse, share: BodyShare) -> bytes:
+    """What comes next, once there is room for it; empty at the end."""
+    if not share.has_room:
+        await _room(response, share)
+    share.listens = True
+    data = await response.content.readany()
+    share.listens = False
+    return data
+
+
+async def _room(response: ClientResponse, share: BodyShare) -> None:
+    """Wait for room.  Nothing is read meanwhile: what one read brings would be held beside the budget."""
+    connection = response.connection
+    protocol = None if connection is None else connection.protocol
+    if protocol is not None:
+        protocol.pause_reading()
+    await share.room()
+    if protocol is not None:
+        protocol.resume_reading()
 
 
 class _Body:
@@ -72,6 +98,7 @@ class _Body:
         self._share = share
         self._cut = cut
         # Its value is handed out without a copy: 20 MB are not held twice, and the loop is not held for copying.
+        # It is counted as allocated, an eighth more than it holds.
         self._bytes = io.BytesIO()
         self.size = 0
         self.full = False  # it was cut: no more of it is wanted
@@ -83,7 +110,7 @@ class _Body:
         _hold(self.size + len(piece), self._limit)
         self._bytes.write(piece)
         self.size += len(piece)
-        self._share.add(len(piece))
+        self._share.add(getsizeof(self._bytes) - self._share.bytes)
 
     def whole(self) -> bytes:
         """All of it."""

@@ -1,9 +1,11 @@
 """BodyBudget: how many bytes of bodies are in memory at once, over all fetches.
 
-Over the total, reading waits, and so does the origin behind it (TCP).  One body may always go
-on: it becomes whole, is extracted and let go, so that bodies that all wait for each
+Over the total, reading waits, and so does the origin behind it (TCP).  One body may go on
+past it: it becomes whole, is extracted and let go, so that bodies that all wait for each
 other's room do not exist.  One that may and does not, since its origin drips, lets the next try,
-and waits behind the others when it has more.  A fetch that waits too long meets its own deadline.
+and goes on first when it has more.  All that go on past the total share what the largest body may
+have; who holds of that and sends nothing, while another needs it, is given up.  An eighth
+of the total is kept for small bodies, so that pages come while large bodies stand still.
 """
 
 from __future__ import annotations
@@ -12,71 +14,112 @@ import asyncio
 from typing import Final
 
 STALL_S: Final = 0.5
+# A body that goes on brings so much in that time: one that brings less could not become large within its own.
+STALL_BYTES: Final = 65_536
+SMALL_BYTES: Final = 65_536
 
 
 class BodyBudget:
-    """Counts bodies.
+    """Counts bodies, each of *largest_bytes* at most.
 
-    At most *total_bytes*, but for the body that goes on and what one read brings of each
-    other that is being read or was let try.
+    They are *total_bytes* and *largest_bytes* together at most, and what one read brings of each that is being read.
     """
 
-    def __init__(self, total_bytes: int) -> None:
+    def __init__(self, total_bytes: int, largest_bytes: int) -> None:
         self.used_bytes = 0
         self._total_bytes = total_bytes
+        self._largest_bytes = largest_bytes
         self._waiting: dict[BodyShare, asyncio.Future[None]] = {}  # who came first is first
-        self._passing: BodyShare | None = None  # the one that may go on over the total
-        self._stall: asyncio.TimerHandle | None = None
+        self._passing: BodyShare | None = None  # the one that may go on past the total
+        self._past: dict[BodyShare, None] = {}  # those that have gone on, and are not whole
+        self._past_bytes = 0  # of them, and of those that are whole
+        self._had_bytes = 0  # of the passing one, when it was looked at
+        self._look: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
         """Bodies whose reading waits."""
         return len(self._waiting)
 
-    def open(self) -> BodyShare:
-        """A body is about to be read."""
-        return BodyShare(self)
+    def open(self, limit: asyncio.Timeout | None = None) -> BodyShare:
+        """A body is about to be read; *limit* is its time, which stands still while it waits for room."""
+        return BodyShare(self, limit)
 
-    def add(self, size: int) -> None:
-        """There are *size* bytes more; below zero, fewer."""
+    def add(self, share: BodyShare, size: int) -> None:
+        """*share* has *size* bytes more."""
         self.used_bytes += size
-        if size < 0 and self.used_bytes < self._total_bytes:
+        if share is self._passing and self.used_bytes > self._total_bytes:
+            share.past_bytes += size
+            self._past_bytes += size
+            self._past[share] = None
+
+    def take_back(self, share: BodyShare) -> None:
+        """Nobody holds *share* any more."""
+        self.stop_reading(share)
+        self.used_bytes -= share.bytes
+        self._past_bytes -= share.past_bytes
+        share.past_bytes = 0
+        if self.used_bytes < self._total_bytes:
             for waiter in self._waiting.values():
                 _wake(waiter)
+        else:
+            self._wake_passing()
 
     def stop_reading(self, share: BodyShare) -> None:
         """*share* will not grow any more."""
+        self._past.pop(share, None)
         if share is self._passing:
             self._pass_on()
 
+    def may_grow(self, share: BodyShare) -> bool:
+        """Whether *share* may grow now."""
+        kept = 0 if share.bytes <= SMALL_BYTES else self._total_bytes // 8
+        if self.used_bytes < self._total_bytes - kept:
+            return True
+        if self._passing is None:
+            self._let_pass(share)
+        return share is self._passing and self._past_bytes <= self._largest_bytes
+
     async def room(self, share: BodyShare) -> None:
         """Return when *share* may grow."""
-        while not self._may_grow(share):
+        while not self.may_grow(share):
             waiter = self._waiting[share] = asyncio.get_running_loop().create_future()
             try:
                 await waiter
             finally:
                 del self._waiting[share]
 
-    def _may_grow(self, share: BodyShare) -> bool:
-        if self.used_bytes < self._total_bytes:
-            return True
-        if self._passing in (None, share):
-            self._let_pass(share)
-        return self._passing is share
-
     def _let_pass(self, share: BodyShare | None) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-        self._passing, self._stall = share, None
+        if self._look is not None:
+            self._look.cancel()
+        self._passing, self._look = share, None
         if share is not None:
-            self._stall = asyncio.get_running_loop().call_later(STALL_S, self._pass_on)
+            self._had_bytes = share.bytes
+            self._look = asyncio.get_running_loop().call_later(STALL_S, self._look_at_passing)
+
+    def _look_at_passing(self) -> None:
+        """It goes on, or the next may try; if it waits for what others hold past the total, one of them is given up."""
+        share = self._passing
+        if share in self._waiting:
+            stalled = next((other for other in self._past if other.listens and other is not share), None)
+            if stalled is not None:
+                stalled.give_up()
+        elif share is not None and share.listens and share.bytes - self._had_bytes < STALL_BYTES:
+            self._pass_on()
+            return
+        self._let_pass(share)
 
     def _pass_on(self) -> None:
-        first = next(iter(self._waiting), None)
-        self._let_pass(first)
-        if first is not None:
-            _wake(self._waiting[first])
+        """To who has begun to go on and has more now, else to who waits the longest."""
+        begun = (share for share in self._past if share in self._waiting)
+        self._let_pass(next(begun, None) or next(iter(self._waiting), None))
+        self._wake_passing()
+
+    def _wake_passing(self) -> None:
+        if self._passing is None:
+            self._let_pass(next(iter(self._waiting), None))
+        if self._passing in self._waiting:
+            _wake(self._waiting[self._passing])
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -87,35 +130,62 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 class BodyShare:
     """What one body takes of the budget, as long as anybody holds it; whoever opened it does."""
 
-    __slots__ = ("_budget", "_bytes", "_holders")
+    __slots__ = ("_budget", "_holders", "_limit", "bytes", "given_up", "listens", "past_bytes", "waited_s")
 
-    def __init__(self, budget: BodyBudget) -> None:
+    def __init__(self, budget: BodyBudget, limit: asyncio.Timeout | None) -> None:
         self._budget = budget
-        self._bytes = 0
+        self._limit = limit
         self._holders = 1
+        self.bytes = 0
+        self.past_bytes = 0  # of them, those that came when it went on past the total
+        self.listens = False  # its origin is to send
+        self.given_up = False
+        self.waited_s = 0.0  # for room
 
     def add(self, size: int) -> None:
         """The body has *size* bytes more."""
-        self._bytes += size
-        self._budget.add(size)
+        self.bytes += size
+        self._budget.add(self, size)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the body may grow now."""
+        return self._budget.may_grow(self)
 
     async def room(self) -> None:
         """Return when the body may grow."""
-        await self._budget.room(self)
+        limit, loop = self._limit, asyncio.get_running_loop()
+        until, began = None if limit is None else limit.when(), loop.time()
+        if limit is not None:
+            limit.reschedule(None)
+        try:
+            await self._budget.room(self)
+        finally:
+            waited_s = loop.time() - began
+            self.waited_s += waited_s
+            if limit is not None and until is not None:
+                limit.reschedule(until + waited_s)
+
+    def give_up(self) -> None:
+        """Its time is over: it holds what others need, and its origin sends nothing."""
+        if self._limit is not None and not self.given_up:
+            self.given_up = True
+            self._limit.reschedule(0.0)
 
     def whole(self) -> None:
         """The body is read; it stays until it is given back."""
+        self._limit = None
         self._budget.stop_reading(self)
 
     def hold(self) -> None:
         """One more needs the body."""
         if not self._holders:
-            self._budget.add(self._bytes)
+            self._budget.add(self, self.bytes)
         self._holders += 1
 
     def give_back(self) -> None:
         """One needs it no more."""
         self._holders -= 1
         if not self._holders:
-            self._budget.stop_reading(self)
-            self._budget.add(-self._bytes)
+            self._limit = None
+            self._budget.take_back(self)

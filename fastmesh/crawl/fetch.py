@@ -121,7 +121,7 @@ class Fetcher:
         self._max_redirects = settings.max_redirects
         self.hops = hops
         self._spans = spans
-        self.budget = BodyBudget(settings.total_bytes)
+        self.budget = BodyBudget(settings.total_bytes, settings.max_body_bytes)
         self._guard = guard
         self._aside = Aside("decoding")
         self._resolver = GuardedResolver(guard, dns)
@@ -213,9 +213,10 @@ class Fetcher:
         LOOKUP.set(lookup)
         limit_s = options.timeout_ms / 1000
         started_s = time.monotonic()
-        share = self.budget.open()
+        limit = asyncio.timeout(limit_s - page.spent_s)
+        share = self.budget.open(limit)
         try:
-            async with asyncio.timeout(limit_s - page.spent_s):
+            async with limit:
                 answer = await self._ask(url, sent, page, share, options, lookup)
         except BaseException as error:
             share.give_back()
@@ -223,12 +224,14 @@ class Fetcher:
                 raise
             if lookup.pending:
                 raise DnsFailed(f"the host was not resolved within {limit_s:g} s") from None
+            if share.given_up:
+                raise FetchTimeout("the origin sent nothing more while memory was short (FETCH__TOTAL_BYTES)") from None
             raise FetchTimeout(f"the page was not whole within {limit_s:g} s") from None
         finally:
             took_s = time.monotonic() - started_s
             page.dns_s += lookup.took_s
             page.fetch_s += took_s
-            page.spent_s += took_s
+            page.spent_s += took_s - share.waited_s
         return answer, share
 
     async def _ask(

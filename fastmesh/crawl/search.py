@@ -139,7 +139,8 @@ class SearxngSearch:
             async with self._session.get(self._url, params=asked, allow_redirects=False) as response:
                 if response.status != 200:
                     raise _refusal(response.status, response.headers.get("Retry-After"))
-                body, _ = await read_body(response, MAX_ANSWER_BYTES, BodyBudget(MAX_ANSWER_BYTES).open(), self._aside)
+                share = BodyBudget(MAX_ANSWER_BYTES, MAX_ANSWER_BYTES).open()
+                body, _ = await read_body(response, MAX_ANSWER_BYTES, share, self._aside)
         except UrlError as error:  # too large, or broken in its coding
             raise SearchUnavailable(f"the search provider's answer cannot be read: {error.message}") from None
         except (ClientError, OSError, ValueError) as error:

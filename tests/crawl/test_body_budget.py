@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from doubles import turned
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.body_budget import STALL_S, BodyBudget, BodyShare
+from fastmesh.crawl.body_budget import SMALL_BYTES, STALL_S, BodyBudget, BodyShare
 
 TURNS = 10
 
@@ -20,7 +21,7 @@ async def turns() -> None:
 
 def test_over_the_total_only_one_goes_on() -> None:
     async def test() -> None:
-        budget = BodyBudget(100)
+        budget = BodyBudget(100, 10_000)
         first, second = budget.open(), budget.open()
         first.add(150)
         await first.room()
@@ -43,14 +44,16 @@ def test_over_the_total_only_one_goes_on() -> None:
 def test_one_that_may_go_on_and_does_not_lets_the_next_try_and_waits_behind_it() -> None:
     async def test() -> None:
         loop = asyncio.get_running_loop()
-        budget = BodyBudget(100)
+        budget = BodyBudget(100, 10_000)
         drips, *others = (budget.open() for _ in range(3))
         for share in (drips, *others):
             share.add(40)
         await drips.room()
+        drips.listens = True
         waits = [asyncio.ensure_future(share.room()) for share in others]
         await waits[0]
         assert loop.time() == STALL_S
+        drips.listens = False
         drips.add(1)
         again = asyncio.ensure_future(drips.room())
         await turns()
@@ -70,7 +73,7 @@ def test_one_that_may_go_on_and_does_not_lets_the_next_try_and_waits_behind_it()
 
 def test_room_that_is_given_back_wakes_those_that_wait() -> None:
     async def test() -> None:
-        budget = BodyBudget(100)
+        budget = BodyBudget(100, 10_000)
         shares = [budget.open() for _ in range(4)]
         shares[0].add(100)
         await shares[0].room()
@@ -78,18 +81,114 @@ def test_room_that_is_given_back_wakes_those_that_wait() -> None:
         await turns()
         assert not any(wait.done() for wait in waits)
         waits[0].cancel()
-        shares[0].add(-1)  # as much as makes room
+        shares[0].give_back()
         await asyncio.wait_for(asyncio.gather(*waits[1:]), 1)
         assert budget.waiting == 0
 
     turned(test())
 
 
+def test_of_bodies_that_stall_past_the_total_one_after_the_other_is_given_up() -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        budget = BodyBudget(1000, 300)
+        most = 0
+
+        async def read() -> str:
+            limit = asyncio.timeout(1000.0)
+            share = budget.open(limit)
+            try:
+                async with limit:
+                    for _ in range(3):
+                        await share.room()
+                        share.add(100)
+                        nonlocal most
+                        most = max(most, budget.used_bytes)
+                    share.listens = True
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                return "given up" if share.given_up else "too late"
+            finally:
+                share.give_back()
+            return "whole"
+
+        ends = Counter(await asyncio.gather(*(read() for _ in range(20))))
+        assert ends.keys() == {"given up", "too late"}
+        assert ends["given up"] >= 14  # all but those who hold nothing past the total, or whom nobody waits for
+        assert loop.time() < 1100
+        assert most <= 1000 + 300 + 100
+        assert (budget.used_bytes, budget.waiting) == (0, 0)
+
+    turned(test())
+
+
+def test_the_time_of_a_body_stands_still_while_it_waits_for_room() -> None:
+    async def test() -> None:
+        budget = BodyBudget(100, 100)
+        limit = asyncio.timeout(10.0)
+        async with limit:
+            other, share = budget.open(), budget.open(limit)
+            other.add(100)
+            await other.room()
+            share.add(1)
+            waits = asyncio.ensure_future(share.room())
+            await asyncio.sleep(8)
+            other.give_back()
+            await waits
+            assert (share.waited_s, limit.when()) == (8.0, 18.0)
+            share.give_back()
+
+    turned(test())
+
+
+def test_whole_bodies_that_wait_for_a_worker_are_no_reason_to_pass_the_total_again_and_again() -> None:
+    async def test() -> None:
+        budget = BodyBudget(1000, 300)
+        bodies = [budget.open() for _ in range(20)]
+        reading = {share: asyncio.ensure_future(_grown(share, 100, times=3)) for share in bodies}
+        while reading:
+            await turns()
+            assert budget.used_bytes <= 1300 + 100 * len(reading)
+            extracted = next(share for share, read in reading.items() if read.done())
+            extracted.give_back()
+            del reading[extracted]
+        assert (budget.used_bytes, budget.waiting) == (0, 0)
+
+    turned(test())
+
+
+def test_an_eighth_is_kept_for_small_bodies() -> None:
+    async def test() -> None:
+        budget = BodyBudget(80 * SMALL_BYTES, 100)
+        large, larger, small = (budget.open() for _ in range(3))
+        large.add(70 * SMALL_BYTES)
+        await large.room()
+        larger.add(2 * SMALL_BYTES)
+        waits = asyncio.ensure_future(larger.room())
+        for _ in range(64):
+            small.add(SMALL_BYTES // 64)
+            await small.room()
+        await turns()
+        assert not waits.done()
+        large.give_back()
+        await waits
+
+    turned(test())
+
+
+async def _grown(share: BodyShare, size: int, *, times: int) -> None:
+    for _ in range(times):
+        share.add(size)
+        await share.room()
+    share.whole()
+
+
 @given(st.lists(st.lists(st.integers(0, 300), max_size=6), min_size=1, max_size=12), st.integers(1, 400))
 def test_all_bodies_come_to_their_end_whatever_their_sizes(bodies: list[list[int]], total: int) -> None:
     async def test() -> None:
-        budget = BodyBudget(total)
-        most_over = max(map(sum, bodies)) + sum(max(body, default=0) for body in bodies)
+        largest = max(map(sum, bodies))
+        budget = BodyBudget(total, largest)
+        most_over = largest + sum(max(body, default=0) for body in bodies)
 
         async def read(share: BodyShare, pieces: list[int]) -> None:
             for piece in pieces:
