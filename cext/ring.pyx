@@ -12,9 +12,22 @@ cdef extern from *:
     #include <malloc.h>
     #else
     #define malloc_trim(keep) 0
+    #define mallopt(what, value) 0
+    #define M_MMAP_THRESHOLD 0
     #endif
     """
     int malloc_trim(size_t keep)
+    int mallopt(int what, int value)
+    int M_MMAP_THRESHOLD
+
+
+def keep_large_apart():
+    """From now on what has 128 KiB or more is taken from the system by itself, and goes back when it is freed.
+
+    glibc begins so, but raises the size whenever such a piece is freed, up to 32 MiB: after one large page
+    all others lie among small things, which keep their memory.
+    """
+    mallopt(M_MMAP_THRESHOLD, 1 << 17)
 
 
 def give_back():

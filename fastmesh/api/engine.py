@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+from fastmesh._core import keep_large_apart
 from fastmesh.api.plans import Plans
 from fastmesh.api.streams import Streams
 from fastmesh.config import Settings
@@ -26,6 +27,7 @@ class Engine:
     """Builds the parts in their order and ends them in the reverse one.  Made while the loop runs."""
 
     def __init__(self, settings: Settings) -> None:
+        keep_large_apart()  # bodies of large pages, and documents made of them
         self.settings = settings
         self.metrics = Metrics()
         self.module = StreamingModule(settings, self.metrics)
@@ -44,6 +46,7 @@ class Engine:
         self.orchestrator = PipelineOrchestrator(
             self.guard, self.turns, self.fetcher, self._robots, self.pool, self.metrics, self.spans
         )
+        self.module.held_beside = lambda: self.fetcher.budget.used_bytes + self.hops.cache.bytes
         if self.spans is not None:
             self.module.on_closed = self._stream_ended
         self._tell(settings)
@@ -63,6 +66,10 @@ class Engine:
             "state",
         )
         metrics.tell("pipeline_fetches_limit", "FETCH__CONCURRENCY", lambda: settings.fetch.concurrency)
+        budget = self.fetcher.budget
+        metrics.tell("fetch_body_bytes", "Held of bodies under way", lambda: budget.used_bytes)
+        metrics.tell("fetch_body_limit_bytes", "FETCH__TOTAL_BYTES", lambda: settings.fetch.total_bytes)
+        metrics.tell("fetch_waiting_bodies", "Bodies whose reading waits for room", lambda: budget.waiting)
         metrics.tell(
             "extract_workers",
             "Processes that extract",

@@ -17,7 +17,6 @@ from fastmesh.config import BufferSettings
 GROWTH, SHRINKAGE = 1.5, 0.75
 UNLIMITED = 1 << 62
 LEAST_BEHIND = 4096
-GIVE_BACK_BYTES = 1 << 24  # the allocator is asked for no less: that holds the loop, 6 ms for 75 MiB
 
 Wake = Callable[[], None]
 Waiting = dict[Wake, None]
@@ -108,7 +107,6 @@ class BufferManager:
         self._waiting: Waiting = {}  # for room in the total, the longest first
         self._waiting_unsent: Waiting = {}  # for room among what detached streams hold
         self._lowered = False  # that limit, since it was looked at
-        self._most = 0  # that was held since memory was given back, as of each look
 
     def lend(self, protocol: str) -> DynamicBuffer:
         """A fresh window for a subscriber of *protocol*."""
@@ -159,15 +157,6 @@ class BufferManager:
         lowered, self._lowered = self._lowered, False
         if self.has_room and not lowered:
             self.behind_limit = min(UNLIMITED, max(self.behind_limit, LEAST_BEHIND) * 2)
-
-    def is_emptied(self) -> bool:
-        """Told now and then: whether less than half of what was held is left, so that memory should be given back."""
-        held = self.held_bytes
-        self._most = max(self._most, held)
-        if self._most - held < max(held, GIVE_BACK_BYTES):
-            return False
-        self._most = held
-        return True
 
     def make_room(self) -> bool:
         """Have let go of what nobody waits for, if the total is passed; return whether there is room then.

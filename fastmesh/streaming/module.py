@@ -17,6 +17,7 @@ from secrets import token_hex
 
 from fastmesh._core import BackpressureHandler, give_back, overdue, silent
 from fastmesh.config import BufferSettings, Settings
+from fastmesh.ebb import Ebb
 from fastmesh.errors import ConfigError, Conflict, Overloaded, RateLimited, ShuttingDown
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
@@ -85,6 +86,8 @@ class StreamingModule:
         self._bugs = metrics.bugs
         self._first = FirstBytes(self._loop.call_soon)
         self._draining = False
+        self._ebb = Ebb()
+        self.held_beside: Callable[[], int] = lambda: 0  # bytes of others, which come and go as the journals' do
         self.on_closed: Callable[[StreamingPipeline], object] = lambda pipeline: None  # told of each stream's end
         self.starting = False  # streams are refused until it is over
         self._empty = asyncio.Event()
@@ -445,7 +448,7 @@ class StreamingModule:
 
         self._bugs.each("samples", self._readers(), sampled, _named)
         self._buffers.relax()
-        if self._buffers.is_emptied():
+        if self._ebb.told(self._buffers.held_bytes + self.held_beside()):
             give_back()
 
     def _look_at_streams(self, now: float) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.buffer import GIVE_BACK_BYTES, UNLIMITED, BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.streaming.buffer import UNLIMITED, BufferManager, DynamicBuffer, WindowBounds
 from fastmesh.streaming.reclaim import water_level
 
 TOTAL = 100
@@ -221,20 +221,3 @@ def test_one_who_fails_when_he_is_told_costs_the_others_nothing() -> None:
         soon.turn()
     soon.turn()
     assert told == ["first", "last"]
-
-
-def test_memory_is_given_back_when_less_than_half_is_left_and_it_is_worth_it() -> None:
-    buffers = BufferManager(BufferSettings(), Soon())
-    steps = [
-        (GIVE_BACK_BYTES - 1, False),
-        (0, False),  # too little
-        (GIVE_BACK_BYTES * 3, False),
-        (GIVE_BACK_BYTES * 2, False),  # more than half is left
-        (GIVE_BACK_BYTES * 3 // 2, True),
-        (GIVE_BACK_BYTES, False),
-        (0, True),
-        (0, False),
-    ]
-    for held, emptied in steps:
-        buffers.total.add(held - buffers.held_bytes)
-        assert buffers.is_emptied() is emptied, held
