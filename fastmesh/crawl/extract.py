@@ -96,6 +96,8 @@ def _read_html(page: Page, include: frozenset[str], extractor: Extractor) -> tup
     document["markdown"] = main.markdown
     if "html" in include:
         document["html"] = page.html
+    if page.exhausted:
+        document["truncated"] = True
     return document, gate
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastmesh.crawl.extractors import Main
+from fastmesh.crawl.grids import laid_out
 from fastmesh.crawl.main_content import find_main
 from fastmesh.crawl.page import Page
 
@@ -10,4 +11,5 @@ from fastmesh.crawl.page import Page
 def read_main(page: Page, *, markdown: bool) -> Main:
     """The main content; the whole page when it has nothing but furniture."""
     main = find_main(page.tree) or page.parsed_again().tree
-    return Main(main.to_text(), main.to_markdown() if markdown else None)
+    written = main.to_markdown() if markdown else None  # first: the text may change the tables
+    return Main(laid_out(main), written)

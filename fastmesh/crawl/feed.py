@@ -14,6 +14,7 @@ from turbohtml import Entry, Feed, parse
 from turbohtml.extract import feed
 
 from fastmesh.crawl.document import Document, count, empty
+from fastmesh.crawl.grids import laid_out
 from fastmesh.crawl.page import Page
 
 MAX_ENTRIES: Final = 1000
@@ -36,12 +37,12 @@ def read_feed(source: str, url: str, include: frozenset[str]) -> Document | None
         document["description"] = said.description or None
         document["published"] = said.updated or None
         document["canonical_url"] = page.absolute(said.link)
-    text = page.tree.to_text()
+    if "markdown" in include:
+        document["markdown"] = page.tree.to_markdown()
+    text = laid_out(page.tree)
     count(document, text)
     if "text" in include:
         document["text"] = text
-    if "markdown" in include:
-        document["markdown"] = page.tree.to_markdown()
     if "html" in include:
         document["html"] = source
     if len(said.entries) > MAX_ENTRIES:

@@ -100,11 +100,16 @@ class _Budget:
         self._left_chars = MAX_CHARS_LOOKED_AT
 
     def chars_of(self, element: Element) -> float:
+        return self._chars(element.text.strip() if self._left_chars >= 0 else "")
+
+    def chars_of_link(self, element: Element) -> float:
+        return self._chars(element.text if self._left_chars >= 0 else "")
+
+    def _chars(self, text: str) -> float:
         if self._left_chars < 0:
             return float("inf")
-        chars = len(element.text.strip())
-        self._left_chars -= chars
-        return chars
+        self._left_chars -= len(text)
+        return len(text)
 
 
 def _named_content(body: Element, rest: int) -> Element | None:
@@ -130,7 +135,7 @@ def _drop_named(main: Element, budget: _Budget) -> None:
 
 
 def _drop_link_blocks(main: Element, budget: _Budget) -> None:
-    if _link_chars(main) >= LIST_SHARE * len(main.text):
+    if _link_chars(main, budget) >= LIST_SHARE * len(main.text):
         return
     for block in main.select(BLOCKS):
         links = block.find_all("a")
@@ -146,5 +151,5 @@ def _drop_link_blocks(main: Element, budget: _Budget) -> None:
             block.decompose()
 
 
-def _link_chars(element: Element) -> int:
-    return sum(len(link.text) for link in element.find_all("a"))
+def _link_chars(element: Element, budget: _Budget) -> float:
+    return sum(map(budget.chars_of_link, element.find_all("a")))

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import ada_url
-from turbohtml import Document, Namespace, parse
+from turbohtml import Document, Element, Namespace, parse
 
 from fastmesh.crawl.document import Image, Link
 from fastmesh.crawl.gate import PageFacts
@@ -19,6 +19,8 @@ from fastmesh.crawl.gate import PageFacts
 MAX_METADATA_CHARS: Final = 2000
 MAX_URL_CHARS: Final = 8192
 MAX_IMAGES: Final = 100
+# Of texts and URLs together: elements stand within one another, and each link may be as long as the page's base.
+MAX_CHARS_LOOKED_AT: Final = 50_000_000
 
 LINK_SCHEMES: Final = ("http:", "https:", "mailto:")
 IMAGE_SCHEMES: Final = ("http:", "https:")
@@ -49,6 +51,7 @@ class Page:
         self.html = html
         self.url = url
         self.tree = parse(html, positions=False)
+        self._left_chars = MAX_CHARS_LOOKED_AT
         base = self.tree.select_one("base[href]")
         self._base = url
         if base is not None:
@@ -71,7 +74,7 @@ class Page:
                 continue
             anchor.attrs["href"] = url
             rel = _collapsed(anchor.attr("rel"))
-            links.append({"url": url, "text": _collapsed(anchor.text), "rel": rel or None})
+            links.append({"url": url, "text": _collapsed(self._text(anchor)), "rel": rel or None})
         return links
 
     def images(self) -> list[Image]:
@@ -101,17 +104,17 @@ class Page:
     def strip(self) -> PageFacts:
         """Remove what no reader sees; return what the gate wants to know of the page as it was."""
         scripts = self.tree.select("script:not([type*=json i])")
-        script_chars = sum(len(script.text) for script in scripts)
+        script_chars = sum(len(self._text(script)) for script in scripts)
         metas = self._metas
         has_json_ld = self.tree.select_one("script[type='application/ld+json' i]") is not None
-        asks_for_js = any("javascript" in said.text.lower() for said in self.tree.select("noscript"))
+        asks_for_js = any("javascript" in self._text(said).lower() for said in self.tree.select("noscript"))
         self.tree.remove(UNSEEN)
         body = self.tree.select_one("body") or self.tree
         roots = self.tree.select(APP_ROOTS)[:MAX_ROOTS]
         return PageFacts(
             html_chars=len(self.html),
             text_chars=len(_collapsed(body.text)),
-            paragraphs=sum(len(p.text) >= MIN_PARAGRAPH_CHARS for p in self.tree.iter_elements("p")),
+            paragraphs=sum(len(self._text(p)) >= MIN_PARAGRAPH_CHARS for p in self.tree.iter_elements("p")),
             has_article=self.tree.select_one(ARTICLE_MARKUP) is not None,
             has_opengraph=any(name.startswith("og:") for name in metas),
             has_json_ld=has_json_ld,
@@ -158,13 +161,27 @@ class Page:
 
     def absolute(self, url: str | None, schemes: tuple[str, ...] = IMAGE_SCHEMES) -> str | None:
         """*url* as the page means it; None when it is none of *schemes*, or no URL."""
-        if url is None:
+        if url is None or self.exhausted:
             return None
         try:
             absolute: str = ada_url.URL(url, base=self._base).href
         except ValueError:
             return None
+        self._left_chars -= len(absolute)
         return absolute if absolute.startswith(schemes) and len(absolute) <= MAX_URL_CHARS else None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it was too much: links, images and figures of the gate are those of its beginning."""
+        return self._left_chars < 0
+
+    def _text(self, element: Element) -> str:
+        """The text of *element*, of all that may stand within one another."""
+        if self.exhausted:
+            return ""
+        text = element.text
+        self._left_chars -= len(text)
+        return text
 
 
 class _LinkedData:
