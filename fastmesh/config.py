@@ -206,7 +206,9 @@ class BufferSettings(Section):
     drop_threshold: int = _setting(1000, "frames", "with on_slow drop a stuck reader lags by no more", ge=1)
     high_water_bytes: int = _setting(65_536, "bytes", "the transport pauses its writer above this", ge=1, le=1 << 30)
     low_water_bytes: int = _setting(16_384, "bytes", "and resumes it at this", ge=0, le=1 << 30)
-    total_bytes: int = _setting(268_435_456, "bytes", "all journals together, as allocated", ge=1)
+    total_bytes: int = _setting(
+        268_435_456, "bytes", "all journals together, as allocated, and the URLs of open streams", ge=1
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

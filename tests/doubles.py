@@ -99,6 +99,7 @@ class InOrder:
         self._urls = urls
         self._next = 0
         self.left = len(urls)
+        self.memory = 0
 
     def ready(self) -> bool:
         """Whether one is left."""

@@ -17,6 +17,7 @@ from heapq import heappop, heappush
 from typing import Any, Final
 
 from fastmesh.crawl.domain import domain_of
+from fastmesh.crawl.input_memory import input_memory
 from fastmesh.crawl.retries import RetryBudget
 from fastmesh.crawl.shares import Domain, Shares
 from fastmesh.crawl.target import Target
@@ -165,6 +166,7 @@ class Backlog:
             self.left += 1
         for queue in by_origin.values():
             self._shares.changed(queue)
+        self.memory = input_memory(targets, len(by_origin))
 
     def ready(self) -> bool:
         """Whether a URL may be started now."""

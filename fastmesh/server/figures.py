@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from fastmesh.metrics import Metrics
+from fastmesh.server.collector import tell_found
 from fastmesh.server.peer import Shared
 from fastmesh.server.process import cpu_seconds, file_limit, open_files, resident_bytes
 from fastmesh.standard_files import lost_lines
@@ -37,6 +38,7 @@ class ServerFigures:
         metrics.tell("process_max_fds", "Descriptors that may be", file_limit)
         metrics.tell("loop_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks()))
         metrics.tell("process_resident_memory_bytes", "Of the daemon, workers apart", resident_bytes)
+        tell_found(metrics)
         metrics.tell("process_cpu_seconds", "Used by the daemon, workers apart", cpu_seconds, counted=True)
 
     @property

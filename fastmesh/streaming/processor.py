@@ -51,6 +51,11 @@ class Backlog(Protocol):
         """How many these are."""
         ...
 
+    @property
+    def memory(self) -> int:
+        """The bytes of all, those that were started among them; they stay until the stream ends."""
+        ...
+
     def ready(self) -> bool:
         """Whether one of them may be started now.  After a no, its owner is woken when that changes."""
         ...
@@ -102,6 +107,7 @@ class StreamProcessor:
         self._tally = Tally(len(urls))
         self._outbox = Outbox(in_order=in_order)
         self._held_bytes = 0  # of the outbox, as the stream was told
+        self._input_bytes = 0  # of the URLs, likewise
         self._stop_after_errors = stop_after_errors
         self._failure: ApiError | None = None
         self._running = 0
@@ -173,6 +179,8 @@ class StreamProcessor:
             self._urls = await _uncancelled(self._prepare(), "what prepares a stream")
             self._tally = Tally(len(self._urls))
         self._backlog = backlog = self._make_backlog(self._urls, self._fill)
+        self._input_bytes = backlog.memory
+        self._pipeline.hold(self._input_bytes)
         async with asyncio.TaskGroup() as self._pages:
             while backlog.left:
                 self._room.clear()
@@ -262,7 +270,7 @@ class StreamProcessor:
         fault = self._failure if task.cancelled() else task.exception()
         if task.cancelled() and self._status == "completed":
             fault = RuntimeError("a stream was cancelled by nobody")
-        self._pipeline.hold(-self._held_bytes)
+        self._pipeline.hold(-self._held_bytes - self._input_bytes)
         if fault is not None:
             self._status = "failed"
             if isinstance(fault, ApiError):

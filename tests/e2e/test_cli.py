@@ -295,7 +295,7 @@ class TestConfig:
             taken = "yes" if (setting.section, setting.name) in RELOADABLE else "restart"
             (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"| `{setting}` |")]
             assert line.endswith(f" | {setting.allowed} | {setting.meaning} | {taken} |")
-        assert "| `WORKERS__EXTRACT` | cores − 1, at least 1 |" in done.stdout
+        assert "| `WORKERS__EXTRACT` | cores that it may use − 1, at least 1 |" in done.stdout
         assert __version__ not in done.stdout
 
 

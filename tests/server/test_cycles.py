@@ -175,3 +175,39 @@ def test_bodies_that_failed_give_their_memory_back(origin: Origin) -> None:
         assert {frame["result"]["error"]["type"] for frame in failed} == {"connect"}
         # 160 MB failed; what the allocator keeps of one or two of them is no matter.
         assert daemon.memory() - before < 40_000_000
+
+
+def test_what_the_collector_finds_is_told_and_is_nothing(origin: Origin) -> None:
+    with Daemon(FETCH__ALLOW_NETWORKS=LOOPBACK, STREAM__RESUME_WINDOW_S=0) as daemon:
+
+        def found() -> float:
+            names = (
+                f'fastmesh_collector_found_objects_total{{generation="{name}"}}' for name in ("young", "middle", "all")
+            )
+            return sum(daemon.metric(name) for name in names)
+
+        urls = [origin.url(f"/not-there/{number}") for number in range(20)]
+        daemon.crawl(*urls)
+        before = found()
+        assert before > 0  # what the start left
+        # Each would leave 200 objects, and at 5,000 the collector looks for them.
+        for _ in range(40):
+            daemon.crawl(*urls, retries=0)
+        assert found() == before
+
+
+def test_what_a_request_brings_is_counted_while_its_stream_is_open() -> None:
+    urls = [f"http://192.0.2.1/{number}/{'x' * 1000}" for number in range(300)]
+    with Daemon(BUFFER__TOTAL_BYTES=2_000_000, STREAM__MAX_FRAME_BYTES=1_000_000) as daemon:
+        opened = []
+        while (answer := daemon.ask("POST", "/streams", {"urls": urls})).status == 201:
+            opened.append(answer.json["stream_id"])
+            assert len(opened) < 10
+            # It is counted with the stream's first step.
+            wait(lambda: daemon.metric("fastmesh_streaming_memory_usage_bytes") > len(opened) * 300_000)
+        assert answer.json["error"]["type"] == "overloaded"
+        assert len(opened) == 6
+        for stream_id in opened:
+            assert daemon.ask("DELETE", f"/streams/{stream_id}").status == 200
+        wait(lambda: daemon.metric("fastmesh_streaming_memory_usage_bytes") < 20_000)
+        assert daemon.ask("POST", "/streams", {"urls": urls}).status == 201

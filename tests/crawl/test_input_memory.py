@@ -1,0 +1,66 @@
+"""What a stream's URLs take, as it is counted, and as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from fastmesh.crawl.backlog import Backlog, Job
+from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.target import Target
+from fastmesh.crawl.turns import Turns
+from fastmesh.events import PageResult
+
+COUNT = 2000
+
+
+async def never(job: Job) -> PageResult:
+    raise AssertionError(job)
+
+
+def options(number: int = 0, headers: int = 0) -> CrawlOptions:
+    own = {f"x-{number}-{header}": "v" * 100 + str(number) for header in range(headers)}
+    return CrawlOptions(1000.0 + number, 1 << 20, "tests", 1 << 20, headers=own)
+
+
+SHARED = options()
+INPUTS: dict[str, Callable[[int], Target]] = {
+    "short": lambda number: Target(f"http://a.test/{number}", SHARED),
+    "tall": lambda number: Target(f"http://a.test/{number}/{'x' * 1000}", SHARED),
+    "wide": lambda number: Target(f"http://a.test/{number}/{'☃' * 200}", SHARED),
+    "ids": lambda number: Target(f"http://a.test/{number}", SHARED, f"id-{number}-{'i' * 50}"),
+    "hosts": lambda number: Target(f"http://host-{number}.test/", SHARED),
+    "domains": lambda number: Target(f"http://www.domain-{number}.test/", SHARED),
+    "options": lambda number: Target(f"http://a.test/{number}", options(number)),
+    "headers": lambda number: Target(f"http://a.test/{number}", options(number, 5)),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_what_is_counted_is_what_is_allocated(kind: str) -> None:
+    async def measure() -> tuple[int, int]:
+        turns = Turns(256, 8)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            targets = [INPUTS[kind](number) for number in range(COUNT)]
+            backlog = Backlog(targets, lambda: None, turns=turns, locate=lambda origin: origin + ":80", run=never)
+            while backlog.ready():  # every host is asked for its place
+                backlog.take().close()
+                if backlog.left < COUNT // 2:
+                    break
+            backlog_memory = backlog.memory
+            gc.collect()
+            allocated = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        backlog.close()
+        turns.close()
+        return backlog_memory, allocated
+
+    counted, allocated = asyncio.run(measure())
+    assert allocated <= counted <= 1.5 * allocated, (counted / COUNT, allocated / COUNT)
