@@ -279,7 +279,7 @@ class StreamProcessor:
             else:
                 log.error("stream.bug", **self._pipeline.named, exc_info=fault)
                 self._pipeline.fail("internal_error", "the stream failed by a fault of the server")
-                bare(fault)
+            bare(fault)
         self.close()
         self._task = self._pages = None  # what ended them has a frame that has this
 

@@ -34,7 +34,7 @@ class Watched(Daemon):
 
 
 @pytest.fixture(scope="module")
-def watched() -> Iterator[Watched]:
+def watched(origin: Origin) -> Iterator[Watched]:
     settings = {
         "FETCH__ALLOW_NETWORKS": LOOPBACK,
         "FETCH__RETRIES": 1,
@@ -43,6 +43,8 @@ def watched() -> Iterator[Watched]:
         "FETCH__PER_HOST_CONCURRENCY": 64,
         "FETCH__RESPECT_ROBOTS": "false",
         "FIREHOSE__ENABLED": "true",
+        "SEARCH__PROVIDER": "searxng",
+        "SEARCH__URL": origin.url("/searx"),
         "STREAM__RESUME_WINDOW_S": 0,
     }
     with Watched(**settings) as running:
@@ -114,6 +116,22 @@ def test_a_failure_that_several_wait_for_leaves_nothing_behind(watched: Watched,
 
     ask("/reset-close")
     ask("/drip")
+    assert watched.found() == {}
+
+
+def test_searches_leave_nothing_behind(watched: Watched, origin: Origin) -> None:
+    found = {"results": [{"url": origin.url("/not-there"), "title": "A page"}]}
+    for status, last in ((500, "failed"), (200, "completed")):
+        origin.page("/searx/search", json.dumps(found), status=status, content_type="application/json")
+        frames = watched.ask("POST", "/deepsearch/stream", {"query": "pages"}).frames
+        assert frames[-1]["status"] == last, frames
+    origin.route("/searx/search", HOSTILE["/reset"])
+    assert watched.ask("POST", "/deepsearch/stream", {"query": "pages"}).frames[-1]["status"] == "failed"
+    origin.route("/searx/search", HOSTILE["/silent"])
+    before = origin.hits["/searx/search"]
+    late = watched.ask("POST", "/deepsearch/stream", {"query": "pages", "stream": {"deadline_s": 0.5}})
+    assert late.frames[-1]["status"] == "deadline"
+    assert origin.hits["/searx/search"] > before
     assert watched.found() == {}
 
 
