@@ -180,7 +180,7 @@ async def failing(load: Load, _seed: int) -> tuple[Verdict, report.Table]:
         ]
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(_watch(vitals, "bodies that fail", None))
-            results = await _crawl(server, urls, load.fat_timeout_ms)
+            results = await crawled(server, urls, load.fat_timeout_ms)
             watching.cancel()
         ended = time.monotonic()
         await _until(lambda: own_bytes(server.pid) - first <= IDLE_MIB * MIB, load.back_within_s)
@@ -212,11 +212,11 @@ def origin() -> Iterator[int]:
 
 async def _first_page(server: Server, port: int) -> None:
     """One page of each host, so that worker, robots.txt and all that is made once are there."""
-    await _crawl(server, [f"http://{host}:{port}/ok?n=1" for host in HOSTS])
+    await crawled(server, [f"http://{host}:{port}/ok?n=1" for host in HOSTS])
     await _until_forgotten(server, CALM_WITHIN_S)
 
 
-async def _crawl(server: Server, urls: list[str], timeout_ms: int = 15_000) -> dict[str, int]:
+async def crawled(server: Server, urls: list[str], timeout_ms: int = 15_000) -> dict[str, int]:
     """Crawl *urls*; how many failed, by the error's type."""
     failed: dict[str, int] = {}
     body = {"urls": urls, "options": {"timeout_ms": timeout_ms, "retries": 0, "concurrency": 256}}

@@ -321,8 +321,8 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         # The kernel sends RST instead of FIN when nothing may linger.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
-    except (EOFError, ConnectionError, asyncio.LimitOverrunError, asyncio.CancelledError):
-        pass  # its end, the daemon's, or that of all
+    except (EOFError, ConnectionError, asyncio.LimitOverrunError, asyncio.CancelledError, RuntimeError):
+        pass  # its end, the daemon's, or that of all; uvloop says RuntimeError of what was reset while it was written
     finally:
         writer.close()
 
