@@ -26,7 +26,7 @@ SHOWN_BY = {
         "server/test_limits.py::TestConnections::test_one_too_many_of_a_peer_is_told_429"
     ),
     "SERVER__MAX_AGE_S": "server/test_limits.py::TestConnections::test_an_old_connection_ends_between_requests",
-    "SERVER__HEADER_TIMEOUT_S": "server/test_timeouts.py::test_a_head_that_drips_is_told_408",
+    "SERVER__HEADER_TIMEOUT_S": "server/test_timeouts.py::test_what_drips_is_told_408",
     "SERVER__BODY_TIMEOUT_S": "server/test_timeouts.py::test_a_body_that_does_not_come_is_told_408",
     "SERVER__KEEPALIVE_TIMEOUT_S": "server/test_timeouts.py::test_an_idle_connection_is_closed",
     "SERVER__WRITE_STALL_TIMEOUT_S": (

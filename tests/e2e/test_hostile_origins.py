@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from daemons import Daemon
 from origins import Origin
@@ -94,6 +96,38 @@ def test_reads_the_charset(frames: list[dict], path: str, title: str | None) -> 
     (result,) = (frame["result"] for frame in frames[1:-1] if frame["result"]["url"].endswith(path))
     assert result["document"]["title"]
     assert title is None or result["document"]["title"] == title
+
+
+# What ends a line, an event or a chunk somewhere: none of it does so within a frame.
+FORGED = "".join(
+    f'{end}event: summary{end}id: 1:9{end}data: {{"type":"summary"}}{end}{end}'
+    for end in ("\n", "\r", "\r\n", "\x85", "\u2028", "\x0b", "\x00")
+)
+
+
+def test_no_page_and_no_client_forges_a_frame(origin: Origin) -> None:
+    page = FORGED.replace("\r", "&#13;")  # which a parser does not take for a line's end
+    body = f"<title>{page}</title><meta name=description content='{page}'><a href='/x'>{page}</a><p>{page}".encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; x=\xed\xb2\x80\xff\xe2\x80\xa8\r\n\r\n" + body
+    forged = {"url": origin.raw("/forged", answer), "id": FORGED}
+    plain = {"url": origin.page("/forged.txt", FORGED, content_type="text/plain"), "id": "\r\n\r\n0\r\n\r\n"}
+    urls = [forged, plain, f"nonsense{FORGED}"]
+    asked = {"urls": urls, "options": {"include": ["text", "markdown", "html", "links", "metadata"]}}
+    with Daemon(FETCH__ALLOW_NETWORKS="127.0.0.0/8") as daemon:
+        lines = daemon.ask("POST", "/crawl/stream", asked).body.decode()
+        events = daemon.ask("POST", "/crawl/sse", asked).body.decode()
+    assert "\r" not in lines + events
+    parts = [part.split("\n") for part in events.removesuffix("\n\n").split("\n\n")]
+    assert parts[0].pop(0).startswith("retry: ")
+    assert all([line.partition(": ")[0] for line in part] == ["event", "id", "data"] for part in parts)
+    for texts in (lines.removesuffix("\n").split("\n"), [part[2][6:] for part in parts]):
+        frames = [json.loads(text) for text in texts]
+        assert [frame["type"] for frame in frames] == ["metadata", "result", "result", "result", "summary"]
+        results = {frame["index"]: frame["result"] for frame in frames[1:-1]}
+        assert [results[at].get("id", results[at]["url"]) for at in range(3)] == [FORGED, plain["id"], urls[2]]
+        assert results[0]["error"] is results[1]["error"] is None
+        assert "event: summary" in results[0]["document"]["text"]
+        assert results[1]["document"]["text"].count("event: summary") == 7
 
 
 class TestGuard:

@@ -145,6 +145,16 @@ def test_connection_close_is_answered_and_what_follows_is_not(peer: Peer) -> Non
     assert peer.closed()
 
 
+@pytest.mark.parametrize("offered", ["h2c", "TLS/1.0", "websocket", "h2c, websocket"])
+def test_an_offer_of_another_protocol_is_answered_in_this_one(peer: Peer, offered: str) -> None:
+    """And nothing behind it is read: to some it would be of the other protocol (RFC 9110, section 7.8)."""
+    peer.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n")
+    peer.send(b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nUpgrade: " + offered.encode() + b"\r\n\r\n" + GET * 3)
+    answer = peer.read()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert peer.closed()
+
+
 def test_a_client_that_ends_its_side_gets_its_answers(peer: Peer) -> None:
     peer.send(GET * 3)
     peer.sock.shutdown(1)
@@ -187,7 +197,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("method", "path", "status"),
-        [("GET", "/nothing", 404), ("GET", "/crawl/stream", 405), ("DELETE", "/healthz", 405), ("OPTIONS", "/", 404)],
+        [
+            ("GET", "/nothing", 404),
+            ("GET", "/crawl/stream", 405),
+            ("DELETE", "/healthz", 405),
+            ("OPTIONS", "/", 404),
+            *((method, "/livez", 405) for method in ("CONNECT", "TRACE", "QUERY", "SOURCE", "PROPFIND")),
+        ],
     )
     def test_an_unknown_path_or_method_keeps_the_connection(
         self, peer: Peer, method: str, path: str, status: int
@@ -265,6 +281,7 @@ def test_every_answer_carries_the_safe_headers(peer: Peer) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "no-store" in answer.headers["cache-control"]
+        assert not any(name.startswith("access-control-") for name in answer.headers)
         assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", answer.headers["date"])
 
 

@@ -77,7 +77,9 @@ def test_the_high_mark_is_where_the_transport_pauses() -> None:
                 pass
             return daemon.metric('fastmesh_streaming_bytes_total{protocol="ndjson"}')
 
-    assert held(1_000_000) > held(16_384) + 900_000
+    least = held(16_384)
+    assert held(1_000_000) > least + 900_000
+    assert least < 500_000  # without a low mark of its own the kernel takes megabytes before anything pauses
 
 
 def test_the_low_mark_is_where_it_goes_on() -> None:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from daemons import Closed, Daemon
+from sockets import handshake
 
 SHORT_S = 0.4
 
@@ -23,14 +24,28 @@ def test_who_sends_nothing_is_closed_without_a_word(hasty: Daemon) -> None:
         assert peer.closed()
 
 
-def test_a_head_that_drips_is_told_408(hasty: Daemon) -> None:
+BODY = b"POST /crawl/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "drop"),
+    [
+        (b"GET /livez HTTP/1.1\r\nX: ", b"a"),
+        (b"", b"\r\n"),
+        (BODY + b"Content-Length: 5000\r\n\r\n", b" "),
+        (BODY + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    ],
+    ids=["head", "line ends", "body", "chunks"],
+)
+def test_what_drips_is_told_408(hasty: Daemon, start: bytes, drop: bytes) -> None:
     """The deadline is absolute: a byte does not move it."""
     begun = time.monotonic()
     with hasty.connect() as peer:
         peer.sock.settimeout(0.05)
-        for byte in b"GET /livez HTTP/1.1\r\nX: " + b"a" * 1000:
+        peer.send(start)
+        for _ in range(1000):
             try:
-                peer.send(bytes([byte]))
+                peer.send(drop)
                 peer.more()
             except TimeoutError:
                 continue
@@ -69,6 +84,22 @@ def test_a_stream_is_no_idle_connection() -> None:
         frames = daemon.ask("GET", "/firehose/stream?frames=4&rate=4").frames
         assert frames[-1]["status"] == "completed"
         assert len(frames) == 6
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["at once", "behind a request"])
+def test_a_websocket_is_no_idle_connection(before: int) -> None:
+    """No deadline of the request that opened it, or of one before it, is left."""
+    with (
+        Daemon(SERVER__KEEPALIVE_TIMEOUT_S=0.1, SERVER__HEADER_TIMEOUT_S=0.1, FIREHOSE__ENABLED="true") as daemon,
+        daemon.connect() as peer,
+    ):
+        peer.send(peer.request("GET", "/livez") * before + handshake(peer, "/firehose/ws?frames=4&rate=4"))
+        for _ in range(before):
+            assert peer.read().status == 200
+        assert peer.head().status == 101
+        seen = b""
+        while b'"completed"' not in seen:
+            seen += peer.exactly(1)
 
 
 def test_who_takes_no_byte_for_the_write_stall_timeout_is_disconnected() -> None:

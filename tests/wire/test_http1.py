@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -85,6 +86,8 @@ BAD: dict[str, tuple[bytes, int]] = {
     "10 no colon": (b"GET / HTTP/1.1\r\n" + HOST + b"X\r\n\r\n", 400),
     "10 high byte in a name": (b"GET / HTTP/1.1\r\n" + HOST + b"X\xe9: a\r\n\r\n", 400),
     "11 bare CR": (b"GET / HTTP/1.1\r\n" + HOST + b"X: \rTransfer-Encoding: chunked\r\n\r\n", 400),
+    "11 bare CR at a line's end": (b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\r\n\r\n", 400),
+    "11 bare CR in the end": (b"GET / HTTP/1.1\r\n" + HOST + b"\rX: y\r\n\r\n", 400),
     "12 bare LF": (b"GET / HTTP/1.1\nHost: localhost\n\n", 400),
     "12 without a version": (b"GET /x\nHost: a\r\nContent-Length: 5\r\n\r\n", 400),
     **{
@@ -93,6 +96,7 @@ BAD: dict[str, tuple[bytes, int]] = {
                      b"GET /  HTTP/1.1", b"GET /\tHTTP/1.1", b"get / HTTP/1.1", b"GET / http/1.1", b"GET /",
                      b"GET / HTTP/1.1 ", b"GET / HTTP/11", b"GET HTTP/1.1", b"A" * 21 + b" / HTTP/1.1")
     },
+    "13 the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     **{
         f"14 {byte!r} in a value": (b"GET / HTTP/1.1\r\n" + HOST + b"X: a" + byte + b"b\r\n\r\n", 400)
         for byte in (b"\x00", b"\x01", b"\x1b", b"\x7f")
@@ -109,6 +113,7 @@ BAD: dict[str, tuple[bytes, int]] = {
                        b"http://evil/x", b"http://u@localhost/", b"http://localhost:99999/", b"https://localhost/",
                        b"*", b"//evil/x", b"/\\evil", b"/a#b", b'/a"b', b"/<a>", b"a", b"localhost:80", b"/\x80", b"?a")
     },
+    "17 CONNECT": (b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "21 too many fields": (b"GET / HTTP/1.1\r\n" + HOST + b"X:\r\n" * MAX_HEADERS + b"\r\n", 431),
     "25 upgrade with a body": (POST + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi", 400),
     "25 upgrade with chunks": (CHUNKED[:-2] + b"Connection: upgrade\r\nUpgrade: x\r\n\r\n0\r\n\r\n", 400),
@@ -164,6 +169,32 @@ def test_an_attack_is_refused_and_nothing_follows(name: str) -> None:
     assert parser.phase is Phase.OVER
     assert read(parser, GOOD["get"]) == []
     assert not parser.pending
+
+
+# What is refused, by a Python that leaves assertions out (CVE-2025-69227).
+WITHOUT_ASSERTIONS = """
+import sys
+from fastmesh.wire.http1 import HttpParser
+for line in sys.stdin:
+    parser, statuses = HttpParser(), []
+    parser.receive(bytes.fromhex(line))
+    while parser.pending:
+        request = parser.next_request()
+        if request is not None:
+            statuses.append(request.fault and request.fault.status)
+    print(statuses)
+"""
+
+
+def test_an_attack_is_refused_also_where_assertions_are_left_out() -> None:
+    told = subprocess.run(
+        [sys.executable, "-O", "-c", WITHOUT_ASSERTIONS],
+        input="\n".join(data.hex() for data, _ in BAD.values()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.splitlines() == [f"[{status}]" for _, status in BAD.values()]
 
 
 @pytest.mark.parametrize("data", [*GOOD.values(), *(data for data, _ in BAD.values())], ids=[*GOOD, *BAD])
