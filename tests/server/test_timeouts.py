@@ -98,7 +98,7 @@ def test_a_websocket_is_no_idle_connection(before: int) -> None:
             assert peer.read().status == 200
         assert peer.head().status == 101
         seen = b""
-        while b'"completed"' not in seen:
+        while b'"type":"summary"' not in seen:
             seen += peer.exactly(1)
 
 
