@@ -11,8 +11,8 @@ from fastmesh.config import load
 from fastmesh.errors import ApiError, UrlError, types_of
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")),
-        ROOT / "loadtest/README.md"]  # fmt: skip
+DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md",
+        *sorted(ROOT.glob("docs/*.md")), ROOT / "loadtest/README.md"]  # fmt: skip
 SETTINGS = {name for name, *_ in load({}, environ={}).table()}
 
 
