@@ -120,6 +120,7 @@ class TestConnections:
             while not daemon.logs("listener.out_of_files"):
                 assert held.ask("GET", "/livez").status == 200
             assert len(daemon.logs("listener.out_of_files")) < 20
+            assert all(peer.closed() for peer in waiting)  # by the one file that was kept for that: none waits in vain
             subprocess.run(["prlimit", f"--pid={daemon.pid}", f"--nofile={used + 1000}"], check=True)
             assert daemon.connect().ask("GET", "/livez").status == 200
             for peer in (*waiting, held):

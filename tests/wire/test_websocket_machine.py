@@ -535,8 +535,11 @@ def test_an_idle_machine_is_small_also_after_work(deflate: bool) -> None:
         many = [machine(limits, deflate=deflate) for _ in range(100)]
         fresh = tracemalloc.get_traced_memory()[0] / 100
         for server in many:
-            server.receive(frame(TEXT, os.urandom(5000).hex().encode()) + frame(PING, b"x"))
+            text = os.urandom(5000).hex().encode()
+            server.receive(frame(TEXT, deflated(text), rsv=RSV1) if deflate else frame(TEXT, text))
+            server.receive(frame(PING, b"x"))
             assert len(drained(server)) == 2
+            assert len(server.text(Batch([text]))) > 5000
         gc.collect()
         used = tracemalloc.get_traced_memory()[0] / 100
     finally:
