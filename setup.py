@@ -9,7 +9,9 @@ from setuptools import Extension, setup
 Options.warning_errors = True
 
 # _core.pyx includes the others: setuptools must know them, or the sdist lacks them and changes to them go unseen.
-core = Extension("fastmesh._core", ["cext/_core.pyx"], depends=glob("cext/*.pyx"), extra_compile_args=["-O3", "-fwrapv"])
+core = Extension(
+    "fastmesh._core", ["cext/_core.pyx"], depends=glob("cext/*.pyx"), extra_compile_args=["-O3", "-fwrapv"]
+)
 
 directives = {
     "language_level": 3,
