@@ -17,11 +17,11 @@ from typing import Final, cast
 import orjson
 
 from fastmesh.bugs import Bugs
-from fastmesh.crawl.gate import Extracted
+from fastmesh.crawl.gate import Extracted, Gate
 from fastmesh.crawl.politeness import Owner
 from fastmesh.crawl.rota import Rota
 from fastmesh.crawl.standing import CoreTime, Standing, core_time, starves
-from fastmesh.crawl.worker import ANSWER, DONE, JOB, LAST, gate_of, ready
+from fastmesh.crawl.worker import ANSWER, DONE, FAILED, JOB, LAST, gate_of, ready
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
 from fastmesh.log import get_logger
 from fastmesh.rates import RecentShare
@@ -330,19 +330,25 @@ class _Job:
         self.extracted: asyncio.Future[Extracted | UrlError] = loop.create_future()
 
     def fail(self, reason: str) -> None:
-        self._finish(ExtractFailed(reason))
+        self.take(ExtractFailed(reason))
 
-    def take(self, status: int, answer: Extracted) -> None:
-        """Take a worker's answer."""
-        if status == DONE:
-            self._finish(answer)
-            return
-        error = orjson.loads(answer.document)
-        self._finish(ERRORS.get(error["type"], ExtractFailed)(error["message"]))
-
-    def _finish(self, extracted: Extracted | UrlError) -> None:
+    def take(self, extracted: Extracted | UrlError) -> None:
+        """Take what became of the page."""
         if not self.extracted.done():  # else nobody waits for it
             self.extracted.set_result(extracted)
+
+
+def _result(status: int, answer: bytes, gate: Gate) -> Extracted | UrlError:
+    """What a worker's *answer* says.  Raises ValueError for what none writes."""
+    if status == DONE:
+        return Extracted(answer, gate)
+    error = orjson.loads(answer)
+    if status != FAILED or not isinstance(error, dict):
+        raise ValueError(f"it answers with status {status}")
+    type_, message = error.get("type"), error.get("message")
+    if not (isinstance(type_, str) and isinstance(message, str)):
+        raise ValueError("its error has no type or no message")
+    return ERRORS.get(type_, ExtractFailed)(message)
 
 
 class _Worker(asyncio.Protocol):
@@ -460,12 +466,12 @@ class _Worker(asyncio.Protocol):
                 self._fail("the worker that extracted this page sent more than one line")
                 return
             try:
-                extracted = Extracted(answer, gate_of(decision, score))
+                extracted = _result(status & ~LAST, answer, gate_of(decision, score))
             except ValueError as error:
                 self._fail(f"the worker that extracted this page is broken: {error}")
                 return
             self._let_go()
-            job.take(status & ~LAST, extracted)
+            job.take(extracted)
             if status & LAST:
                 self.retire()  # it holds too much memory
             else:

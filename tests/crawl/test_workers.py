@@ -298,6 +298,17 @@ def test_a_worker_that_speaks_out_of_turn_is_replaced(run: Run, puppet: tuple[st
     run(test())
 
 
+@pytest.mark.parametrize("error", ["", "null", "{}", '{"type": [], "message": "x"}', '{"type": "x"}'])
+def test_a_worker_whose_error_cannot_be_read_is_replaced(run: Run, puppet: tuple[str, ...], error: str) -> None:
+    async def test() -> None:
+        async with started(command=puppet) as pool:
+            with pytest.raises(ExtractFailed, match="broken"):
+                await ask(pool, f"fail {error}")
+            assert await ask(pool, "next") == b"next"
+
+    run(test())
+
+
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 def test_a_document_with_a_line_end_in_it_would_break_every_frame_behind_it(
     run: Run, puppet: tuple[str, ...], end: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import ParamSpec, TypeVar
@@ -51,7 +51,7 @@ class Target:
     name: str
     run: Callable[[bytes, Watch], Hashable]
     seeds: tuple[bytes, ...]
-    words: tuple[bytes, ...] = ()
+    words: Sequence[bytes] = ()
     base_s: float = 0.05
     s_a_byte: float = 20e-6
     turn_s: float = 0.05
@@ -68,7 +68,7 @@ class Spent:
 
 
 def spend(target: Target, data: bytes, slower: float = 1.0) -> Spent:
-    """Run *data*, on a machine that is *slower* than an ordinary one.  Raises OverBudget, and what the target raises."""
+    """Run *data*, on a machine that is so much *slower*.  Raises OverBudget, and what the target raises."""
     most = (target.base_s + target.s_a_byte * len(data)) * slower
     spent = []
     for _ in range(TRIES):

@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from random import Random
 
-NUMBERS = tuple(
-    b"%d" % number for number in (0, 1, 9, 255, 256, 65_535, 65_536, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64, 10**30)
-) + (b"-1", b"1e30", b"0x10", b"00", b"0.5", b"NaN")
+BOUNDS = (0, 1, 9, 255, 256, 65_535, 65_536, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64, 10**30)
+NUMBERS = (*(b"%d" % number for number in BOUNDS), b"-1", b"1e30", b"0x10", b"00", b"0.5", b"NaN")
 BYTES = (b"\0", b"\n", b"\r\n", b"\r", b" ", b"\t", b'"', b"\\", b"%", b"<", b">", b"\xff", b"\xc3", "\u2028".encode())
 _NUMBER = re.compile(rb"[0-9]+")
 FLOOD_SIZES = (200, 2_000, 20_000, 200_000)
