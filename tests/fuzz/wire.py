@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Hashable
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -24,6 +25,7 @@ from fastmesh.api.schema import (
     read_value,
 )
 from fastmesh.api.session import COMMANDS
+from fastmesh.api.streams import _last_event_id, _wants_events
 from fastmesh.api.tokens import Tokens
 from fastmesh.errors import ApiError, ConfigError
 from fastmesh.trace import Trace
@@ -39,6 +41,12 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 MAX_URLS = 100
 
 
+class _Asked(NamedTuple):
+    """As much of a call as Last-Event-ID needs."""
+
+    request: Request
+
+
 def http_requests(data: bytes, watch: Watch) -> Hashable:
     """The same requests wherever the bytes are cut; what is in their fields is read as the daemon reads it."""
     whole, requests = _requests([data], watch)
@@ -47,6 +55,11 @@ def http_requests(data: bytes, watch: Watch) -> Hashable:
         Trace.of(request.headers.get("traceparent"))
         _subprotocol_tokens(request)
         _tickets(request)
+        _wants_events(request.headers.get("accept", ""))
+        try:
+            _last_event_id(_Asked(request))  # type: ignore[arg-type]
+        except ApiError:
+            pass
         try:
             head, _ = upgrade(request, [], limits=Limits(), deflate=True)
             assert head.count(b"\r\n\r\n") == 1
@@ -167,6 +180,9 @@ TARGETS = (
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: fastmesh.v1, bearer.abc\r\n"
             b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10\r\n"
             b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
+            b"GET /s HTTP/1.1\r\n"
+            + HOST
+            + b"Last-Event-ID: 0123456789abcdef:12\r\nAccept: text/event-stream;q=0.5,*/*\r\n\r\n",
             b"\r\n" * 30_000,  # line ends before a request, read once
             b"\n" * 60_000,
             CHUNKED + b"1\r\nx\r\n" * 10_000,  # one-byte chunks
