@@ -87,7 +87,7 @@ def _crawl(asked: argparse.Namespace) -> int:
     loaded = _loaded(asked, {"LOG__LEVEL": "error"})
     settings = loaded.values
     log.configure(settings.log.level, settings.log.format)
-    request = read_value(CrawlRequest, _request(asked), max_urls=sys.maxsize)
+    request = read_value(CrawlRequest, _request(asked))
     return int(_run(crawl(settings, request, table=asked.output == "table"), loaded))
 
 

@@ -16,8 +16,11 @@ from fastmesh.errors import ValidationError
 
 MAX_FIELDS: Final = 64  # of an object, and of a list other than urls; those of our models have half of it at most
 VALUES_A_URL: Final = 16  # a URL object with every option has so many, and a few headers
-SMALL_BYTES: Final = 65_536  # no text of so few bytes takes long to parse
+SMALL_BYTES: Final = 512  # so few hold 85 fields at most
 MARKS_A_VALUE: Final = 4  # brackets, colons and commas in a text, where those in strings count too
+LEAST_MARKS: Final = 65_536  # so many take a millisecond or two to parse
+
+_HOLD_PARTS: Final = (dict, list)
 
 
 def too_many_urls(count: int, most: int) -> ValidationError:
@@ -31,33 +34,32 @@ def parsed(text: bytes, max_urls: int) -> Any:
     Raises ValidationError where it is none, or holds more than such a request may.
     Of a name that is given twice the last one counts, as in JavaScript and Python.
     """
-    if len(text) > SMALL_BYTES:
-        marks = sum(map(text.count, (b"[", b"{", b":", b",")))
-        if marks > MARKS_A_VALUE * _most(max_urls):
-            raise ValidationError(f"there are {marks} brackets, colons and commas: more than any request has")
+    small = len(text) <= SMALL_BYTES
+    marks = 0 if small else sum([text.count(mark) for mark in (b"[", b"{", b":", b",")])
+    most = 2 * MAX_FIELDS + VALUES_A_URL * max_urls
+    if marks > LEAST_MARKS and marks > MARKS_A_VALUE * most:
+        raise ValidationError(f"there are {marks} brackets, colons and commas: more than any request has")
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ValidationError(f"want JSON: {error}") from None
+    if marks > MAX_FIELDS:  # else it holds less than a request may: there is a mark before every value but the first
+        urls = value.get("urls") if type(value) is dict else None
+        if type(urls) is list and len(urls) > max_urls:
+            raise too_many_urls(len(urls), max_urls)
+        _refuse_crowd(value, urls, most)
+    return value
 
 
-def refuse_crowd(given: Any, max_urls: int) -> None:
-    """Raises ValidationError where *given*, as it came out of JSON, holds more than a request with *max_urls* may."""
-    urls = given.get("urls") if isinstance(given, dict) else None
-    if isinstance(urls, list) and len(urls) > max_urls:
-        raise too_many_urls(len(urls), max_urls)
-    most = left = _most(max_urls)
-    waiting = [given] if isinstance(given, dict | list) else []
-    while waiting:
-        value = waiting.pop()
+def _refuse_crowd(given: Any, urls: Any, most: int) -> None:
+    """Raises ValidationError where *given* holds over *most* values, or one part of it too many."""
+    left = most
+    waiting = [given] if type(given) in _HOLD_PARTS else []
+    for value in waiting:  # which grows
         left -= len(value)
         if left < 0:
             raise ValidationError(f"there are over {most} values, {VALUES_A_URL} for each URL that may be given")
         if len(value) > MAX_FIELDS and value is not urls:
             raise ValidationError(f"an object or a list may have {MAX_FIELDS} values, there is one of {len(value)}")
-        parts = value.values() if isinstance(value, dict) else value
-        waiting += [part for part in parts if isinstance(part, dict | list)]
-
-
-def _most(max_urls: int) -> int:
-    return 2 * MAX_FIELDS + VALUES_A_URL * max_urls
+        parts = value.values() if type(value) is dict else value
+        waiting.extend([part for part in parts if type(part) in _HOLD_PARTS])

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from fastmesh.api.bounds import parsed, refuse_crowd
+from fastmesh.api.bounds import parsed
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, CookieMode, Grade, Part
 from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
@@ -262,7 +262,7 @@ def read_body(model: type[Model], content_type: str | None, body: bytes, max_url
     """
     if content_type is None or _JSON.fullmatch(content_type) is None:
         raise UnsupportedMediaType("the body must be application/json in UTF-8")
-    return read_value(model, parsed(body, max_urls), max_urls)
+    return read_value(model, parsed(body, max_urls))
 
 
 def pairs_of(query: str, most: int) -> list[tuple[str, str]]:
@@ -291,16 +291,11 @@ def read_query(model: type[Model], pairs: list[tuple[str, str]]) -> Model:
             raise ValidationError(f"{name} is given more than once", field=name)
         else:
             given[name] = value
-    return _validated(model, given)
+    return read_value(model, given)
 
 
-def read_value(model: type[Model], value: Any, max_urls: int) -> Model:
+def read_value(model: type[Model], value: Any) -> Model:
     """*value*, as it came out of JSON, as *model*.  Raises ValidationError with the path of the field."""
-    refuse_crowd(value, max_urls)
-    return _validated(model, value)
-
-
-def _validated(model: type[Model], value: Any) -> Model:
     try:
         return model.model_validate(value)
     except pydantic.ValidationError as error:

@@ -184,7 +184,7 @@ class SocketSession:
         try:
             given = parsed(text, self._plans.max_urls)
             model, carry_out = self._named(given)
-            carry_out(self, read_value(model, given, self._plans.max_urls))
+            carry_out(self, read_value(model, given))
         except ApiError as error:
             self._refuse(given, error)
         except Exception as error:

@@ -22,7 +22,6 @@ from fastmesh.api.schema import (
     pairs_of,
     read_body,
     read_query,
-    read_value,
 )
 from fastmesh.errors import ValidationError
 
@@ -281,9 +280,9 @@ def test_what_a_request_may_hold_it_may_hold_all_together() -> None:
     batch = {**options, "concurrency": 1, "order": "input", "dedupe": True, "stop_after_errors": 1}
     stream = {"on_slow": "block", "detach": False, "deadline_s": 1, "progress": False}
     one = {"urls": [{"url": "x", "id": "y", "options": options}], "options": batch, "stream": stream}
-    read_value(CrawlRequest, one, max_urls=1)
+    read_body(CrawlRequest, JSON, json.dumps(one).encode(), max_urls=1)
     many = {"urls": [{"url": "x", "id": str(at), "options": few} for at in range(1000)], "options": batch}
-    read_value(CrawlRequest, many, max_urls=1000)
+    read_body(CrawlRequest, JSON, json.dumps(many).encode(), max_urls=1000)
 
 
 def test_urls_may_be_full_of_brackets_and_colons() -> None:
