@@ -270,6 +270,13 @@ def test_a_body_is_refused_in_less_time_than_the_largest_good_one_takes(name: st
     assert cpu_s(refuse) < 8 * cpu_s(take)
 
 
+def test_values_are_counted_over_all_urls() -> None:
+    """Each object is as small as it may be, and there are not more of them than may be."""
+    one = b'{"url":"x",%b}' % b",".join(b'"%x":1' % at for at in range(20))
+    with pytest.raises(ValidationError, match="over 16128 values"):
+        read_body(CrawlRequest, JSON, b'{"urls":[%b]}' % b",".join([one] * 1000), max_urls=1000)
+
+
 def test_what_a_request_may_hold_it_may_hold_all_together() -> None:
     options = {
         "timeout_ms": 1, "include": ["text", "markdown", "links", "metadata", "html"], "extractor": "quality",
