@@ -73,7 +73,7 @@ class Daemon:
             plans=self.engine.plans,
             metrics=self.engine.metrics,
             pump=make_pump(self._loop),
-            intake=Intake(self._loop.call_soon, time.monotonic),
+            intake=Intake(self._loop.call_soon, time.monotonic, self.bugs),
             wheel=self._wheel,
             clock=time.monotonic,
             loop=self._loop,

@@ -10,12 +10,10 @@ sends one request at a time never waits here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from fastmesh.log import get_logger
-
-log = get_logger()
+from fastmesh.bugs import Bugs
 
 SLICE_S = 0.001  # of one connection; the answer under way is finished
 TURN_S = 0.002  # of the line, in one turn of the loop; the slice under way is finished
@@ -25,6 +23,11 @@ class Source(Protocol):
     """Who received more than one slice of work."""
 
     waits: bool  # the line's own: whether it stands in it
+
+    @property
+    def named(self) -> Mapping[str, object]:
+        """What the log has of it."""
+        ...
 
     def go_on(self) -> None:
         """Work off a slice; stand in the line again for what is left."""
@@ -36,11 +39,15 @@ class Source(Protocol):
 
 
 class Intake:
-    """The line.  It is told how to be called in the next turn of the loop, and has a clock, in seconds."""
+    """The line.  It is told how to be called in the next turn of the loop, and has a clock, in seconds.
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], Any], clock: Callable[[], float]) -> None:
+    One that raises is one of *bugs* and loses its connection.
+    """
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], Any], clock: Callable[[], float], bugs: Bugs) -> None:
         self._call_soon = call_soon
         self._clock = clock
+        self._bugs = bugs
         self._line: deque[Source] = deque()
         self._scheduled = False
 
@@ -59,10 +66,7 @@ class Intake:
         for _ in range(len(self._line)):  # nobody twice: what came meanwhile is read first
             source = self._line.popleft()
             source.waits = False
-            try:
-                source.go_on()
-            except Exception as error:
-                log.error("intake.bug", exc_info=error)
+            if not self._bugs.survive("input", source.go_on, **source.named):
                 source.abort()
             if self._clock() >= until:
                 break

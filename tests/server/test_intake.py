@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from fastmesh.bugs import Bugs
 from fastmesh.server.intake import TURN_S, Intake
 
 
@@ -14,7 +15,8 @@ class Loop:
     def __init__(self) -> None:
         self.calls: deque[Callable[[], None]] = deque()
         self.now = 0.0
-        self.intake = Intake(self.calls.append, lambda: self.now)
+        self.bugs = Bugs(lambda: self.now)
+        self.intake = Intake(self.calls.append, lambda: self.now, self.bugs)
 
     def turn(self) -> None:
         for _ in range(len(self.calls)):
@@ -30,6 +32,7 @@ class Crowd:
         self.waits = False
         self.loop, self.left, self.done, self.slice_s, self.broken = loop, slices, done, slice_s, broken
         self.aborted = False
+        self.named: dict[str, object] = {}
 
     def go_on(self) -> None:
         assert not self.waits
@@ -90,3 +93,4 @@ def test_one_that_raises_is_cut_off_and_the_others_go_on() -> None:
         loop.turn()
     assert broken.aborted
     assert done == [other, other]
+    assert loop.bugs.counts == {"input": 1}
