@@ -13,7 +13,17 @@ RESULTS = HERE / "results"
 @cache
 def program(source: str) -> str:
     """The path of the program made of *source*, a file below this folder."""
+    return _compiled(source, Path(source).stem)
+
+
+@cache
+def library(source: str) -> str:
+    """The path of the shared library made of *source*, to be loaded before a program's own."""
+    return _compiled(source, f"{Path(source).stem}.so", "-shared", "-fPIC")
+
+
+def _compiled(source: str, name: str, *more: str) -> str:
     RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / Path(source).stem
-    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", target, HERE / source], check=True)
+    target = RESULTS / name
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", *more, "-o", target, HERE / source], check=True)
     return str(target)
