@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args, get_origin
-from urllib.parse import parse_qsl
 
 import pydantic
 from pydantic import (
@@ -25,6 +24,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from fastmesh.api.bounds import parsed
+from fastmesh.api.form import pairs
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, CookieMode, Grade, Part
 from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
@@ -270,7 +270,7 @@ def pairs_of(query: str, most: int) -> list[tuple[str, str]]:
     if query.count("&") >= most:
         raise ValidationError(f"the query has over {most} values")
     try:
-        return parse_qsl(query, keep_blank_values=True, errors="strict")
+        return pairs(query)
     except UnicodeDecodeError:
         raise ValidationError("the query: want percent-encoded UTF-8") from None
 

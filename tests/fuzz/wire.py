@@ -140,7 +140,7 @@ def queries(data: bytes, watch: Watch) -> Hashable:
     outcomes = []
     for model in (CrawlQuery, KeyQuery, EventsQuery, FirehoseQuery):
         try:
-            watch.turn(lambda model=model: read_query(model, pairs_of(data.decode("latin-1"), MAX_URLS)))
+            watch.turn(lambda model=model: read_query(model, pairs_of(data.decode("ascii", "ignore"), MAX_URLS)))
             outcomes.append("taken")
         except ApiError as error:
             outcomes.append(_said(error))
@@ -259,6 +259,8 @@ TARGETS = (
             b"bytes=" + b"9" * 5000,
             b"a" * 5000,
             b"&" * 9000,
+            b"a=" + b"%" * 60_000,
+            b"a=" + b"b%41" * 15_000,
             b"%FF",
             b"frames=" + b"1_0",
         ),
