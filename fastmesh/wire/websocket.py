@@ -28,6 +28,7 @@ MAX_REASON_BYTES = 123
 PINGS_A_CALL = 16  # are told, the last ones: each may be answered, only the last must be (RFC 6455, section 5.5.3)
 SLICE_BYTES = 16_384  # of a frame's payload, fed at once
 DEFLATED_SLICE_BYTES = 512  # the same where it may be compressed: half a MiB comes out at most
+DEFLATED_COSTS = 4  # so many bytes a compressed one counts: 64 KB of empty blocks, each with its codes, take 15 ms
 CRUMB_BYTES = 128  # a smaller piece of a message is a crumb
 INFLATE_STEP = 65_536
 MAX_FINAL_BLOCKS = 8  # of a compressed message; behind each zlib wants a new inflater
@@ -108,6 +109,7 @@ class WebSocketMachine:
         "_checked_at",
         "_closed",
         "_connection",
+        "_costs",
         "_deflate",
         "_ending",
         "_input",
@@ -125,6 +127,7 @@ class WebSocketMachine:
         self._limits = limits
         self._deflate = deflate
         self._slice_bytes = SLICE_BYTES if deflate is None else DEFLATED_SLICE_BYTES
+        self._costs = 1 if deflate is None else DEFLATED_COSTS
         self._connection = Connection(ConnectionType.SERVER, [] if deflate is None else [deflate])
         self._input: bytearray | None = None  # received and not parsed: idle connections have none
         self._left = 0  # bytes of the frame under way that were not fed yet
@@ -186,7 +189,7 @@ class WebSocketMachine:
             piece = bytes(self._input[: min(self._left, self._slice_bytes)])
             del self._input[: len(piece)]
             self._left -= len(piece)
-            fed += max(len(piece), self._feed(piece, events))
+            fed += max(len(piece) * self._costs, self._feed(piece, events))
         if not self._input:
             self._input = None
         if self._ending is not None and not events:

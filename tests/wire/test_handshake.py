@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from steps import steps
 
 from fastmesh.errors import ApiError, BadRequest, UpgradeRequired
 from fastmesh.wire.handshake import upgrade
@@ -250,3 +251,29 @@ def test_whatever_the_fields_say_nothing_but_an_api_error_is_raised(fields: dict
     assert head.startswith(b"HTTP/1.1 101 ")
     assert head.count(b"\r\n\r\n") == 1
     assert deflate or not machine.compresses
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Sec_WebSocket_Protocol", "a," * 30_000),
+        ("Sec_WebSocket_Protocol", "," * 60_000),
+        ("Sec_WebSocket_Extensions", "a," * 30_000),
+        ("Sec_WebSocket_Extensions", "a" + ";b" * 30_000),
+        ("Sec_WebSocket_Extensions", ";" * 60_000),
+    ],
+)
+def test_a_field_of_many_elements_is_refused_before_they_are_looked_at(name: str, value: str) -> None:
+    """64 KB of them took 30 ms."""
+    asked = request(**{name: value})
+
+    def refuse() -> None:
+        with pytest.raises(BadRequest):
+            upgrade(asked, [], limits=Limits(), deflate=True)
+
+    assert steps(refuse) < 200
+
+
+def test_a_handshake_of_many_elements_is_one() -> None:
+    lists = {"Connection": "x," * 90 + "Upgrade", "Upgrade": " , websocket, h2c", "Sec_WebSocket_Protocol": "a," * 99}
+    assert accepted(request(**lists)) == {}

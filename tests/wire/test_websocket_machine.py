@@ -15,6 +15,8 @@ from sockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, closing, defl
 
 from fastmesh._core import Batch
 from fastmesh.wire.websocket import (
+    DEFLATED_COSTS,
+    DEFLATED_SLICE_BYTES,
     PINGS_A_CALL,
     Binary,
     BoundedDeflate,
@@ -394,6 +396,22 @@ def test_commands_come_a_few_a_call(deflate: bool) -> None:
         calls.append(len(server.events(0.0)))
     assert sum(calls) == 100
     assert max(calls) == limits.messages_a_call
+
+
+def test_what_is_compressed_comes_in_smaller_shares() -> None:
+    """Blocks that inflate to nothing cost the most: each has a table of codes, and takes no room."""
+    empty = bytes.fromhex("04c081000000000090ff6b100007020000000040feaf41001c080000000000f9bf060170200000000000e4ff1a")
+    server = machine(deflate=True)
+    server.receive(frame(TEXT, empty * 10_000, rsv=RSV1))
+    most = max(took(server) for _ in range(20))
+    assert most <= Limits().bytes_a_call // DEFLATED_COSTS + DEFLATED_SLICE_BYTES
+
+
+def took(server: WebSocketMachine) -> int:
+    """The bytes that a call works off."""
+    before = len(server._input or b"")
+    server.events(0.0)
+    return before - len(server._input or b"")
 
 
 def test_a_flood_is_measured_against_the_time() -> None:
