@@ -46,15 +46,33 @@ def configure(level: str, format_: Literal["json", "console"] | None) -> None:
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Unfailing())),
         cache_logger_on_first_use=False,
     )
+    _OURS.bound = structlog.get_logger().bind()
     library = logging.getLogger()
     library.handlers = [_FromLibraries()]
     library.setLevel(logging.WARNING)
     logging.captureWarnings(True)
 
 
+class Logger:
+    """All events go through it.
+
+    structlog's own makes two objects and looks up a lock for each of them, also for those that are not written:
+    a stream has eight.  *bound* is the one that was made last, before the setting up one that writes as it can.
+    """
+
+    def __init__(self) -> None:
+        self.bound = structlog.get_logger()
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self.bound, method)
+
+
+_OURS: Final = Logger()
+
+
 def get_logger() -> Any:
     """The logger; its methods take an event's name and fields."""
-    return structlog.get_logger()
+    return _OURS
 
 
 def tell_lost(lines: int) -> None:

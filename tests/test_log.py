@@ -62,11 +62,12 @@ def test_a_terminal_obeys_nothing_that_is_shown(text: str) -> None:
 def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     """Says what was logged; the rest of the process logs as before."""
     root = logging.getLogger()
-    before = root.handlers, root.level
+    before, bound = (root.handlers, root.level), log.get_logger().bound
     yield lambda: capsys.readouterr().err
     root.handlers, root.level = before
     logging.captureWarnings(False)
     structlog.reset_defaults()
+    log.get_logger().bound = bound
 
 
 HOSTILE = "http://u:pass@a.test/?k=v \x1b]0;title\x07\x9b31m\x7f\u202e\u2028\r\n"

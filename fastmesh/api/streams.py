@@ -233,6 +233,8 @@ class Streams:
 
     def _pairs(self, call: Call) -> list[tuple[str, str]]:
         """The query, without the ticket that let the caller in."""
+        if not call.request.query:
+            return []
         pairs = pairs_of(call.request.query, self._plans.max_urls + MAX_FIELDS)
         return pairs if call.ticket is None else [pair for pair in pairs if pair[0] != TICKET]
 

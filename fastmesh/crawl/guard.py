@@ -79,12 +79,13 @@ class AddressGuard:
 
     def _refusal(self, address: Address, port: int, name: str | None) -> str | None:
         """Why *address*, where *name* leads if there is one, is not dialled; None when it may be."""
-        subject = f"{name} leads to {address}, which" if name else str(address)
         if not self.permits(address):
-            return f"{subject} is not a public address, and FETCH__ALLOW_NETWORKS does not name it"
-        if self._is_own(address, port):
-            return f"{subject} with port {port} is this daemon itself"
-        return None
+            why = "is not a public address, and FETCH__ALLOW_NETWORKS does not name it"
+        elif self._is_own(address, port):
+            why = f"with port {port} is this daemon itself"
+        else:
+            return None
+        return f"{name} leads to {address}, which {why}" if name else f"{address} {why}"
 
     def _named(self, address: Address) -> bool:
         return any(address in network for network in self._allow_networks)

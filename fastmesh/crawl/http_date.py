@@ -38,7 +38,7 @@ def _seconds(found: re.Match[str]) -> float | None:
     year, month = int(found["year"]), _MONTHS.index(found["month"].lower()) + 1
     if len(found["year"]) == 2:
         year += 1900 if year >= _PIVOT else 2000
-    day, hour, minute, second = (int(found[part]) for part in ("day", "hour", "minute", "second"))
+    day, hour, minute, second = map(int, found.group("day", "hour", "minute", "second"))
     try:
         date(year, month, day)
     except ValueError:

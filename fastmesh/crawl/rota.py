@@ -30,7 +30,10 @@ class Rota(Generic[W]):
 
     def join(self, client: Hashable, owner: Owner, waiter: W) -> None:
         """*waiter*, which does not wait yet, waits for *owner*, which is *client*'s."""
-        self._lines.setdefault(client, Line()).join(owner, waiter)
+        line = self._lines.get(client)
+        if line is None:
+            line = self._lines[client] = Line()
+        line.join(owner, waiter)
         self.waiting += 1
 
     def leave(self, client: Hashable, owner: Owner, waiter: W) -> bool:

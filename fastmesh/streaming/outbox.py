@@ -19,24 +19,15 @@ FRAME_BYTES: Final = 512  # of a result's frame without its document, about
 class Finished:
     """One result on its way into the journal; a *repeat* is one for which nothing was fetched.
 
-    *shared*: one that leaves later has the very same document.
+    Its *memory* is less than its *size* where one that leaves later has the very same document.
     """
 
     key: tuple[int, int]
     index: int = field(compare=False)
     page: PageResult = field(compare=False)
     repeat: bool = field(compare=False)
-    shared: bool = field(compare=False)
-
-    @property
-    def size(self) -> int:
-        """The bytes of its frame, about."""
-        return FRAME_BYTES + (0 if self.page.document is None else len(self.page.document))
-
-    @property
-    def memory(self) -> int:
-        """The bytes that are free once it has left."""
-        return FRAME_BYTES if self.shared else self.size
+    size: int = field(compare=False)  # the bytes of its frame, about
+    memory: int = field(compare=False)  # the bytes that are free once it has left
 
 
 class Outbox:
@@ -58,7 +49,8 @@ class Outbox:
         """The result of *index* is there; *shared*: another follows that leaves later and has the same document."""
         self._came += 1
         key = (repeat, self._came) if self.expected is None else (index, 0)
-        finished = Finished(key, index, page, repeat, shared)
+        size = FRAME_BYTES + (0 if page.document is None else len(page.document))
+        finished = Finished(key, index, page, repeat, size, FRAME_BYTES if shared else size)
         heappush(self._held, finished)
         self.frames += 1
         self.bytes += finished.size
