@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from math import ceil
 from secrets import token_hex
 
@@ -456,7 +457,9 @@ class StreamingModule:
         left = [p for p in self._pipelines.values() if p.pacer.vacant and now - p.pacer.since >= window_s]
         self._bugs.each("windows", left, lambda pipeline: pipeline.window_over(), _names)
         self._bugs.each("lags", list(self._pipelines.values()), lambda pipeline: pipeline.look_at_lag(), _names)
-        over = [p for p in self._closed.values() if not p.subscribers and now >= self._kept_until(p)]
+        # The longest closed come first, so the others are not looked at: there may be 20,000.
+        due = takewhile(lambda p: now >= p.closed_at + window_s, self._closed.values())
+        over = [p for p in due if not p.subscribers and now >= self._kept_until(p)]
         self._bugs.each("forgetting", over, self._forget, _names)
 
     def _count_drops(self, now: float) -> None:
