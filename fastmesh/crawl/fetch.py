@@ -228,6 +228,7 @@ class Fetcher:
                 raise FetchTimeout("the origin sent nothing more while memory was short (FETCH__TOTAL_BYTES)") from None
             raise FetchTimeout(f"the page was not whole within {limit_s:g} s") from None
         finally:
+            del limit  # it knows the task, and one that was cancelled knows this frame
             took_s = time.monotonic() - started_s
             page.dns_s += lookup.took_s
             page.fetch_s += took_s
