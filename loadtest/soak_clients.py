@@ -36,7 +36,9 @@ MANNERS: Final = {
     "cancel": 6,  # ended by DELETE
     "detach": 6,  # opened by POST /streams, broken off and read later
 }
-SLOWED_SHARE: Final = 0.002
+SLOWED_SHARE: Final = 0.0005
+# A host that says 429 to all that it is asked is asked ever more seldom: who wants a page of it waits for that long.
+SLOWED_DEADLINE_S: Final = 30
 NO_URLS: Final = ("http://10.0.0.1/", "ftp://x.example/", "http://no-such.invalid/", "http://[::1]/", "not a URL", "")
 TIMEOUT_MS: Final = 5_000
 SILENCE_S: Final = 100.0
@@ -135,7 +137,11 @@ class Clients:
                 "order": chance.choice(("completion", "input")),
                 "dedupe": False,
             },
-            "stream": {"progress": chance.random() < 0.3, "on_slow": "drop" if manner == "drop" else "block"},
+            "stream": {
+                "progress": chance.random() < 0.3,
+                "on_slow": "drop" if manner == "drop" else "block",
+                "deadline_s": SLOWED_DEADLINE_S if any(SLOWED_HOST in url for url in account.urls) else None,
+            },
         }
         self.counts["streams"] += 1
         self.counts[manner] += 1
@@ -184,7 +190,10 @@ class Clients:
             if account.summary is None:
                 self.counts["resumed"] += 1
                 await asyncio.sleep(chance.random() * self._window_s / 8)
-        account.settle("completed", *(["cancelled"] if manner == "cancel" else []))
+        others = {"cancelled"} if manner == "cancel" else set()
+        if body["stream"]["deadline_s"] is not None:
+            others.add("deadline")
+        account.settle("completed", *others)
 
     async def _gone(self, session: aiohttp.ClientSession, account: Account) -> None:
         """Two windows after a client left nothing is kept: in the first its place is, in the second the summary."""
