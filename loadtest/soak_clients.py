@@ -196,8 +196,8 @@ class Clients:
         account.settle("completed", *others)
 
     async def _gone(self, session: aiohttp.ClientSession, account: Account) -> None:
-        """Two windows after a client left nothing is kept: in the first its place is, in the second the summary."""
-        await asyncio.sleep(2 * self._window_s + 1.0)
+        """Soon after two windows nothing is kept: in the first its place is, in the second the summary."""
+        await asyncio.sleep(2 * self._window_s + 5.0)
         async with session.get(f"/streams/{account.stream_id}") as shown:
             if shown.status != 404:
                 raise StreamFailed(f"{account.stream_id} is kept past its windows: {await shown.text()}")
