@@ -29,30 +29,29 @@ def too_many_urls(count: int, most: int) -> ValidationError:
 
 
 def parsed(text: bytes, max_urls: int) -> Any:
-    """The JSON of *text*, which asks for *max_urls* URLs at most.
+    """The JSON of *text*, which asks for *max_urls* URLs at most; refuse_crowd() judges what came out.
 
-    Raises ValidationError where it is none, or holds more than such a request may.
-    Of a name that is given twice the last one counts, as in JavaScript and Python.
+    Raises ValidationError where it is none, or would take long.  Of a name that is
+    given twice the last one counts, as in JavaScript and Python.
     """
-    small = len(text) <= SMALL_BYTES
-    marks = 0 if small else sum([text.count(mark) for mark in (b"[", b"{", b":", b",")])
-    most = 2 * MAX_FIELDS + VALUES_A_URL * max_urls
-    if marks > LEAST_MARKS and marks > MARKS_A_VALUE * most:
-        raise ValidationError(f"there are {marks} brackets, colons and commas: more than any request has")
+    if len(text) > LEAST_MARKS:
+        marks = sum([text.count(mark) for mark in (b"[", b"{", b":", b",")])
+        if marks > max(LEAST_MARKS, MARKS_A_VALUE * _most(max_urls)):
+            raise ValidationError(f"there are {marks} brackets, colons and commas: more than any request has")
     try:
-        value = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ValidationError(f"want JSON: {error}") from None
-    if marks > MAX_FIELDS:  # else it holds less than a request may: there is a mark before every value but the first
-        urls = value.get("urls") if type(value) is dict else None
-        if type(urls) is list and len(urls) > max_urls:
-            raise too_many_urls(len(urls), max_urls)
-        _refuse_crowd(value, urls, most)
-    return value
 
 
-def _refuse_crowd(given: Any, urls: Any, most: int) -> None:
-    """Raises ValidationError where *given* holds over *most* values, or one part of it too many."""
+def refuse_crowd(given: Any, text: bytes, max_urls: int) -> None:
+    """Raises ValidationError where *given*, the JSON of *text*, holds more than a request with *max_urls* may."""
+    if len(text) <= SMALL_BYTES:
+        return
+    urls = given.get("urls") if type(given) is dict else None
+    if type(urls) is list and len(urls) > max_urls:
+        raise too_many_urls(len(urls), max_urls)
+    most = _most(max_urls)
     left = most
     waiting = [given] if type(given) in _HOLD_PARTS else []
     for value in waiting:  # which grows
@@ -63,3 +62,7 @@ def _refuse_crowd(given: Any, urls: Any, most: int) -> None:
             raise ValidationError(f"an object or a list may have {MAX_FIELDS} values, there is one of {len(value)}")
         parts = value.values() if type(value) is dict else value
         waiting.extend([part for part in parts if type(part) in _HOLD_PARTS])
+
+
+def _most(max_urls: int) -> int:
+    return 2 * MAX_FIELDS + VALUES_A_URL * max_urls

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from fastmesh.api.bounds import parsed
+from fastmesh.api.bounds import parsed, refuse_crowd
 from fastmesh.api.form import pairs
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, CookieMode, Grade, Part
 from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
@@ -262,7 +262,9 @@ def read_body(model: type[Model], content_type: str | None, body: bytes, max_url
     """
     if content_type is None or _JSON.fullmatch(content_type) is None:
         raise UnsupportedMediaType("the body must be application/json in UTF-8")
-    return read_value(model, parsed(body, max_urls))
+    value = parsed(body, max_urls)
+    refuse_crowd(value, body, max_urls)
+    return read_value(model, value)
 
 
 def pairs_of(query: str, most: int) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Protocol
 import orjson
 from pydantic import Field
 
-from fastmesh.api.bounds import parsed
+from fastmesh.api.bounds import parsed, refuse_crowd
 from fastmesh.api.plans import Plans
 from fastmesh.api.schema import MAX_INTEGER, CrawlRequest, Strict, Whole, read_value
 from fastmesh.errors import ApiError, Conflict, InternalError, NotFound, ValidationError
@@ -183,6 +183,7 @@ class SocketSession:
         given: Any = None
         try:
             given = parsed(text, self._plans.max_urls)
+            refuse_crowd(given, text, self._plans.max_urls)
             model, carry_out = self._named(given)
             carry_out(self, read_value(model, given))
         except ApiError as error:
