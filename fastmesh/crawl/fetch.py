@@ -39,7 +39,7 @@ from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.redirects import Redirects
 from fastmesh.crawl.resolve import LOOKUP, GuardedResolver, Lookup
 from fastmesh.crawl.retry_after import retry_after_s
-from fastmesh.crawl.url import ParsedUrl
+from fastmesh.crawl.url import MAX_URL_CHARS, ParsedUrl
 from fastmesh.crawl.visit import Entry, visited
 from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, HttpStatus, TooLarge, UrlError
 from fastmesh.spans import Attribute, Spans
@@ -323,9 +323,11 @@ def _location(response: ClientResponse) -> str | None:
 
 def _content_type(response: ClientResponse) -> str | None:
     value = response.headers.get("Content-Type")
-    return None if value is None else _UNDECODED.sub("\ufffd", value)[:MAX_CONTENT_TYPE_CHARS]
+    return None if value is None else _UNDECODED.sub("\ufffd", value[:MAX_CONTENT_TYPE_CHARS])
 
 
 def _escaped(location: str) -> str:
-    """A ``Location`` whose bytes were not UTF-8 has them escaped, as browsers do."""
+    """A ``Location`` whose bytes were not UTF-8 has them escaped, as browsers do; a too long one is refused by that."""
+    if len(location) > MAX_URL_CHARS:
+        return location
     return _UNDECODED.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location)

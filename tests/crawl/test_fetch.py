@@ -21,13 +21,14 @@ from aiohttp import ClientSession
 from backports import zstd
 from nameserver import BROKEN, SILENCE, Nameserver
 from origins import CERTIFICATE, PAGE, Origin, Request, head
+from steps import steps
 
 from fastmesh.config import CacheSettings, FetchSettings
 from fastmesh.crawl import names as names_module
 from fastmesh.crawl.body import MAX_READ_BYTES
 from fastmesh.crawl.connection import MAX_FRAMING_BYTES, GuardedConnector
 from fastmesh.crawl.decode import CODINGS, DECODE_ERRORS, MAX_MEMBERS, RATIO_FREE_BYTES, STEP_BYTES, ZSTD_WINDOW_LOG
-from fastmesh.crawl.fetch import Fetched, Fetcher
+from fastmesh.crawl.fetch import Fetched, Fetcher, _escaped
 from fastmesh.crawl.guard import AddressGuard
 from fastmesh.crawl.hops import Hops
 from fastmesh.crawl.options import CrawlOptions
@@ -35,6 +36,7 @@ from fastmesh.crawl.request_headers import RESERVED
 from fastmesh.crawl.resolve import GuardedResolver
 from fastmesh.crawl.retries import with_retries
 from fastmesh.crawl.retry_after import MAX_RETRY_AFTER_S, retry_after_s
+from fastmesh.crawl.url import MAX_URL_CHARS, follow, parse_url
 from fastmesh.errors import (
     BadResponse,
     BlockedAddress,
@@ -378,6 +380,14 @@ def test_a_redirect_leads_nowhere_else(origin: Origin, location: str, kind: type
 def test_a_location_in_bytes_that_are_no_utf_8_is_escaped(origin: Origin):
     origin.page("/%E4pfel", "apples")
     assert fetched(origin.redirect("/fruit", "/\xe4pfel")).body == b"apples"
+
+
+def test_a_location_that_is_too_long_takes_no_step_for_each_of_its_bytes() -> None:
+    longest, longer = "\udcff" * MAX_URL_CHARS, "\udcff" * 60_000
+    assert _escaped(longest) == "%FF" * MAX_URL_CHARS
+    assert steps(lambda: _escaped(longer)) < 10
+    with pytest.raises(InvalidUrl, match="characters"):
+        follow(parse_url("http://a.example/"), _escaped(longer))
 
 
 def test_the_body_of_a_redirect_is_not_read(origin: Origin):

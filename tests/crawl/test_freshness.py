@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from steps import steps
 
 from fastmesh.crawl.freshness import (
     ERROR_FRESH_S,
+    MAX_DIRECTIVE_CHARS,
     MAX_ERROR_FRESH_S,
     MAX_SECONDS,
     MAX_VARY,
@@ -204,6 +206,15 @@ def test_no_store_and_vary_of_everything_are_for_one_request_only() -> None:
     assert may_be_shared({"cache-control": "no-cache, max-age=0"})
     assert not may_be_shared({"cache-control": "no-store"})
     assert not may_be_shared({"vary": "*"})
+
+
+@pytest.mark.parametrize("directive", ["max-age=60", "a", 'a="b"'])
+def test_a_cache_control_that_nobody_could_need_is_not_read(directive: str) -> None:
+    longest = ", ".join([directive] * 9_000)[:MAX_DIRECTIVE_CHARS]
+    assert may_be_shared({"cache-control": longest})
+    assert not may_be_shared({"cache-control": longest + ","})
+    flood = {"cache-control": ",".join([directive] * 9_000)}
+    assert steps(lambda: shelf(200, flood, asked_at_s=NOW_S, came_at_s=NOW_S, ttl_s=TTL_S)) < 50
 
 
 def test_what_is_chosen_by_more_headers_than_anybody_sends_is_for_one_request_only() -> None:
