@@ -1,6 +1,6 @@
 """What Prometheus reads (contract section 7).
 
-What is counted per frame or per write is a plain integer that a collector reads
+What is counted per frame, per write or per page is a plain integer that a collector reads
 at scrape, since a Prometheus call costs as much as a frame.  Labels have few
 values, never a URL or an id.
 """
@@ -24,6 +24,7 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
 LAG_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LONG_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+STAGES = ("queue", "dns", "fetch", "extract")
 FRAMES = (64, 128, 256, 512, 1024, 2048)
 RATIOS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
@@ -125,7 +126,7 @@ class Metrics:
         self.request_seconds = self._histogram(
             "http_request_duration_seconds", "A request, answered whole", SECONDS, "route"
         )
-        self.stage = self._histogram("pipeline_stage_seconds", "Where a URL's time goes", STAGE_SECONDS, "stage")
+        self.stages = {stage: Buckets(STAGE_SECONDS) for stage in STAGES}
         self.registry.register(_PlainCounts(self))
 
     def tell(
@@ -204,6 +205,10 @@ class _PlainCounts(Collector):
             family = HistogramMetricFamily(f"fastmesh_{name}", about, labels=[])
             family.add_metric([], cumulative(buckets), buckets.total)
             yield family
+        stages = HistogramMetricFamily("fastmesh_pipeline_stage_seconds", "Where a URL's time goes", labels=["stage"])
+        for stage, buckets in metrics.stages.items():
+            stages.add_metric([stage], cumulative(buckets), buckets.total)
+        yield stages
         requests = CounterMetricFamily(
             "fastmesh_http_requests", "Requests answered", labels=["route", "method", "status"]
         )

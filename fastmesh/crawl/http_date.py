@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from calendar import timegm
-from datetime import date
+from datetime import UTC, datetime
 from typing import Final
 
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -35,14 +34,12 @@ def http_date_s(text: str | None) -> float | None:
 
 
 def _seconds(found: re.Match[str]) -> float | None:
-    year, month = int(found["year"]), _MONTHS.index(found["month"].lower()) + 1
+    month = _MONTHS.index(found["month"].lower()) + 1
+    year, day, hour, minute, second = map(int, found.group("year", "day", "hour", "minute", "second"))
     if len(found["year"]) == 2:
         year += 1900 if year >= _PIVOT else 2000
-    day, hour, minute, second = map(int, found.group("day", "hour", "minute", "second"))
+    leap = int(second == 60)
     try:
-        date(year, month, day)
+        return datetime(year, month, day, hour, minute, second - leap, tzinfo=UTC).timestamp() + leap
     except ValueError:
         return None
-    if hour > 23 or minute > 59 or second > 60:  # there are leap seconds
-        return None
-    return float(timegm((year, month, day, hour, minute, second)))

@@ -105,7 +105,7 @@ class PipelineOrchestrator:
         self.bugs = RecentShare()
         for outcome in OUTCOMES:  # 0 is said too: a rate needs the value before the first
             metrics.urls[outcome] += 0
-        self._stages = {stage: metrics.stage.labels(stage) for stage in ("queue", "dns", "fetch", "extract")}
+        self._stages = metrics.stages
 
     def backlog(
         self,

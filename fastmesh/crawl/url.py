@@ -12,7 +12,7 @@ ParsedUrl are used, and nobody reads the string again.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
 
@@ -30,6 +30,7 @@ RAW_RULES: Final = (
     (re.compile(r"\\"), "it holds a backslash"),
     (re.compile(r"[\ud800-\udfff]"), "it holds half a surrogate pair"),
 )
+RAW: Final = re.compile("|".join(pattern.pattern for pattern, _ in RAW_RULES))  # one class: one look for all of them
 
 # In a redirect they are read as browsers do, before the rules have their say.
 C0_AND_SPACE: Final = "".join(map(chr, range(0x21)))
@@ -49,6 +50,8 @@ AUTHORITY_RULES: Final = (
     (re.compile(r"^(?::[^:]*)?$"), "it has no host"),
     (re.compile(r"^(?!(?:\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]{0,5})?$)"), "its host or its port is malformed"),
 )
+# Nearly all are like this, and no rule speaks of them.
+ORDINARY_AUTHORITY: Final = re.compile(r"[A-Za-z0-9._-]{1,255}(?::[0-9]{1,5})?")
 
 ABSOLUTE: Final = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE)
 SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -63,7 +66,8 @@ class ParsedUrl:
 
     *host* has no brackets; *address* is what it says when it is an IP address
     in any spelling, else None.  *target* is what the origin is asked for: path
-    and query.  *fragment* stays here, with its ``#`` or empty.
+    and query.  *fragment* stays here, with its ``#`` or empty.  *authority* is host and port as a
+    URL has them, a default port left out; *resource* the URL without its fragment: what is fetched.
     """
 
     scheme: str
@@ -72,17 +76,14 @@ class ParsedUrl:
     target: str
     fragment: str
     address: Address | None
+    authority: str = field(init=False, repr=False, compare=False)
+    resource: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def authority(self) -> str:
-        """Host and port as a URL has them, a default port left out."""
+    def __post_init__(self) -> None:
         host = self._bracketed()
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @property
-    def resource(self) -> str:
-        """The URL without its fragment: what is fetched."""
-        return f"{self.scheme}://{self.authority}{self.target}"
+        authority = host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        object.__setattr__(self, "authority", authority)  # frozen, and put together once for all who ask
+        object.__setattr__(self, "resource", f"{self.scheme}://{authority}{self.target}")
 
     @property
     def href(self) -> str:
@@ -110,11 +111,13 @@ def parse_url(text: str) -> ParsedUrl:
     """
     if len(text) > MAX_URL_CHARS:
         raise InvalidUrl(f"the URL is refused: it has more than {MAX_URL_CHARS} characters")
-    _refuse(RAW_RULES, text)
+    if RAW.search(text):
+        _refuse(RAW_RULES, text)
     absolute = ABSOLUTE.match(text)
     if absolute is None:
         raise InvalidUrl("the URL is refused: it does not begin with http:// or https://")
-    _refuse(AUTHORITY_RULES, absolute[2])
+    if not ORDINARY_AUTHORITY.fullmatch(absolute[2]):
+        _refuse(AUTHORITY_RULES, absolute[2])
     try:
         url = ada_url.parse_url(text, PARTS)
     except ValueError:
