@@ -93,6 +93,7 @@ def test_labels_have_few_values_whatever_is_asked(daemon: Daemon) -> None:
     assert "/nothing" not in text
     assert set(re.findall(r'method="([^"]+)"', text)) <= {"GET", "HEAD", "POST", "DELETE", "OPTIONS", "other"}
     routes = set(re.findall(r'route="([^"]+)"', text))
-    documented = """/crawl/stream /crawl/sse /crawl/ws /deepsearch/stream /streams /streams/{id} /streams/{id}/events
+    documented = """/crawl /openapi.json
+    /crawl/stream /crawl/sse /crawl/ws /deepsearch/stream /streams /streams/{id} /streams/{id}/events
     /firehose/stream /firehose/sse /firehose/ws /tickets /healthz /livez /readyz /metrics preflight other"""
     assert routes <= set(documented.split())

@@ -482,12 +482,13 @@ def test_get_with_a_key_or_a_last_event_id_starts_no_crawl_anew(daemon: Daemon, 
     first = daemon.ask("GET", path)
     stream_id = first.headers["x-stream-id"]
     again = daemon.ask("GET", path)
-    assert (again.headers["x-stream-id"], again.body) == (stream_id, first.body)
+    sent = first.body.replace(b": heartbeat\n\n", b"")  # told to one reader, where a page takes long
+    assert (again.headers["x-stream-id"], again.body) == (stream_id, sent)
     by_header = daemon.ask("GET", path.replace("page-1", "other"), Idempotency_Key="page-1")
     assert by_header.headers["x-stream-id"] == stream_id
     rest = daemon.ask("GET", path, Last_Event_ID=f"{stream_id}:{PAGES}")
     assert rest.headers["x-stream-id"] == stream_id
-    assert first.body.endswith(rest.body.removeprefix(b"retry: 5\n"))
+    assert sent.endswith(rest.body.removeprefix(b"retry: 5\n"))
     assert rest.body.count(b"\ndata: ") == 2
     assert daemon.ask("GET", path, Last_Event_ID=f"{stream_id}:{LAST}").status == 204
     assert fetched(origin, urls) == [1] * PAGES
