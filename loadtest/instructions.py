@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +30,7 @@ import orjson
 from loadtest import report
 from loadtest.compiled import library
 from loadtest.nginx import nginx
-from loadtest.servers import Server
+from loadtest.servers import Server, started
 from loadtest.streams import CRAWL, FIREHOSE, Protocol, Seen, read
 
 STOP_S = 60.0
@@ -219,23 +217,12 @@ def _silent() -> Iterator[str]:
 @contextmanager
 def _running(tree: Path, folder: Path) -> Iterator[Server]:
     """The daemon of *tree*, not counted yet; stopped at the end."""
-    environ = os.environ | {f"FASTMESH_{name}": value for name, value in SETTINGS.items()}
+    environ = {f"FASTMESH_{name}": value for name, value in SETTINGS.items()}
     environ |= {"PYTHONHASHSEED": "0", "LD_PRELOAD": library("slow_clock.c")}
     valgrind = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out"]
     daemon = [tree / ".venv/bin/python", "-c", SERVE, "serve", "--port", "0", "--log-level", "warning"]
-    with subprocess.Popen([*valgrind, *daemon], cwd=tree, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            match = re.search(r"http://([\d.]+):(\d+)", process.stdout.readline())
-            if match is None:
-                raise RuntimeError(f"the daemon of {tree} did not say where it listens")
-            yield Server(process.pid, match[1], int(match[2]))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with started([*valgrind, *daemon], environ, tree) as server:
+        yield server
 
 
 def _control(what: str, pid: int) -> None:

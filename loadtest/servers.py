@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 STOP_S = 10
 CALM_STEP_S, CALM_SHARE, CALM_WITHIN_S = 0.5, 0.1, 60.0
@@ -70,8 +71,16 @@ def pinned(command: Sequence[str], cores: set[int] | None) -> Sequence[str]:
 @contextmanager
 def running(command: Sequence[str], cores: set[int] | None, **settings: str) -> Iterator[Server]:
     """Start *command* on *cores* (None: all), with fastmesh's *settings*; stopped at the end, by its pid."""
-    environ = os.environ | {f"FASTMESH_{name}": value for name, value in settings.items()}
-    with subprocess.Popen(pinned(command, cores), stdout=subprocess.PIPE, env=environ, text=True) as process:
+    environ = {f"FASTMESH_{name}": value for name, value in settings.items()}
+    with started(pinned(command, cores), environ) as server:
+        yield server
+
+
+@contextmanager
+def started(command: Sequence[str | Path], environ: Mapping[str, str], folder: Path | None = None) -> Iterator[Server]:
+    """Start *command* in *folder* with *environ* beside this process's own; stopped at the end, by its pid."""
+    environ = os.environ | environ
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, env=environ, text=True) as process:
         try:
             assert process.stdout is not None
             match = re.search(r"http://([\d.]+):(\d+)", process.stdout.readline())
