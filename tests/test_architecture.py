@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Machines and policies: told facts, they own no socket, clock or task.
 WITHOUT_IO = [
-    "wire/*.py",
+    "wire/**/*.py",
     *(f"streaming/{name}.py" for name in ("lifecycle", "buffer", "delivery", "pacer", "tally")),
     "ebb.py",
     "rates.py",

@@ -19,9 +19,9 @@ from fastmesh.server.timers import NEVER
 from fastmesh.server.websocket import WebSocketPeer
 from fastmesh.streaming.delivery import Subscriber
 from fastmesh.trace import HEADER, Trace
-from fastmesh.wire.handshake import upgrade
 from fastmesh.wire.http1 import MAX_STEPS, HttpParser, Phase, Request
-from fastmesh.wire.websocket import Limits
+from fastmesh.wire.websocket.handshake import upgrade
+from fastmesh.wire.websocket.machine import Limits
 from fastmesh.wire.whole import WholeEncoder
 
 log = get_logger()

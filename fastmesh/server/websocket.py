@@ -15,7 +15,7 @@ from fastmesh.server.peer import OPEN, Peer, Shared
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.trace import Trace
 from fastmesh.wire.encoders import WebSocketEncoder
-from fastmesh.wire.websocket import Binary, Ended, Event, Ping, Text, WebSocketMachine
+from fastmesh.wire.websocket.machine import Binary, Ended, Event, Ping, Text, WebSocketMachine
 
 log = get_logger()
 

@@ -29,9 +29,9 @@ from fastmesh.api.streams import _last_event_id, _wants_events
 from fastmesh.api.tokens import Tokens
 from fastmesh.errors import ApiError, ConfigError
 from fastmesh.trace import Trace
-from fastmesh.wire.handshake import upgrade
 from fastmesh.wire.http1 import HttpParser, Request
-from fastmesh.wire.websocket import Binary, BoundedDeflate, Ended, Limits, Ping, Text, WebSocketMachine
+from fastmesh.wire.websocket.handshake import upgrade
+from fastmesh.wire.websocket.machine import Binary, BoundedDeflate, Ended, Limits, Ping, Text, WebSocketMachine
 
 from .budget import Target, Watch, pieces
 

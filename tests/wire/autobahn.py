@@ -1,4 +1,4 @@
-"""Autobahn's cases against the machine of wire/websocket.py, behind an echo server on loopback.
+"""Autobahn's cases against the machine of wire/websocket/machine.py, behind an echo server on loopback.
 
 The echo is fed as server/websocket.py feeds its machine: in slices, with reading
 paused while something is left.  As a script it prints the verdicts and exits
@@ -23,9 +23,9 @@ import uvloop
 
 from fastmesh._core import Batch
 from fastmesh.errors import ApiError
-from fastmesh.wire.handshake import upgrade
 from fastmesh.wire.http1 import HttpParser
-from fastmesh.wire.websocket import Binary, Ended, Limits, Ping, Text, WebSocketMachine
+from fastmesh.wire.websocket.handshake import upgrade
+from fastmesh.wire.websocket.machine import Binary, Ended, Limits, Ping, Text, WebSocketMachine
 
 LINGER_S = 2.0
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from steps import steps
 
 from fastmesh.errors import ApiError, BadRequest, UpgradeRequired
-from fastmesh.wire.handshake import upgrade
 from fastmesh.wire.http1 import HttpParser, Request
-from fastmesh.wire.websocket import Limits
+from fastmesh.wire.websocket.handshake import upgrade
+from fastmesh.wire.websocket.machine import Limits
 
 # The key and the answer of RFC 6455, section 1.3.
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

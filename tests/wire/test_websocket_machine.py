@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, closing, deflated, frame, masked
 
 from fastmesh._core import Batch
-from fastmesh.wire.websocket import (
+from fastmesh.wire.websocket.machine import (
     DEFLATED_COSTS,
     DEFLATED_SLICE_BYTES,
     PINGS_A_CALL,

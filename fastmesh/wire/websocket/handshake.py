@@ -12,7 +12,7 @@ from hashlib import sha1
 
 from fastmesh.errors import BadRequest, UpgradeRequired
 from fastmesh.wire.http1 import MAX_ELEMENTS, Request, has_token, listed, response_head
-from fastmesh.wire.websocket import BoundedDeflate, Limits, WebSocketMachine
+from fastmesh.wire.websocket.machine import BoundedDeflate, Limits, WebSocketMachine
 
 SUBPROTOCOL = "fastmesh.v1"
 VERSION = "13"
