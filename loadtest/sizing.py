@@ -20,7 +20,7 @@ from random import Random
 
 from fastmesh._core import BackpressureHandler, RingBuffer
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.buffer import DynamicBuffer, WindowBounds
+from fastmesh.streaming.memory import DynamicBuffer, WindowBounds
 from loadtest import report
 
 STEP_S, LAST_S = 0.002, 30.0
@@ -94,7 +94,7 @@ class Fixed(Rule):
 
 
 class Seed(Rule):
-    """As streaming/delivery.py has it: larger for who is held back, smaller for who is slow."""
+    """As streaming/subscriber.py has it: larger for who is held back, smaller for who is slow."""
 
     def read_all(self, now: float, backpressure: bool) -> None:
         """Grow, unless the reader was slow just now."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastmesh.errors import FetchTimeout
 from fastmesh.events import PageResult
-from fastmesh.streaming.delivery import Subscriber
+from fastmesh.streaming.subscriber import Subscriber
 
 Execute = Callable[[str], Coroutine[Any, Any, PageResult]]
 

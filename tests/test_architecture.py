@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Machines and policies: told facts, they own no socket, clock or task.
 WITHOUT_IO = [
     "wire/**/*.py",
-    *(f"streaming/{name}.py" for name in ("lifecycle", "buffer", "delivery", "pacer", "tally")),
+    *(f"streaming/{name}.py" for name in ("lifecycle", "memory", "subscriber", "pacer", "fill/tally")),
     "ebb.py",
     "rates.py",
     *(f"crawl/{name}.py" for name in ("politeness", "backlog", "robots_rules")),

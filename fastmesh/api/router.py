@@ -19,8 +19,8 @@ from fastmesh.api.access import Access
 from fastmesh.api.tickets import Ticket
 from fastmesh.config import ServerSettings
 from fastmesh.errors import Forbidden, MethodNotAllowed, MisdirectedRequest, NotFound, PayloadTooLarge
-from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.subscriber import Sink, Subscriber
 from fastmesh.trace import Trace
 from fastmesh.wire.encoders import Encoder
 from fastmesh.wire.http1 import Request

@@ -28,7 +28,7 @@ from fastmesh.api.form import pairs
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, CookieMode, Grade, Part
 from fastmesh.crawl.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
 from fastmesh.errors import UnsupportedMediaType, ValidationError
-from fastmesh.streaming.firehose import MAX_FRAMES, MIN_FRAME_BYTES
+from fastmesh.streaming.fill.firehose import MAX_FRAMES, MIN_FRAME_BYTES
 
 _JSON = re.compile(r'application/json[ \t]*(;[ \t]*charset[ \t]*=[ \t]*"?utf-8"?[ \t]*)?', re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,32})?([eE][+-]?[0-9]{1,3})?", re.ASCII)

@@ -33,9 +33,9 @@ from fastmesh.api.schema import (
 )
 from fastmesh.errors import Conflict, NotFound, ValidationError
 from fastmesh.events import rfc3339
-from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.subscriber import Sink, Subscriber
 from fastmesh.wire.encoders import Encoder
 from fastmesh.wire.http1 import MAX_ELEMENTS, listed
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from fastmesh.streaming.delivery import Subscriber
+from fastmesh.streaming.subscriber import Subscriber
 
 QUANTUM_BYTES = 65_536
 

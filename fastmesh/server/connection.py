@@ -17,7 +17,7 @@ from fastmesh.server.per_peer import Place
 from fastmesh.server.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.timers import NEVER
 from fastmesh.server.websocket import WebSocketPeer
-from fastmesh.streaming.delivery import Subscriber
+from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.trace import HEADER, Trace
 from fastmesh.wire.http1 import MAX_STEPS, HttpParser, Phase, Request
 from fastmesh.wire.websocket.handshake import upgrade

@@ -24,13 +24,13 @@ from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
 from fastmesh.rates import RecentShare
 from fastmesh.streaming.allowances import Allowances
-from fastmesh.streaming.buffer import BufferManager
-from fastmesh.streaming.delivery import Sink, Subscriber
 from fastmesh.streaming.dropping import DropPolicy
 from fastmesh.streaming.first_bytes import FirstBytes
 from fastmesh.streaming.lag import LoopLag
+from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
 from fastmesh.streaming.reclaim import level_off
+from fastmesh.streaming.subscriber import Sink, Subscriber
 from fastmesh.wire.encoders import Encoder
 
 log = get_logger()

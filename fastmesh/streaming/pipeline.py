@@ -11,10 +11,10 @@ from fastmesh._core import Journal, wake
 from fastmesh.events import Event, error_event, metadata_event, progress_event
 from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics, ProtocolCounts
-from fastmesh.streaming.buffer import BufferManager
-from fastmesh.streaming.delivery import Subscriber
 from fastmesh.streaming.lifecycle import Lifecycle, State, Step
+from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.pacer import PacerPlace, Place
+from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.trace import Trace
 
 log = get_logger()

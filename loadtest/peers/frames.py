@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from fastmesh.events import result_event
-from fastmesh.streaming.firehose import template
+from fastmesh.streaming.fill.firehose import template
 
 STREAM_PATH, SSE_PATH, WS_PATH = "/firehose/stream", "/firehose/sse", "/firehose/ws"
 IDLE_SSE_PATH = "/idle/sse"  # one event, and then none

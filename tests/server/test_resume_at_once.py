@@ -12,7 +12,7 @@ import uvloop
 from fastmesh import config
 from fastmesh.server.connection import Connection
 from fastmesh.server.daemon import Daemon
-from fastmesh.streaming.firehose import FirehoseProcessor
+from fastmesh.streaming.fill.firehose import FirehoseProcessor
 from fastmesh.streaming.first_bytes import QUANTUM_BYTES, TURN_BYTES, FirstBytes
 from fastmesh.streaming.pipeline import Opening
 

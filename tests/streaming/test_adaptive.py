@@ -7,7 +7,7 @@ from house import House, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.streaming.buffer import DynamicBuffer, WindowBounds
+from fastmesh.streaming.memory import DynamicBuffer, WindowBounds
 
 ALL = {
     "BUFFER__INITIAL_FRAMES_NDJSON": 100,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.buffer import UNLIMITED, BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.streaming.memory import UNLIMITED, BufferManager, DynamicBuffer, WindowBounds
 from fastmesh.streaming.reclaim import water_level
 
 TOTAL = 100

@@ -11,8 +11,8 @@ import pytest
 from doubles import Pages, RecordingSink, in_order, settle
 from house import House, check, in_loop
 
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.processor import StreamProcessor
 
 SLOT_BYTES, HEAD_BYTES = 32, 24
 

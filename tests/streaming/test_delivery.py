@@ -12,7 +12,7 @@ from house import House, check, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.streaming.delivery import Subscriber
+from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.streaming.dropping import DropPolicy
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.pacer import Place
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.processor import StreamProcessor
 
 THRESHOLD = 10
 CALM = {"stuck": True, "lag_frames": 0, "lag_bytes": 0, "slow": False, "under_backpressure": False}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.crawl.document import empty
-from fastmesh.streaming.firehose import BURST_BYTES, MIN_FRAME_BYTES
+from fastmesh.streaming.fill.firehose import BURST_BYTES, MIN_FRAME_BYTES
 
 
 @pytest.mark.parametrize("rate", [0.25, 1.0, 7.0, 1000.0])

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.events import PageResult
-from fastmesh.streaming.outbox import FRAME_BYTES, Outbox
-from fastmesh.streaming.processor import StreamProcessor
+from fastmesh.streaming.fill.outbox import FRAME_BYTES, Outbox
+from fastmesh.streaming.fill.processor import StreamProcessor
 
 TEXT = "x" * 1000
 

@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from fastmesh._core import BackpressureHandler, Journal, RingBuffer
 from fastmesh.config import BufferSettings
 from fastmesh.rates import RecentShare
-from fastmesh.streaming.buffer import BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.streaming.fill.tally import Tally
 from fastmesh.streaming.lifecycle import NEXT, State
-from fastmesh.streaming.tally import Tally
+from fastmesh.streaming.memory import BufferManager, DynamicBuffer, WindowBounds
 
 
 class JournalModel(RuleBasedStateMachine):

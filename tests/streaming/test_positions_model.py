@@ -18,9 +18,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.pacer import Place
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.processor import StreamProcessor
 
 FRAMES, BYTES, BEHIND, DETACHED, WINDOW_S = 4, 4000, 2000, 6000, 120.0
 CONCURRENCY, PAGES, LARGEST = 3, 9, 1500

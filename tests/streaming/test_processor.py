@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.events import PageResult
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.lifecycle import State
-from fastmesh.streaming.processor import StreamProcessor
 
 Execute = Callable[[str], Awaitable[PageResult]]
 

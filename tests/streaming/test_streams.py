@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.errors import ConfigError, Overloaded, RateLimited, ShuttingDown
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.lifecycle import State
-from fastmesh.streaming.processor import StreamProcessor
 
 
 @in_loop

@@ -17,9 +17,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.lifecycle import State
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.processor import StreamProcessor
 
 WINDOW_FRAMES, WINDOW_BYTES, TOTAL_BYTES = 5, 4000, 6000
 

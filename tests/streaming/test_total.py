@@ -9,8 +9,8 @@ from doubles import Pages, RecordingSink, in_order, settle
 from house import House, in_loop
 
 from fastmesh.errors import Overloaded
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.processor import StreamProcessor
 
 TOTAL = 1_000_000
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from fastmesh.errors import Overloaded
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.pacer import Place
-from fastmesh.streaming.processor import StreamProcessor
 
 TOTAL, BEHIND, AHEAD, DETACHED, WINDOW_S = 40_000, 2000, 4000, 6000, 120.0
 LARGEST, OVERHEAD = 2000, 700

@@ -8,9 +8,9 @@ import pytest
 from doubles import Pages, RecordingSink, in_order, settle
 from house import House, in_loop
 
+from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.pacer import Place
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.processor import StreamProcessor
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 URLS = [str(at) for at in range(40)]
