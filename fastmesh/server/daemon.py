@@ -22,15 +22,15 @@ from fastmesh.config import Settings, refuse_public
 from fastmesh.errors import ConfigError
 from fastmesh.log import get_logger
 from fastmesh.server.binding import bind
-from fastmesh.server.collector import settle_collector
 from fastmesh.server.figures import ServerFigures
-from fastmesh.server.flow import make_pump
+from fastmesh.server.host.files import raise_file_limit
+from fastmesh.server.host.gc import settle_collector
+from fastmesh.server.host.systemd import Inherited, Notifier, inherited_sockets, keep_informed
 from fastmesh.server.intake import Intake
-from fastmesh.server.limits import raise_file_limit
 from fastmesh.server.listener import Listener
 from fastmesh.server.peer import Peer, Shared
+from fastmesh.server.pump import make_pump
 from fastmesh.server.reload import merged
-from fastmesh.server.systemd import Inherited, Notifier, inherited_sockets, keep_informed
 from fastmesh.server.timers import TimerWheel
 from fastmesh.server.tls import Certificate
 from fastmesh.streaming.pipeline import StreamingPipeline

@@ -6,9 +6,9 @@ import asyncio
 from typing import Final
 
 from fastmesh.metrics import Metrics
-from fastmesh.server.collector import tell_found
+from fastmesh.server.host.gc import tell_found
+from fastmesh.server.host.process import cpu_seconds, file_limit, open_files, resident_bytes
 from fastmesh.server.peer import Shared
-from fastmesh.server.process import cpu_seconds, file_limit, open_files, resident_bytes
 from fastmesh.standard_files import lost_lines
 
 NEARLY_ALL: Final = 0.95

@@ -16,7 +16,7 @@ from typing import Any
 
 from fastmesh.log import get_logger
 from fastmesh.server.binding import SocketFile
-from fastmesh.server.connection import Connection
+from fastmesh.server.http.connection import Connection
 from fastmesh.server.peer import Shared
 from fastmesh.server.per_peer import Place
 

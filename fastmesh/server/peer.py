@@ -28,7 +28,7 @@ from fastmesh.log import get_logger
 from fastmesh.metrics import Metrics
 from fastmesh.server.intake import Intake
 from fastmesh.server.per_peer import PerPeer, Place
-from fastmesh.server.progress import Progress, outstanding
+from fastmesh.server.stall import Progress, outstanding
 from fastmesh.server.timers import NEVER, TimerWheel
 from fastmesh.server.tls import Certificate
 from fastmesh.streaming.module import StreamingModule

@@ -23,7 +23,7 @@ from daemons import PATIENCE_S, Closed, Daemon, Peer, own_address
 from origins import Origin, silent
 
 from fastmesh.bugs import Bugs
-from fastmesh.server.systemd import Notifier, keep_informed
+from fastmesh.server.host.systemd import Notifier, keep_informed
 
 WATCHDOG_S = 1.5
 

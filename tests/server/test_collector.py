@@ -8,7 +8,7 @@ import sys
 # In a process of its own, as what is frozen stays so.
 SCRIPT = """
 import gc
-from fastmesh.server.collector import THRESHOLDS, settle_collector
+from fastmesh.server.host.gc import THRESHOLDS, settle_collector
 import fastmesh.server.daemon
 
 settle_collector()

@@ -13,10 +13,10 @@ from fastmesh.api.router import Reply, Route, Router
 from fastmesh.bugs import Bugs
 from fastmesh.config import Settings
 from fastmesh.metrics import Metrics
-from fastmesh.server.connection import AT_ONCE_BYTES, Connection
-from fastmesh.server.flow import make_pump
+from fastmesh.server.http.connection import AT_ONCE_BYTES, Connection
 from fastmesh.server.intake import Intake
 from fastmesh.server.peer import Shared
+from fastmesh.server.pump import make_pump
 from fastmesh.server.timers import TimerWheel
 from fastmesh.wire.http1 import MAX_STEPS
 

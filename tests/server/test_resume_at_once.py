@@ -10,8 +10,8 @@ from typing import Any
 import uvloop
 
 from fastmesh import config
-from fastmesh.server.connection import Connection
 from fastmesh.server.daemon import Daemon
+from fastmesh.server.http.connection import Connection
 from fastmesh.streaming.fill.firehose import FirehoseProcessor
 from fastmesh.streaming.first_bytes import QUANTUM_BYTES, TURN_BYTES, FirstBytes
 from fastmesh.streaming.pipeline import Opening

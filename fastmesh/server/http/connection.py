@@ -11,10 +11,10 @@ import asyncio
 from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, Overloaded, RateLimited, RequestTimeout, bare
 from fastmesh.log import get_logger
+from fastmesh.server.http.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.intake import SLICE_S
 from fastmesh.server.peer import CLOSED, CLOSING, OPEN, Peer, Shared, addresses
 from fastmesh.server.per_peer import Place
-from fastmesh.server.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.timers import NEVER
 from fastmesh.server.websocket import WebSocketPeer
 from fastmesh.streaming.subscriber import Subscriber

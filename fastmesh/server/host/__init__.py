@@ -1,0 +1,1 @@
+"""The machine around the daemon: systemd, file limits, its process, the collector of cycles."""

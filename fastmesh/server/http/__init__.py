@@ -1,0 +1,1 @@
+"""HTTP connections: the order of requests, one exchange, a stream on it."""
