@@ -23,9 +23,9 @@ from typing import Any, Final
 
 import orjson
 
-from fastmesh.crawl.charset import decode
-from fastmesh.crawl.extract import extract
-from fastmesh.crawl.extractors import EXTRACTORS
+from fastmesh.crawl.extract.charset import decode
+from fastmesh.crawl.extract.extract import extract
+from fastmesh.crawl.extract.grades.face import EXTRACTORS
 
 GOALS: Final = {"fast": 0.83, "quality": 0.92}
 FOLDERS: Final = ("cache", "eval")  # trafilatura looks in this order

@@ -6,7 +6,7 @@ address which is not public, in any spelling, and names that lead to one.
 
 from __future__ import annotations
 
-from fastmesh.crawl.url import MAX_URL_CHARS
+from fastmesh.crawl.net.url import MAX_URL_CHARS
 
 REFUSED_AS_WRITTEN = [
     "",

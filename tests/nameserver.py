@@ -19,7 +19,7 @@ from typing import Self
 
 import aiodns
 
-from fastmesh.crawl.dns import make_dns
+from fastmesh.crawl.net.dns import make_dns
 
 SILENCE: tuple[str, ...] = ("",)
 BROKEN: tuple[str, ...] = ("broken",)

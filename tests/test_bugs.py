@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fastmesh.bugs import LINES_A_MINUTE, Bugs
-from fastmesh.crawl.turns import Turns
+from fastmesh.crawl.schedule.turns import Turns
 from fastmesh.metrics import Metrics
 from fastmesh.spans import Spans
 from fastmesh.trace import Trace

@@ -8,15 +8,15 @@ from fastmesh._core import keep_large_apart
 from fastmesh.api.plans import Plans
 from fastmesh.api.streams import Streams
 from fastmesh.config import Settings
-from fastmesh.crawl.dns import make_dns
-from fastmesh.crawl.fetch import Fetcher
-from fastmesh.crawl.guard import AddressGuard
-from fastmesh.crawl.hops import Hops
+from fastmesh.crawl.extract.pool import ExtractPool
+from fastmesh.crawl.fetch.answers import Hops
+from fastmesh.crawl.fetch.fetcher import Fetcher
+from fastmesh.crawl.net.dns import make_dns
+from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
-from fastmesh.crawl.robots import Robots
-from fastmesh.crawl.search import make_search
-from fastmesh.crawl.turns import Turns
-from fastmesh.crawl.workers import ExtractPool
+from fastmesh.crawl.robots.robots import Robots
+from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.search.providers import make_search
 from fastmesh.metrics import Metrics
 from fastmesh.spans import Attribute, make_spans
 from fastmesh.streaming.module import StreamingModule

@@ -16,7 +16,7 @@ from fastmesh.api.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, 
 from fastmesh.config import Settings
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
-from fastmesh.crawl.search import SearchProvider
+from fastmesh.crawl.search.providers import SearchProvider
 from fastmesh.crawl.target import Target
 from fastmesh.errors import NotFound, SearchUnavailable, ValidationError
 from fastmesh.events import search_event

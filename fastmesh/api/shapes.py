@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict  # typing's own cannot be read by pydantic before Python 3.12
 
-from fastmesh.crawl.document import Document
+from fastmesh.crawl.extract.document import Document
 from fastmesh.errors import ApiError, UrlError, types_of
 from fastmesh.streaming.lifecycle import State
 from fastmesh.streaming.pacer import Place

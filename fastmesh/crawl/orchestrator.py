@@ -16,19 +16,19 @@ from typing import Any, Final
 
 import orjson
 
-from fastmesh.crawl.backlog import Backlog, Job
-from fastmesh.crawl.cache import Answer
-from fastmesh.crawl.errand import Errand
-from fastmesh.crawl.fetch import Fetched, Fetcher
-from fastmesh.crawl.flights import Flights
-from fastmesh.crawl.gate import Extracted
-from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.admission import Errand
+from fastmesh.crawl.cache.memory import Answer
+from fastmesh.crawl.extract.gate import Extracted
+from fastmesh.crawl.extract.pool import ExtractPool
+from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.fetch.retries import with_retries
+from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.retries import with_retries
-from fastmesh.crawl.robots import Robots
+from fastmesh.crawl.robots.robots import Robots
+from fastmesh.crawl.schedule.backlog import Backlog, Job
+from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.single_flight import Flights
 from fastmesh.crawl.target import Target
-from fastmesh.crawl.turns import Turns
-from fastmesh.crawl.workers import ExtractPool
 from fastmesh.errors import (
     BadResponse,
     BlockedAddress,

@@ -14,9 +14,9 @@ if __name__ == "__main__":
     # Started by its path: the folder beside it is first in the path, and the product must be this checkout's.
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from fastmesh.crawl.extractors import EXTRACTORS, Extractor, Main
-from fastmesh.crawl.page import Page
-from fastmesh.crawl.worker import MAX_MEMORY_BYTES, main
+from fastmesh.crawl.extract.grades.face import EXTRACTORS, Extractor, Main
+from fastmesh.crawl.extract.page import Page
+from fastmesh.crawl.extract.worker import MAX_MEMORY_BYTES, main
 
 MAX_RESIDENT_BYTES = 192 << 20
 

@@ -13,9 +13,9 @@ import uvloop
 from origins import Origin
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.aside import Aside
-from fastmesh.crawl.fetch import Fetched, Fetcher
-from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.fairness.aside import Aside
+from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.errors import DecodeFailed, TooLarge, UrlError
 

@@ -9,7 +9,7 @@ from doubles import turned
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.body_budget import SMALL_BYTES, STALL_S, BodyBudget, BodyShare
+from fastmesh.crawl.fetch.body_budget import SMALL_BYTES, STALL_S, BodyBudget, BodyShare
 
 TURNS = 10
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.cache import BODY, MAX_VARIANTS, PART_BYTES, RECORD_BYTES, Answer, ResponseCache
-from fastmesh.crawl.freshness import Shelf
+from fastmesh.crawl.cache.freshness import Shelf
+from fastmesh.crawl.cache.memory import BODY, MAX_VARIANTS, PART_BYTES, RECORD_BYTES, Answer, ResponseCache
 
 A, B = b"a" * 16, b"b" * 16
 FRESH = Shelf(60, 0)

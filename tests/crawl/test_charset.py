@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.charset import MISSED_LABELS, PRESCAN_BYTES, REPLACEMENT_LABELS, codec_of, decode
+from fastmesh.crawl.extract.charset import MISSED_LABELS, PRESCAN_BYTES, REPLACEMENT_LABELS, codec_of, decode
 
 RUSSIAN = "Съешь же ещё этих мягких французских булок, да выпей чаю. "
 JAPANESE = "日本語のテキストです。今日はとてもいい天気ですね。"

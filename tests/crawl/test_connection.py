@@ -10,9 +10,9 @@ import pytest
 from origins import chunk
 from steps import steps
 
-from fastmesh.crawl.body import READ_BYTES
-from fastmesh.crawl.connection import MAX_CHUNKS_A_TURN, MAX_FRAMING_BYTES, BoundedResponses
-from fastmesh.crawl.head import MAX_FIELDS, MAX_HEAD_BYTES
+from fastmesh.crawl.fetch.body import READ_BYTES
+from fastmesh.crawl.fetch.connector import MAX_CHUNKS_A_TURN, MAX_FRAMING_BYTES, BoundedResponses
+from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
 from fastmesh.errors import BadResponse
 
 OK = b"HTTP/1.1 200 OK\r\n"

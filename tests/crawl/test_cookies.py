@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steps import steps
 
-from fastmesh.crawl.cookies import MAX_BYTES, MAX_COOKIES, Cookies, cookie_date_s
-from fastmesh.crawl.head import MAX_FIELDS, MAX_HEAD_BYTES
-from fastmesh.crawl.url import parse_url
+from fastmesh.crawl.fetch.cookies import MAX_BYTES, MAX_COOKIES, Cookies, cookie_date_s
+from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
+from fastmesh.crawl.net.url import parse_url
 
 NOW = 1_700_000_000.0
 HERE = "https://a.example/x/y?z"

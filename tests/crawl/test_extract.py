@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.extract import extract
+from fastmesh.crawl.extract.extract import extract
 from fastmesh.errors import ExtractFailed, UnsupportedContent
 
 ALL = frozenset({"text", "markdown", "links", "metadata", "html"})

@@ -24,19 +24,26 @@ from origins import CERTIFICATE, PAGE, Origin, Request, head
 from steps import steps
 
 from fastmesh.config import CacheSettings, FetchSettings
-from fastmesh.crawl import names as names_module
-from fastmesh.crawl.body import MAX_READ_BYTES
-from fastmesh.crawl.connection import MAX_FRAMING_BYTES, GuardedConnector
-from fastmesh.crawl.decode import CODINGS, DECODE_ERRORS, MAX_MEMBERS, RATIO_FREE_BYTES, STEP_BYTES, ZSTD_WINDOW_LOG
-from fastmesh.crawl.fetch import Fetched, Fetcher, _escaped
-from fastmesh.crawl.guard import AddressGuard
-from fastmesh.crawl.hops import Hops
+from fastmesh.crawl.fetch.answers import Hops
+from fastmesh.crawl.fetch.body import MAX_READ_BYTES
+from fastmesh.crawl.fetch.connector import MAX_FRAMING_BYTES, GuardedConnector
+from fastmesh.crawl.fetch.decode import (
+    CODINGS,
+    DECODE_ERRORS,
+    MAX_MEMBERS,
+    RATIO_FREE_BYTES,
+    STEP_BYTES,
+    ZSTD_WINDOW_LOG,
+)
+from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher, _escaped
+from fastmesh.crawl.fetch.request_headers import RESERVED
+from fastmesh.crawl.fetch.retries import with_retries
+from fastmesh.crawl.fetch.retry_after import MAX_RETRY_AFTER_S, retry_after_s
+from fastmesh.crawl.net import names as names_module
+from fastmesh.crawl.net.guard import AddressGuard
+from fastmesh.crawl.net.resolver import GuardedResolver
+from fastmesh.crawl.net.url import MAX_URL_CHARS, follow, parse_url
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.request_headers import RESERVED
-from fastmesh.crawl.resolve import GuardedResolver
-from fastmesh.crawl.retries import with_retries
-from fastmesh.crawl.retry_after import MAX_RETRY_AFTER_S, retry_after_s
-from fastmesh.crawl.url import MAX_URL_CHARS, follow, parse_url
 from fastmesh.errors import (
     BadResponse,
     BlockedAddress,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fastmesh.crawl.flights import Flights
+from fastmesh.crawl.single_flight import Flights
 
 
 class Work:

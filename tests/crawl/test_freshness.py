@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from steps import steps
 
-from fastmesh.crawl.freshness import (
+from fastmesh.crawl.cache.freshness import (
     ERROR_FRESH_S,
     MAX_DIRECTIVE_CHARS,
     MAX_ERROR_FRESH_S,

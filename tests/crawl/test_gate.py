@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.extract import extract
-from fastmesh.crawl.gate import DECISIONS, NO_PAGE, Gate, PageFacts, judge
-from fastmesh.crawl.page import Page
-from fastmesh.crawl.worker import ANSWER, DONE, answer_head, gate_of
+from fastmesh.crawl.extract.extract import extract
+from fastmesh.crawl.extract.gate import DECISIONS, NO_PAGE, Gate, PageFacts, judge
+from fastmesh.crawl.extract.page import Page
+from fastmesh.crawl.extract.worker import ANSWER, DONE, answer_head, gate_of
 
 PROSE = "Some prose about things, with commas, and a little more of it. "
 ARTICLE = PageFacts(

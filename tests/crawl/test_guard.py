@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.addresses import Address, is_public, wrapped
-from fastmesh.crawl.guard import AddressGuard
-from fastmesh.crawl.url import follow, parse_url
+from fastmesh.crawl.net.addresses import Address, is_public, wrapped
+from fastmesh.crawl.net.guard import AddressGuard
+from fastmesh.crawl.net.url import follow, parse_url
 from fastmesh.errors import BlockedAddress, InvalidUrl, UrlError
 
 # Nothing but addresses decides in these tests, so every port is allowed where it is not the matter.

@@ -24,12 +24,12 @@ from nameserver import Nameserver
 from origins import PAGE, Origin
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl import names as names_module
-from fastmesh.crawl.fetch import Fetched, Fetcher
-from fastmesh.crawl.guard import AddressGuard
+from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.net import names as names_module
+from fastmesh.crawl.net.guard import AddressGuard
+from fastmesh.crawl.net.resolver import GuardedResolver
+from fastmesh.crawl.net.url import parse_url
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.resolve import GuardedResolver
-from fastmesh.crawl.url import parse_url
 from fastmesh.errors import BlockedAddress, InvalidUrl, TlsFailed, UrlError
 
 OPTIONS = CrawlOptions(timeout_ms=5000, max_body_bytes=1000, user_agent="fastmesh/test", max_frame_bytes=4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from steps import steps
 
-from fastmesh.crawl.head import MAX_FIELDS, MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS, AnswerHead
+from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS, AnswerHead
 from fastmesh.errors import BadResponse
 
 OK = b"HTTP/1.1 200 OK\r\n"

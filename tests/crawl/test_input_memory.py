@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from fastmesh.crawl.backlog import Backlog, Job
 from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.schedule.backlog import Backlog, Job
+from fastmesh.crawl.schedule.turns import Turns
 from fastmesh.crawl.target import Target
-from fastmesh.crawl.turns import Turns
 from fastmesh.events import PageResult
 
 COUNT = 2000

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fastmesh.crawl.extract import extract
-from fastmesh.crawl.main_content import MAX_ELEMENTS, find_main
-from fastmesh.crawl.page import Page
+from fastmesh.crawl.extract.extract import extract
+from fastmesh.crawl.extract.main_content import MAX_ELEMENTS, find_main
+from fastmesh.crawl.extract.page import Page
 
 PROSE = "Some prose about things, with commas, and a little more of it. " * 8
 LINKS = "".join(f"<li><a href=/{n}>A headline that leads elsewhere {n}</a>" for n in range(6))

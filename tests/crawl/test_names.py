@@ -11,9 +11,10 @@ import pytest
 import uvloop
 from nameserver import BROKEN, SILENCE, Nameserver
 
-from fastmesh.crawl import names as module
-from fastmesh.crawl.addresses import Address
-from fastmesh.crawl.names import (
+from fastmesh.crawl.fetch.retries import FIRST_WAIT_S
+from fastmesh.crawl.net import names as module
+from fastmesh.crawl.net.addresses import Address
+from fastmesh.crawl.net.names import (
     ABSENT_KEPT_S,
     AGAIN_KEPT_S,
     FAILED_KEPT_S,
@@ -22,7 +23,6 @@ from fastmesh.crawl.names import (
     MIN_KEPT_S,
     Names,
 )
-from fastmesh.crawl.retries import FIRST_WAIT_S
 from fastmesh.errors import DnsFailed
 
 FIRST, SECOND = (ip_address("192.0.2.1"),), (ip_address("192.0.2.2"),)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fastmesh.crawl.extract import extract
-from fastmesh.crawl.feed import MAX_ENTRIES
+from fastmesh.crawl.extract.extract import extract
+from fastmesh.crawl.extract.feed import MAX_ENTRIES
 from fastmesh.errors import ExtractFailed
 
 DEFAULT = frozenset({"text", "markdown", "links", "metadata"})

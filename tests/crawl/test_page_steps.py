@@ -9,9 +9,9 @@ import pytest
 from budgets import MOST, growth
 from turbohtml import parse
 
-from fastmesh.crawl.extract import extract
-from fastmesh.crawl.grids import laid_out
-from fastmesh.crawl.sniff import kind_of
+from fastmesh.crawl.extract.extract import extract
+from fastmesh.crawl.extract.grids import laid_out
+from fastmesh.crawl.extract.sniff import kind_of
 
 ALL = frozenset({"text", "markdown", "links", "metadata", "html"})
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.politeness import (
+from fastmesh.crawl.schedule.politeness import (
     ENOUGH_STARTS_PER_S,
     FEWEST_STARTS_PER_S,
     FIRST_STARTS_PER_S,

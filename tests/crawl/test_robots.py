@@ -11,13 +11,13 @@ from nameserver import Nameserver
 from origins import Origin, Request, Route, head
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl import names as names_module
-from fastmesh.crawl import robots as robots_module
-from fastmesh.crawl.errand import Errand
-from fastmesh.crawl.fetch import Fetcher
-from fastmesh.crawl.guard import AddressGuard
-from fastmesh.crawl.politeness import FIRST_STARTS_PER_S
-from fastmesh.crawl.robots import (
+from fastmesh.crawl.admission import Errand
+from fastmesh.crawl.fetch.fetcher import Fetcher
+from fastmesh.crawl.net import names as names_module
+from fastmesh.crawl.net.guard import AddressGuard
+from fastmesh.crawl.net.url import ParsedUrl, parse_url
+from fastmesh.crawl.robots import robots as robots_module
+from fastmesh.crawl.robots.robots import (
     ABSENT_KEPT_S,
     FAILED_KEPT_S,
     FORGOTTEN_S,
@@ -27,8 +27,8 @@ from fastmesh.crawl.robots import (
     Known,
     Robots,
 )
-from fastmesh.crawl.turns import Turns
-from fastmesh.crawl.url import ParsedUrl, parse_url
+from fastmesh.crawl.schedule.politeness import FIRST_STARTS_PER_S
+from fastmesh.crawl.schedule.turns import Turns
 from fastmesh.errors import BlockedAddress, ConnectFailed, FetchTimeout, RobotsDisallowed
 
 AGENT = "fastmesh/test"

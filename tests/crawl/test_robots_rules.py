@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.robots import Known
-from fastmesh.crawl.robots_rules import Rules, canonical, product_token, read
+from fastmesh.crawl.robots.robots import Known
+from fastmesh.crawl.robots.rules import Rules, canonical, product_token, read
 
 T = TypeVar("T")
 

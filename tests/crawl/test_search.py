@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from origins import Origin, Request, Reset, head
 
 from fastmesh import config
-from fastmesh.crawl.search import (
+from fastmesh.crawl.search.providers import (
     MAX_ANSWER_BYTES,
     MAX_PAGES,
     MAX_SNIPPET_CHARS,

@@ -10,9 +10,9 @@ import uvloop
 from origins import Origin, Request, Reset, Route, head
 
 from fastmesh.config import CacheSettings, FetchSettings
-from fastmesh.crawl.fetch import Fetched, Fetcher
-from fastmesh.crawl.guard import AddressGuard
-from fastmesh.crawl.hops import Hops
+from fastmesh.crawl.fetch.answers import Hops
+from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.errors import ConnectFailed, FetchTimeout
 

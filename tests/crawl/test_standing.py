@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from fastmesh.crawl import standing
-from fastmesh.crawl.standing import NICE_FOR_S, CoreTime, Standing, core_time, starves
-from fastmesh.crawl.workers import ExtractPool
+from fastmesh.crawl.extract import standing
+from fastmesh.crawl.extract.pool import ExtractPool
+from fastmesh.crawl.extract.standing import NICE_FOR_S, CoreTime, Standing, core_time, starves
 
 MS = 1_000_000
 
@@ -84,7 +84,7 @@ def test_the_page_of_a_worker_that_starves_is_given_to_one_that_does_not(monkeyp
 
     async def main() -> None:
         monkeypatch.setattr(standing, "core_time", fake)
-        monkeypatch.setattr("fastmesh.crawl.workers.core_time", fake)
+        monkeypatch.setattr("fastmesh.crawl.extract.pool.core_time", fake)
         pool = ExtractPool(1)
         await pool.start()
         try:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import uvloop
 
-from fastmesh.crawl.steps import Steps
+from fastmesh.crawl.fairness.steps import Steps
 
 
 def test_of_all_that_is_under_way_one_step_is_done_in_each_turn_of_the_loop() -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pytest
 import uvloop
 
-from fastmesh.crawl.errand import Errand
-from fastmesh.crawl.politeness import FIRST_STARTS_PER_S
-from fastmesh.crawl.turns import Turns
-from fastmesh.crawl.url import parse_url
-from fastmesh.crawl.visit import is_too_much, visited
+from fastmesh.crawl.admission import Errand
+from fastmesh.crawl.net.url import parse_url
+from fastmesh.crawl.schedule.politeness import FIRST_STARTS_PER_S
+from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.schedule.visit import is_too_much, visited
 from fastmesh.errors import ConnectFailed
 
 URL = parse_url("http://page.test/")

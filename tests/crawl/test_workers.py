@@ -21,9 +21,9 @@ import pytest
 import uvloop
 
 from fastmesh.bugs import Bugs
-from fastmesh.crawl.standing import Standing
-from fastmesh.crawl.worker import JOB
-from fastmesh.crawl.workers import ExtractPool, WorkerUnavailable
+from fastmesh.crawl.extract.pool import ExtractPool, WorkerUnavailable
+from fastmesh.crawl.extract.standing import Standing
+from fastmesh.crawl.extract.worker import JOB
 from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent
 
 PARTS = frozenset({"text", "links"})
@@ -35,7 +35,7 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 PUPPET = """
     import os, signal, socket, sys, time
     sys.path.insert(0, {repository!r})
-    from fastmesh.crawl.worker import DONE, FAILED, JOB, _read, answer_head, ready
+    from fastmesh.crawl.extract.worker import DONE, FAILED, JOB, _read, answer_head, ready
     link = socket.socket(fileno=int(sys.argv[-1]))
     link.sendall(ready())
     while prefix := _read(link, JOB.size):
@@ -326,7 +326,7 @@ def test_a_document_with_a_line_end_in_it_would_break_every_frame_behind_it(
 SHORT_LIVED = """
     import os, socket, sys
     sys.path.insert(0, {repository!r})
-    from fastmesh.crawl.worker import DONE, JOB, _read, answer_head, ready
+    from fastmesh.crawl.extract.worker import DONE, JOB, _read, answer_head, ready
     link = socket.socket(fileno=int(sys.argv[-1]))
     with open({starts!r}, "ab") as starts:
         starts.write(b"x")
@@ -614,7 +614,7 @@ def test_a_worker_holds_no_file_but_its_own(run: Run) -> None:
 
 ORPHANS = """
     import asyncio
-    from fastmesh.crawl.workers import ExtractPool
+    from fastmesh.crawl.extract.pool import ExtractPool
     async def main():
         pool = ExtractPool(2)
         await pool.start()
@@ -651,7 +651,7 @@ async def _readable(ends: list[int]) -> None:
 def test_a_worker_ends_itself_when_a_page_takes_too_long() -> None:
     """So none stays behind whose daemon was killed while a page kept it."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "fastmesh.crawl.worker", str(theirs.fileno())]
+    command = [sys.executable, "-m", "fastmesh.crawl.extract.worker", str(theirs.fileno())]
     head = {
         "url": "http://h/",
         "content_type": "text/html",
@@ -684,5 +684,5 @@ def test_a_page_has_a_core_for_so_long_by_its_size(run: Run) -> None:
 
 
 def test_the_pool_loads_no_parser() -> None:
-    check = "import sys, fastmesh.crawl.workers; sys.exit('turbohtml' in sys.modules)"
+    check = "import sys, fastmesh.crawl.extract.pool; sys.exit('turbohtml' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -13,7 +13,7 @@ import pytest
 from daemons import Daemon
 from origins import HTML, PAGE, Origin, Request, Route, head
 
-from fastmesh.crawl.politeness import FIRST_STARTS_PER_S
+from fastmesh.crawl.schedule.politeness import FIRST_STARTS_PER_S
 
 ALLOW = {"FETCH__ALLOW_NETWORKS": "127.0.0.0/8"}
 QUICK, SLOW = "127.0.0.2", "127.0.0.3"  # two hosts for whoever asks, one origin in truth

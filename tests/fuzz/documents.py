@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from fastmesh.crawl.charset import decode
-from fastmesh.crawl.extract import extract
-from fastmesh.crawl.search import _found
-from fastmesh.crawl.sniff import kind_of
-from fastmesh.crawl.worker import answer_head, ready
-from fastmesh.crawl.workers import _Job, _Worker
+from fastmesh.crawl.extract.charset import decode
+from fastmesh.crawl.extract.extract import extract
+from fastmesh.crawl.extract.pool import _Job, _Worker
+from fastmesh.crawl.extract.sniff import kind_of
+from fastmesh.crawl.extract.worker import answer_head, ready
+from fastmesh.crawl.search.providers import _found
 from fastmesh.errors import UrlError
 
 from .budget import Target, Watch, pieces

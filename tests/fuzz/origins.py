@@ -11,17 +11,17 @@ from datetime import UTC, datetime
 import brotli
 from multidict import CIMultiDict
 
-from fastmesh.crawl import freshness
-from fastmesh.crawl.body import READ_BYTES
-from fastmesh.crawl.connection import BoundedResponses
-from fastmesh.crawl.cookies import Cookies
-from fastmesh.crawl.decode import CODINGS, DECODE_ERRORS
-from fastmesh.crawl.fetch import _escaped
-from fastmesh.crawl.head import MAX_FIELDS, MAX_HEAD_BYTES
-from fastmesh.crawl.http_date import http_date_s
-from fastmesh.crawl.retry_after import MAX_RETRY_AFTER_S, retry_after_s
-from fastmesh.crawl.robots_rules import read
-from fastmesh.crawl.url import ParsedUrl, follow, parse_url
+from fastmesh.crawl.cache import freshness
+from fastmesh.crawl.cache.http_date import http_date_s
+from fastmesh.crawl.fetch.body import READ_BYTES
+from fastmesh.crawl.fetch.connector import BoundedResponses
+from fastmesh.crawl.fetch.cookies import Cookies
+from fastmesh.crawl.fetch.decode import CODINGS, DECODE_ERRORS
+from fastmesh.crawl.fetch.fetcher import _escaped
+from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
+from fastmesh.crawl.fetch.retry_after import MAX_RETRY_AFTER_S, retry_after_s
+from fastmesh.crawl.net.url import ParsedUrl, follow, parse_url
+from fastmesh.crawl.robots.rules import read
 from fastmesh.errors import DecodeFailed, InvalidUrl
 
 from .budget import Target, Watch, pieces

@@ -12,7 +12,7 @@ from house import House, check, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.document import empty
+from fastmesh.crawl.extract.document import empty
 from fastmesh.streaming.fill.firehose import BURST_BYTES, MIN_FRAME_BYTES
 
 

@@ -1,0 +1,172 @@
+"""What RFC 9111 says of one answer: may it be kept, how long is it fresh, how is it validated.
+
+Pure functions of an answer's header fields and of times in seconds; nothing is kept here and no
+clock is read.  The cache is a private one: ``private`` does not forbid it to keep, ``s-maxage``
+is not for it.  It never serves what is stale, so ``must-revalidate`` says nothing new to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from multidict import MultiMapping
+
+from fastmesh.crawl.cache.http_date import http_date_s
+
+# What is kept of an answer's head, beside its type.
+FIELDS: Final = ("cache-control", "age", "date", "expires", "etag", "last-modified", "vary")
+
+# An answer that was chosen by more headers than anybody sends is for one request only, as if Vary said "*": each kept
+# one is compared in all of them, and remembers them.
+MAX_VARY: Final = 64
+
+# Request headers that make the answer one for who sent them (RFC 9110, 13.1 and 14.2).
+CONDITIONS: Final = frozenset(
+    {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"}
+)
+
+# Statuses that may be kept although the answer says nothing about it (RFC 9110, 15.1).
+BY_DEFAULT: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414})
+# A part of a page, and an answer that has none.
+PARTIAL: Final = frozenset({206, 304})
+# Errors that pass: an origin that says how long is believed by politeness, not here.
+PASSING: Final = frozenset({408, 425, 429})
+
+# An error that an origin lets us keep for a year may be mended in a minute.
+ERROR_FRESH_S: Final = 60.0
+MAX_ERROR_FRESH_S: Final = 300.0
+MAX_SECONDS: Final = 2**31  # RFC 9111, 1.2.2
+# A Cache-Control that says something has a hundred; 64 KB of them take 30 ms to read.
+MAX_DIRECTIVE_CHARS: Final = 4_096
+
+Fields = Mapping[str, str]
+
+_DIRECTIVE: Final = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?""")
+_SECONDS: Final = re.compile(r"[0-9]{1,19}")
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+
+
+def kept_fields(head: MultiMapping[str]) -> dict[str, str]:
+    """The FIELDS of *head*.  Several lines are one list (RFC 9110, 5.3)."""
+    return {name: ", ".join(head.getall(name)) for name in FIELDS if name in head}
+
+
+def directives(fields: Fields) -> dict[str, str | None]:
+    """The Cache-Control of *fields*, in lower case; of one that is repeated the first counts (4.2.1).
+
+    One that is too long to be read may forbid anything: it counts as no-store.
+    """
+    text = fields.get("cache-control", "")
+    if len(text) > MAX_DIRECTIVE_CHARS:
+        return {"no-store": None}
+    said: dict[str, str | None] = {}
+    for name, quoted, plain in _DIRECTIVE.findall(text):
+        said.setdefault(name.lower(), quoted or plain or None)
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """How an answer may be kept.
+
+    It is fresh while its age is under *fresh_s*; *age_s* is how old it was when it came.
+    """
+
+    fresh_s: float
+    age_s: float
+
+
+def is_passing(status: int) -> bool:
+    """Whether an error with this status may be over at the next try."""
+    return status in PASSING or status >= 500
+
+
+def may_be_shared(fields: Fields) -> bool:
+    """Whether an answer may be given to more than the one request that it answers (4, 5.2.2.5)."""
+    chosen_by = vary(fields)
+    return "no-store" not in directives(fields) and "*" not in chosen_by and len(chosen_by) <= MAX_VARY
+
+
+def shelf(status: int, fields: Fields, *, asked_at_s: float, came_at_s: float, ttl_s: float) -> Shelf | None:
+    """How an answer may be kept, by its *status* and *fields*; None when it may not, or when that helps nobody.
+
+    It was *asked* for and *came* at these times since the epoch.  *ttl_s* is how long a page is fresh
+    that says nothing about it.
+    """
+    if status in PARTIAL or is_passing(status) or not may_be_shared(fields):
+        return None
+    said = directives(fields)
+    fresh_s = _stated_s(said, fields, came_at_s)
+    is_error = status >= 400
+    if fresh_s is None:
+        if status not in BY_DEFAULT and "public" not in said:
+            return None
+        fresh_s = min(ttl_s, ERROR_FRESH_S) if is_error else ttl_s
+    if is_error:
+        fresh_s = min(fresh_s, MAX_ERROR_FRESH_S)
+    if "no-cache" in said:
+        fresh_s = 0.0
+    age_s = _age_s(fields, asked_at_s, came_at_s)
+    if fresh_s <= age_s and not conditions(fields):
+        return None
+    return Shelf(fresh_s, age_s)
+
+
+def _stated_s(said: Mapping[str, str | None], fields: Fields, came_at_s: float) -> float | None:
+    """The freshness that the origin states (4.2.1); None when it states none.  What is malformed is stale."""
+    if "max-age" in said:
+        return _seconds(said["max-age"]) or 0.0
+    if "expires" in fields:
+        expires_s = http_date_s(fields["expires"])
+        if expires_s is None:
+            return 0.0
+        date_s = http_date_s(fields.get("date"))
+        return max(0.0, expires_s - (came_at_s if date_s is None else date_s))
+    return None
+
+
+def _age_s(fields: Fields, asked_at_s: float, came_at_s: float) -> float:
+    """How old an answer was when it came (4.2.3)."""
+    date_s = http_date_s(fields.get("date"))
+    apparent_s = 0.0 if date_s is None else max(0.0, came_at_s - date_s)
+    said_s = _seconds(fields.get("age", "").partition(",")[0].strip())
+    # The time of the request counts as well: the answer may have aged on its way.
+    corrected_s = 0.0 if said_s is None else said_s + (came_at_s - asked_at_s)
+    # A Date has whole seconds: up to one of them is no age.
+    return max(apparent_s if apparent_s >= 1.0 else 0.0, corrected_s)
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(min(int(text), MAX_SECONDS)) if text and _SECONDS.fullmatch(text) else None
+
+
+def conditions(fields: Fields) -> dict[str, str]:
+    """The request headers that ask whether an answer with *fields* still holds; empty when it cannot be asked."""
+    found = {}
+    tag, modified = fields.get("etag", ""), fields.get("last-modified", "")
+    if _ENTITY_TAG.fullmatch(tag) and tag.isascii():
+        found["If-None-Match"] = tag
+    if http_date_s(modified) is not None and modified.isascii() and modified.isprintable():
+        found["If-Modified-Since"] = modified
+    return found
+
+
+def still_holds(kept: Fields, confirmed: Fields) -> bool:
+    """Whether a 304 with *confirmed* speaks of the answer with *kept* (4.3.4), and not of some other."""
+    if "etag" not in confirmed or "etag" not in kept:
+        return True
+    return confirmed["etag"].removeprefix("W/") == kept["etag"].removeprefix("W/")
+
+
+def merged(kept: Fields, confirmed: Fields) -> dict[str, str]:
+    """The fields of an answer that a 304 confirmed (3.2): age and date are only ever the last answer's."""
+    return {name: value for name, value in kept.items() if name not in ("age", "date")} | dict(confirmed)
+
+
+def vary(fields: Fields) -> tuple[str, ...]:
+    """The request headers that an answer was chosen by, in lower case; ``*`` among them is no header."""
+    names = (name.strip().lower() for name in fields.get("vary", "").split(","))
+    return tuple(sorted({name for name in names if name}))

@@ -1,0 +1,1 @@
+"""The grades of extraction behind one face."""

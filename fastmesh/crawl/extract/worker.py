@@ -1,0 +1,158 @@
+"""``python -m fastmesh.crawl.extract.worker FD``: extracts pages until FD, one end of a socket pair, is closed.
+
+It says READY, then answers each job before it reads the next:
+
+    job     JOB: length of head, length of body · head (JSON) · body
+    answer  ANSWER: DONE or FAILED, length, the gate's decision and score · the document, or {"type", "message"}
+
+No job outlives its ``limit_s``, even when whoever waits for it is dead, or has a core for longer than its ``core_s``.
+A worker
+that holds too much memory afterwards says LAST with its answer, and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from fastmesh.crawl.extract.gate import DECISIONS, NO_PAGE, Extracted, Gate
+from fastmesh.errors import UrlError
+
+if TYPE_CHECKING:
+    from fastmesh.crawl.extract.grades.face import Extractor
+
+JOB: Final = Struct("!II")
+ANSWER: Final = Struct("!BIBH")
+READY, DONE, FAILED = range(3)
+LAST: Final = 0x80  # added to DONE and FAILED
+# The gate travels beside the document, which is spliced into the frame unread: its place in
+# DECISIONS, and its score in thousandths.
+SCORE_UNIT, NO_SCORE = 1000, 0xFFFF
+
+Extract = Callable[..., Extracted]
+
+NICENESS: Final = 5  # the loop goes first; where it may, the pool has it stand back further (standing.py)
+OOM_SCORE: Final = 500  # of 1000, added to the daemon's: when memory is short a page is lost, and not all streams
+# The costliest 20 MB of HTML measured took 1.7 GB: 2,097,152 open links.
+MAX_MEMORY_BYTES: Final = 4 << 30
+# What a page leaves behind in a worker stays there for the daemon's life; a worker has 70 MB, with trafilatura 150.
+MAX_RESIDENT_BYTES: Final = 512 << 20
+
+
+def main(
+    extractors: Mapping[str, Callable[[], Extractor]] | None = None, max_resident_bytes: int = MAX_RESIDENT_BYTES
+) -> None:
+    """Serve the socket whose number is the only argument; *extractors* in place of the product's own."""
+    # Ctrl-C and systemd's stop reach the whole group, but the daemon still drains: it says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(NICENESS)
+    # What a library has to say of a page is in its result; standard error is the daemon's log.
+    logging.disable()
+    _limit_memory()
+    # Here, since the pool imports this module for the format above, and needs no parser.
+    from fastmesh.crawl.extract.extract import extract
+    from fastmesh.crawl.extract.grades.face import EXTRACTORS
+
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        link.sendall(ready())
+        try:
+            while _serve(link, partial(extract, extractors=extractors or EXTRACTORS), max_resident_bytes):
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # nobody waits for the answer any more
+
+
+def ready() -> bytes:
+    """What a worker says first."""
+    return ANSWER.pack(READY, 0, 0, NO_SCORE)
+
+
+def answer_head(status: int, size: int, gate: Gate = NO_PAGE) -> bytes:
+    """What goes before an answer of *size* bytes."""
+    score = NO_SCORE if gate.quality_score is None else round(gate.quality_score * SCORE_UNIT)
+    return ANSWER.pack(status, size, DECISIONS.index(gate.decision), score)
+
+
+def gate_of(decision: int, score: int) -> Gate:
+    """What answer_head() wrote of the gate.  Raises ValueError for what it never writes."""
+    if decision >= len(DECISIONS) or SCORE_UNIT < score < NO_SCORE:
+        raise ValueError(f"no gate says {decision} and {score}")
+    return Gate(DECISIONS[decision], None if score == NO_SCORE else score / SCORE_UNIT)
+
+
+def _serve(link: socket.socket, extract: Extract, max_resident_bytes: int) -> bool:
+    """Answer one job; False when there are no more, or this worker should take no more."""
+    prefix = _read(link, JOB.size)
+    if not prefix:
+        return False
+    head_bytes, body_bytes = JOB.unpack(prefix)
+    head, body = _read(link, head_bytes), _read(link, body_bytes)
+    if len(head) < head_bytes or len(body) < body_bytes:
+        return False
+    status, (answer, gate) = _answer(head, body, extract)
+    last = _resident_bytes() > max_resident_bytes
+    link.sendall(answer_head(status | LAST if last else status, len(answer), gate))
+    link.sendall(answer)
+    return not last
+
+
+def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, Extracted]:
+    job = orjson.loads(head)
+    # Not caught, so it ends the process, and within the parser's C as well.
+    signal.setitimer(signal.ITIMER_REAL, job["limit_s"])
+    signal.setitimer(signal.ITIMER_PROF, job["core_s"])
+    try:
+        return DONE, extract(
+            body,
+            url=job["url"],
+            content_type=job["content_type"],
+            include=frozenset(job["include"]),
+            max_bytes=job["max_bytes"],
+            extractor=job["extractor"],
+        )
+    except UrlError as error:
+        return FAILED, Extracted(orjson.dumps({"type": error.type, "message": error.message}), NO_PAGE)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _read(link: socket.socket, size: int) -> bytes:
+    """*size* bytes, or fewer when they end before."""
+    data = bytearray(size)
+    view, got = memoryview(data), 0
+    while got < size and (received := link.recv_into(view[got:])):
+        got += received
+    return bytes(view[:got])
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+def _limit_memory() -> None:
+    # Writing out the memory of one that crashed would keep its successor waiting.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_MEMORY_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    with open("/proc/self/oom_score_adj", "r+") as score:
+        inherited = int(score.read())
+        score.seek(0)
+        score.write(str(min(1000, inherited + OOM_SCORE)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From a URL to the bytes of its page."""

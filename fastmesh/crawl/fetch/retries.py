@@ -1,0 +1,68 @@
+"""When a URL is tried again, and after how long.
+
+The policies have no clock: they are told how often it was tried, what went wrong and how much of
+its time is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fastmesh.crawl.fetch.fetcher import Fetched
+from fastmesh.crawl.options import CrawlOptions
+from fastmesh.errors import UrlError, bare
+
+FIRST_WAIT_S: Final = 0.3
+BUDGET_AT_LEAST: Final = 10
+BUDGET_SHARE: Final = 5  # one retry for so many URLs
+
+
+class RetryBudget:
+    """How many retries a stream has left at one host: where all fails, trying again is no help to anybody."""
+
+    __slots__ = ("urls", "used")
+
+    def __init__(self, urls: int = 0) -> None:
+        self.urls = urls  # of the stream, at this host
+        self.used = 0
+
+    def take(self) -> bool:
+        """Use one; False when there is none."""
+        if self.used >= max(BUDGET_AT_LEAST, self.urls // BUDGET_SHARE):
+            return False
+        self.used += 1
+        return True
+
+
+def retry_wait_s(
+    error: UrlError, tries: int, left_s: float, jitter: Callable[[], float] = random.random
+) -> float | None:
+    """How long to wait before trying again what failed *tries* times, now with *error*; None: do not.
+
+    0.3 s × 2ⁿ, up to as much again or half as little, so that those that failed together do not come back
+    together; longer when the origin says so.  What would end after *left_s* is not begun.
+    """
+    if not error.retryable or not tries:  # what never was tried waits for somebody else's failure
+        return None
+    wait_s = FIRST_WAIT_S * 2 ** (tries - 1) * (0.5 + jitter())
+    wait_s = max(wait_s, error.retry_after_s or 0.0)
+    return wait_s if wait_s < left_s else None
+
+
+async def with_retries(
+    fetch: Callable[[], Awaitable[None]], page: Fetched, options: CrawlOptions, budget: RetryBudget | None = None
+) -> None:
+    """Fetch *page*, and again while that may help and its time, its *options* and *budget* allow it."""
+    while True:
+        try:
+            return await fetch()
+        except UrlError as error:
+            bare(error)  # the frames behind it hold the body that failed, as far as it came
+            wait_s = retry_wait_s(error, page.tries, options.timeout_ms / 1000 - page.spent_s)
+            if wait_s is None or page.tries > options.retries or not (budget is None or budget.take()):
+                raise
+        page.spent_s += wait_s
+        await asyncio.sleep(wait_s)

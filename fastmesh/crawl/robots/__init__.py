@@ -1,0 +1,1 @@
+"""robots.txt (RFC 9309): had once, kept for a while, judged by."""

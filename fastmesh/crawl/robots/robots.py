@@ -1,0 +1,237 @@
+"""robots.txt by RFC 9309: fetched once for each scheme, host and port, and kept for a while.
+
+It is fetched like a page: the guard judges it, redirects are followed, what may help is tried again, and it
+takes a slot of the total.  Everybody who needs one at the same time waits for one fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastmesh.config import FetchSettings
+from fastmesh.crawl.fairness.steps import Steps
+from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.fetch.retries import with_retries
+from fastmesh.crawl.net.url import ParsedUrl
+from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.robots.rules import ALLOW_ALL, DISALLOW_ALL, Rules, product_token, read
+from fastmesh.crawl.schedule.politeness import Owner
+from fastmesh.crawl.schedule.turns import Slot, Turns
+from fastmesh.crawl.schedule.visit import SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS, Visit
+from fastmesh.errors import (
+    BadResponse,
+    BlockedAddress,
+    ConnectFailed,
+    DnsFailed,
+    FetchTimeout,
+    HttpStatus,
+    InvalidUrl,
+    RobotsDisallowed,
+    TlsFailed,
+    TooManyRedirects,
+    UrlError,
+)
+
+MAX_BODY_BYTES: Final = 512_000  # what is beyond does not count (2.5)
+MAX_REDIRECTS: Final = 5
+KEPT_S: Final = 86_400.0  # 2.4
+ABSENT_KEPT_S: Final = 3_600.0  # whoever publishes one is heard within the hour
+FAILED_KEPT_S: Final = 60.0
+UNREACHED_KEPT_S: Final = 5.0
+FORGOTTEN_S: Final = 3_600.0  # after its time, in which what it said last may still be needed
+# All that is kept together, by the share of an origin and of a name or a rule, beside their characters.
+MAX_KEPT_BYTES: Final = 33_554_432
+PART_BYTES: Final = 300
+ORIGIN_BYTES: Final = 1_000
+
+Origin = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an origin's robots.txt, and until when.
+
+    *why* says what is wrong when it is not its rules that decide; *fault* is that it could
+    not be reached at all, after so many *tries*, and then its pages fail like itself.
+    """
+
+    rules: Rules
+    until: float
+    why: str | None = None
+    fault: type[UrlError] | None = None
+    tries: int = 0
+    steps: Steps = field(default_factory=Steps, compare=False)  # what judging by it takes its turns in
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory, roughly."""
+        return ORIGIN_BYTES + PART_BYTES * self.rules.size + self.rules.chars
+
+    async def permit(self, url: ParsedUrl, user_agent: str) -> float | None:
+        """The delay that is asked of *user_agent*, when it may fetch *url*.
+
+        Raises RobotsDisallowed, and the origin's own fault when it cannot be reached.
+        """
+        if self.fault is not None:
+            raise self.fault(f"{url.host}: {self.why}")
+        token = product_token(user_agent)
+        if not await self.steps.run(self.rules.judge(token, url.target)):
+            raise RobotsDisallowed(f"{url.host}: {self.why or f'robots.txt disallows this path for {token}'}")
+        return self.rules.crawl_delay_s(token)
+
+
+class Flight:
+    """One fetch, and how many wait for it: when nobody does any more it is ended."""
+
+    __slots__ = ("task", "waiting")
+
+    def __init__(self, task: asyncio.Task[Known]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
+class Robots:
+    """The robots.txt of all origins, asked for by the *settings*, whatever a request says."""
+
+    def __init__(self, fetcher: Fetcher, turns: Turns, settings: FetchSettings) -> None:
+        self._fetcher = fetcher
+        self._turns = turns
+        self._options = CrawlOptions(
+            timeout_ms=settings.timeout_ms,
+            max_body_bytes=MAX_BODY_BYTES,
+            user_agent=settings.user_agent,
+            max_frame_bytes=0,
+            retries=settings.retries,
+            cut_body=True,
+            max_redirects=MAX_REDIRECTS,
+            cookies="none",  # what it says is shared
+        )
+        self._kept: OrderedDict[Origin, Known] = OrderedDict()
+        self._flights: dict[Origin, Flight] = {}
+        self._tasks: set[asyncio.Task[Known]] = set()
+        self.kept_bytes = 0
+        self._steps = Steps()
+
+    def known(self, url: ParsedUrl) -> Known | None:
+        """What is known of the origin of *url*; None when it must be asked (``learn``)."""
+        known = self._kept.get(url.origin)
+        if known is None or known.until <= self._turns.now():
+            return None
+        self._kept.move_to_end(url.origin)
+        return known
+
+    async def learn(self, url: ParsedUrl, owner: Owner) -> Known:
+        """Ask the origin of *url*, with a slot of *owner*'s, or wait for who asks it already."""
+        flight = self._flights.get(url.origin)
+        if flight is None:
+            flight = self._flights[url.origin] = Flight(asyncio.get_running_loop().create_task(self._fetch(url, owner)))
+            self._tasks.add(flight.task)
+            flight.task.add_done_callback(self._tasks.discard)
+        flight.waiting += 1
+        try:
+            # Not awaited itself: who is cancelled here must not take it from the others.
+            await asyncio.wait([flight.task])
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:
+                flight.task.cancel()
+                if self._flights.get(url.origin) is flight:
+                    del self._flights[url.origin]
+        if flight.task.cancelled():
+            raise ConnectFailed("robots.txt was not read to its end: fastmesh is closing")
+        return flight.task.result()
+
+    async def close(self) -> None:
+        """End the fetches that run."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _fetch(self, url: ParsedUrl, owner: Owner) -> Known:
+        known = await self._ask(url, owner)
+        before = self._kept.pop(url.origin, None)
+        if before is not None:
+            self.kept_bytes -= before.bytes
+            if known.why is not None and before.why is None:
+                # What it said last holds on while it cannot say anything (2.4).
+                known = Known(before.rules, known.until, steps=self._steps)
+        self._kept[url.origin] = known
+        self.kept_bytes += known.bytes
+        while len(self._kept) > 1:
+            oldest = next(iter(self._kept.values()))
+            if self.kept_bytes <= MAX_KEPT_BYTES and oldest.until + FORGOTTEN_S > self._turns.now():
+                break
+            self._kept.popitem(last=False)
+            self.kept_bytes -= oldest.bytes
+        return known
+
+    async def _ask(self, url: ParsedUrl, owner: Owner) -> Known:
+        page = Fetched(f"{url.scheme}://{url.authority}/robots.txt")
+        now = self._turns.now
+        try:
+            await with_retries(lambda: self._get(page, owner), page, self._options)
+        except HttpStatus:
+            if page.status >= 500:
+                return self._failed(f"answers with status {page.status}")
+            return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)
+        except (TooManyRedirects, BlockedAddress, InvalidUrl) as error:
+            if isinstance(error, BlockedAddress) and error.by_name:
+                return self._unreached(error, page)  # the name may lead to where the rules are in a moment
+            return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)  # it is elsewhere, where nobody gets it
+        except (DnsFailed, ConnectFailed, BadResponse, TlsFailed, FetchTimeout) as error:
+            return self._unreached(error, page)
+        except UrlError as error:
+            return self._failed(f"is broken: {error.message}")
+        text = page.body.decode("utf-8", "surrogateescape")
+        page.let_go()
+        rules = await self._steps.run(read(text))
+        return Known(rules, now() + KEPT_S, steps=self._steps)
+
+    async def _get(self, page: Fetched, owner: Owner) -> None:
+        place = _Place(self._turns, owner)
+        try:
+            await self._fetcher.fetch(page, self._options, place)
+        finally:
+            place.leave()
+
+    def _unreached(self, error: UrlError, page: Fetched) -> Known:
+        why = f"robots.txt cannot be read: {error.message}"
+        return Known(DISALLOW_ALL, self._turns.now() + UNREACHED_KEPT_S, why, type(error), page.tries)
+
+    def _failed(self, why: str) -> Known:
+        return Known(DISALLOW_ALL, self._turns.now() + FAILED_KEPT_S, f"robots.txt {why}, which is taken as a no")
+
+
+class _Place:
+    """What robots.txt is asked from: a slot of the total.  The host's turn is held by the URL that needs it."""
+
+    def __init__(self, turns: Turns, owner: Owner) -> None:
+        self._turns = turns
+        self._owner = owner
+        self._key = ""
+        self._slot: Slot | None = None
+
+    async def enter(self, url: ParsedUrl) -> None:
+        self._key = url.host_key
+        self._slot = await self._turns.slot(self._owner)
+
+    def skip(self) -> None:
+        self.leave()
+
+    def hand_over(self) -> Visit:
+        slot, self._slot = self._slot, None
+        return Visit(self._turns, self._key, self._turns.now(), None, slot, slows=_slows)
+
+    def leave(self) -> None:
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
+
+
+def _slows(status: int, _: float | None) -> bool:
+    """A host that cannot even serve this asks for less, though it does not say for how long."""
+    return status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE)

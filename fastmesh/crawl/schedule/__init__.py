@@ -1,0 +1,1 @@
+"""Which URL is started when: a stream's backlog, and slots at hosts and of the total."""

@@ -1,0 +1,244 @@
+"""A stream's URLs that are not started yet, and which of them may be.
+
+They stand in one queue for each host.  A queue whose host has no turn waits in
+that host's line and holds nothing; the others go on.  Among those that could
+start, the host of the domain with the fewest of this stream's URLs under way is first
+(shares.py), so that one that answers slowly never takes all of the stream's places; among equals the
+input's order decides.  Where results leave in the input's order that alone decides.
+
+A URL that stands in the input again is no URL to be started: its first one's result is its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from fastmesh.crawl.fetch.retries import RetryBudget
+from fastmesh.crawl.net.domain import domain_of
+from fastmesh.crawl.schedule.input_memory import input_memory
+from fastmesh.crawl.schedule.shares import Domain, Shares
+from fastmesh.crawl.schedule.turns import Turn, Turns
+from fastmesh.crawl.target import Target
+from fastmesh.events import PageResult
+from fastmesh.trace import Trace
+
+# Scheme and authority: what decides the host, however it is spelled.  Read once for all URLs that share it.
+_ORIGIN: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+_PORT: Final = re.compile(r":[0-9]*$")
+
+Run = Callable[["Job"], Coroutine[Any, Any, PageResult]]
+Locate = Callable[[str], str | None]
+Repeat = tuple[int, str, str | None]
+
+
+class Job:
+    """One URL that was started: its turn at its host, if it has one, and what its retries are counted in.
+
+    *repeats* is where its URL stands again: index, URL and id of each.
+    """
+
+    __slots__ = ("_queue", "_run", "backlog", "budget", "index", "queued_s", "repeats", "target", "turn")
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        queue: _Queue,
+        index: int,
+        target: Target,
+        repeats: Sequence[Repeat],
+        turn: Turn | None,
+        run: Run,
+    ) -> None:
+        self.backlog = backlog
+        self.budget = queue.budget
+        self.index = index
+        self.target = target
+        self.repeats = repeats
+        self.turn = turn
+        self.queued_s, queue.waited_s = queue.waited_s, 0.0
+        self._queue: _Queue | None = queue
+        self._run = run
+
+    def run(self) -> Coroutine[Any, Any, PageResult]:
+        """Fetch and extract it."""
+        return self._run(self)
+
+    def close(self) -> None:
+        """It has ended, however: nothing of it is held any more; again is nothing."""
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            if self.turn is not None:
+                self.turn.release()
+            self.backlog._ended(queue)
+
+
+class _Queue:
+    """The URLs of one host."""
+
+    __slots__ = (
+        "backlog",
+        "budget",
+        "domain",
+        "indexes",
+        "key",
+        "located",
+        "open",
+        "origin",
+        "running",
+        "since",
+        "waited_s",
+    )
+
+    def __init__(self, backlog: Backlog, origin: str, domain: Domain) -> None:
+        self.backlog = backlog
+        self.origin = origin
+        self.domain = domain
+        self.budget = RetryBudget()
+        self.indexes: list[int] = []  # a heap
+        self.key: str | None = None  # None: no host, so they need no turn
+        self.located = False
+        self.open = True  # not in its host's line
+        self.running = 0
+        self.since = 0.0
+        self.waited_s = 0.0
+
+    def called(self) -> None:
+        """It is this queue's turn at its host."""
+        self.backlog._called(self)
+
+
+class Backlog:
+    """One stream's.
+
+    *locate* tells the host of a scheme and an authority, None when it is none; *wake* is
+    called when ``ready`` may say yes again.  With *dedupe* a URL that is there more
+    than once is started once; with *in_order* the input's order goes before fairness among hosts.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        wake: Callable[[], None],
+        *,
+        turns: Turns,
+        locate: Locate,
+        run: Run,
+        dedupe: bool = False,
+        in_order: bool = False,
+        trace: Trace | None = None,
+        client: Hashable = None,
+    ) -> None:
+        self.client = client  # whose turns at the extraction workers its pages take
+        self.trace = trace  # what its fetches belong to
+        self.left = 0
+        self._targets = targets
+        self._wake = wake
+        self._turns = turns
+        self._locate = locate
+        self._run = run
+        self._repeats: dict[int, list[Repeat]] = {}
+        self._by_host: dict[str | None, _Queue] = {}
+        self._next: _Queue | None = None  # what ``ready`` said yes of
+        self._closed = False
+        self._shares: Shares[_Queue] = Shares(in_order=in_order)
+        by_origin: dict[str, _Queue] = {}
+        domains: dict[str, Domain] = {}
+        firsts: dict[tuple[str, str, int], int] = {}
+        for index, target in enumerate(targets):
+            found = _ORIGIN.match(target.url)
+            origin = found[0] if found else ""
+            if dedupe:
+                first = firsts.setdefault((origin.lower(), target.url[len(origin) :] or "/", id(target.options)), index)
+                if first != index:
+                    self._repeats.setdefault(first, []).append((index, target.url, target.id))
+                    continue
+            queue = by_origin.get(origin)
+            if queue is None:
+                name = domain_of(_PORT.sub("", found[1]).lower()) if found else ""
+                domain = domains.get(name)
+                if domain is None:
+                    domain = domains[name] = Domain()
+                queue = by_origin[origin] = _Queue(self, origin, domain)
+            queue.indexes.append(index)
+            self.left += 1
+        for queue in by_origin.values():
+            self._shares.changed(queue)
+        self.memory = input_memory(targets, len(by_origin))
+
+    def ready(self) -> bool:
+        """Whether a URL may be started now."""
+        while (queue := self._shares.first()) is not None:
+            if not queue.located:
+                self._find_host(queue)
+            elif queue.key is None or self._turns.ready(queue.key, queue.called):
+                self._next = queue
+                return True
+            else:
+                queue.open = False
+                self._shares.changed(queue)
+                queue.since = self._turns.now()
+                self._turns.wait(queue.key, self, queue.called)
+        return False
+
+    @property
+    def first(self) -> int:
+        """The index that ``take`` would start, right after ``ready`` said yes."""
+        assert self._next is not None
+        return self._next.indexes[0]
+
+    def take(self) -> Job:
+        """Start the URL that ``ready`` said may be."""
+        queue, self._next = self._next, None
+        assert queue is not None
+        index = heappop(queue.indexes)
+        self.left -= 1
+        self._shares.changed(queue, 1)
+        turn = None if queue.key is None else self._turns.take(queue.key)
+        return Job(self, queue, index, self._targets[index], self._repeats.pop(index, ()), turn, self._run)
+
+    def close(self) -> None:
+        """No further URL is started."""
+        self._closed = True
+        self._next = None
+        self._shares.clear()
+        for key, queue in self._by_host.items():
+            if key is not None and not queue.open:
+                queue.open = True
+                self._turns.withdraw(key, self, queue.called)
+        # Queues know their backlog, and pages that still run know theirs.
+        self._by_host.clear()
+        self._repeats.clear()
+        self._targets = ()
+
+    def _find_host(self, queue: _Queue) -> None:
+        """Ask for the host of a queue that is first for the first time; two spellings of one share a queue."""
+        key = self._locate(queue.origin)
+        same = self._by_host.setdefault(key, queue)
+        if same is queue:
+            queue.key = key
+            queue.located = True
+            queue.budget.urls = len(queue.indexes)
+            return
+        same.budget.urls += len(queue.indexes)
+        for index in queue.indexes:
+            heappush(same.indexes, index)
+        queue.indexes.clear()
+        self._shares.changed(queue)
+        self._offer(same)
+
+    def _called(self, queue: _Queue) -> None:
+        queue.open = True
+        queue.waited_s = self._turns.now() - queue.since
+        self._offer(queue)
+        self._wake()
+
+    def _ended(self, queue: _Queue) -> None:
+        if not self._closed:
+            self._shares.changed(queue, -1)
+
+    def _offer(self, queue: _Queue) -> None:
+        if not self._closed:
+            self._shares.changed(queue)

@@ -1,0 +1,211 @@
+"""Turns at hosts and slots of the total, handed out on the loop: Politeness with a clock and a timer.
+
+A URL has its host's turn first and waits for a slot of the total only then, so a slow
+host never holds slots that others could use.  Both are given to streams in
+turn; and as a turn that comes when a thousand silent hosts time out comes late, some slots always stay free
+for a stream that has few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from fastmesh.bugs import Bugs
+from fastmesh.crawl.schedule.politeness import Line, Owner, Politeness, Waiter
+
+# A stream gets a slot only while it holds fewer than so many times those that are free: one alone has up to 4/5 of a
+# large total and all of one of 4.
+MOST_OF_FREE: Final = 4
+
+
+class Turn:
+    """One fetch's place at its host, until it is released.  Whoever asks the host for something says so: *asked*."""
+
+    __slots__ = ("_turns", "_until", "asked", "key")
+
+    def __init__(self, turns: Turns, key: str, until: float) -> None:
+        self._turns: Turns | None = turns
+        self._until = until
+        self.key = key
+        self.asked = False
+
+    def release(self) -> None:
+        """Let somebody else ask the host; again is nothing."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns._ended(self.key, None if self.asked else self._until)
+
+
+class Slot:
+    """One fetch's place among all, until it is released."""
+
+    __slots__ = ("_owner", "_turns")
+
+    def __init__(self, turns: Turns, owner: Owner) -> None:
+        self._turns: Turns | None = turns
+        self._owner = owner
+
+    def release(self) -> None:
+        """Let somebody else fetch; again is nothing."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns._freed(self._owner)
+
+
+class Turns:
+    """What all streams share.  *in_flight* counts the slots that are held.
+
+    Ask ``ready`` and then ``take``, both in one go; or ``wait``, and be called when it
+    is your turn: then ``ready`` says yes to you, until you return.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        per_host: int,
+        starts_per_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        bugs: Bugs | None = None,
+    ) -> None:
+        self.now = clock
+        self._bugs = bugs or Bugs()
+        self.in_flight = 0
+        self._total = total
+        self._held: Counter[Owner] = Counter()  # slots
+        self._line: Line[tuple[Owner, asyncio.Future[Slot]]] = Line()
+        self._politeness = Politeness(per_host, starts_per_s)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot or a turn; a stream's URLs of one host wait as one."""
+        return self._line.waiting + self._politeness.waiting
+
+    @property
+    def hosts(self) -> int:
+        """Hosts with a URL under way or waiting."""
+        return self._politeness.hosts
+
+    # ── at a host ────────────────────────────────────────────────────────────────────────
+
+    def ready(self, key: str, waiter: Waiter | None = None) -> bool:
+        """Whether *waiter* may take a turn at the host right now."""
+        return self._politeness.may_start(key, self.now(), waiter)
+
+    def take(self, key: str) -> Turn:
+        """Take the turn that ``ready`` promised."""
+        return Turn(self, key, self._politeness.start(key, self.now()))
+
+    def wait(self, key: str, owner: Owner, waiter: Waiter) -> None:
+        """Have *waiter* called, once, when it is its turn; it may take it or leave it to the next."""
+        self._politeness.wait(key, owner, waiter, self.now())
+        self._arm()
+
+    def withdraw(self, key: str, owner: Owner, waiter: Waiter) -> None:
+        """*waiter* is not to be called."""
+        self._politeness.withdraw(key, owner, waiter, self.now())
+
+    async def turn(self, key: str, owner: Owner) -> Turn:
+        """Wait for a turn."""
+        if self.ready(key):
+            return self.take(key)
+        given: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+
+        def take() -> None:
+            if not given.done():
+                given.set_result(self.take(key))
+
+        self.wait(key, owner, take)
+        try:
+            return await given
+        except asyncio.CancelledError:
+            self.withdraw(key, owner, take)
+            if given.done() and not given.cancelled():
+                given.result().release()
+            raise
+
+    def meet(self, key: str, crawl_delay_s: float | None) -> None:
+        """The host's robots.txt is known, with its delay; None: nobody asks for it."""
+        self._politeness.meet(key, crawl_delay_s, self.now())
+        self._serve(key)
+
+    def refused(self, key: str, asked_at: float, retry_after_s: float | None) -> None:
+        """The host said that this is too much."""
+        self._politeness.refused(key, asked_at, retry_after_s, self.now())
+
+    def slowed_since(self, key: str, at: float) -> bool:
+        """Whether the host said so, of what it was asked after *at*."""
+        return self._politeness.slowed_since(key, at)
+
+    def served(self, key: str) -> None:
+        """The host answered otherwise."""
+        self._politeness.served(key)
+
+    # ── of the total ─────────────────────────────────────────────────────────────────────
+
+    async def slot(self, owner: Owner) -> Slot:
+        """Wait for a slot."""
+        if self._may_hold_more(owner):
+            return self._take_slot(owner)
+        given: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        self._line.join(owner, (owner, given))
+        try:
+            return await given
+        except asyncio.CancelledError:
+            if not self._line.leave(owner, (owner, given)) and not given.cancelled():
+                given.result().release()
+            raise
+
+    def close(self) -> None:
+        """No timer is left behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # ── handing out ──────────────────────────────────────────────────────────────────────
+
+    def _ended(self, key: str, unused_until: float | None) -> None:
+        self._politeness.end(key, self.now(), unused_until)
+        self._serve(key)
+
+    def _may_hold_more(self, owner: Owner) -> bool:
+        return self._held[owner] < MOST_OF_FREE * (self._total - self.in_flight)
+
+    def _take_slot(self, owner: Owner) -> Slot:
+        self.in_flight += 1
+        self._held[owner] += 1
+        return Slot(self, owner)
+
+    def _freed(self, owner: Owner) -> None:
+        self.in_flight -= 1
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+        while (waiter := self._line.next(self._may_hold_more)) is not None:
+            next_owner, given = waiter
+            if not given.done():  # cancelled, and it has not left yet
+                given.set_result(self._take_slot(next_owner))
+
+    def _serve(self, key: str) -> None:
+        while (waiter := self._politeness.next(key, self.now())) is not None:
+            self._bugs.survive("turns", waiter, host=key)
+        self._arm()
+
+    def _arm(self) -> None:
+        at = self._politeness.alarm_at
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - self.now()), self._rung)
+
+    def _rung(self) -> None:
+        self._timer = None
+        for key in list(self._politeness.due(self.now())):
+            self._serve(key)
+        self._arm()
