@@ -14,7 +14,7 @@ from rich.progress import track
 
 from loadtest import client, report
 from loadtest.cores import busy_s
-from loadtest.metrics import noted_lag
+from loadtest.metrics import lag_of
 from loadtest.nginx import nginx
 from loadtest.servers import FASTMESH, Server, running
 
@@ -53,9 +53,8 @@ def _run(urls: list[str], seconds: float) -> dict[str, float]:
     with running(FASTMESH, None, **SETTINGS) as server:
         body = _body(list(islice(cycle(urls), URLS_OF_OPEN)), 1)
         with client.held("idle", server, "/crawl/sse", OPEN, None, "-t", "sse", "-d", body):
-            lags: list[float] = []
             busy, begun = busy_s(), time.monotonic()
-            with noted_lag(server, lags):
+            with lag_of(server) as lag:
                 run = _arrive(server, urls, seconds)
             cores = (busy_s() - busy) / (time.monotonic() - begun)
     waits = sorted(run["first_body_ms"])
@@ -64,7 +63,9 @@ def _run(urls: list[str], seconds: float) -> dict[str, float]:
         "first byte, 99th percentile, ms": _share(waits, 0.99),
         "first byte, the worst, ms": waits[-1],
         "client late with its requests, 99th percentile, ms": _share(sorted(run["late_ms"]), 0.99),
-        "loop lag, 99th percentile, ms at most": lags[0],
+        "loop lag, 99th percentile, ms at most": lag.whole,
+        "its own part of that": lag.own,
+        "its waiting for a core": lag.starved,
         "cores busy, all processes": cores,
     }
 

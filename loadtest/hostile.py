@@ -19,11 +19,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
+from urllib.error import HTTPError
 
 from rich.progress import track
 
 from loadtest import report
-from loadtest.metrics import buckets, minus, quantile
+from loadtest.metrics import lag_of, metrics
 from loadtest.servers import FASTMESH, Server, running
 from loadtest.soak import crawled, origin
 from loadtest.soak_origin import HOSTS, KINDS
@@ -31,6 +33,7 @@ from loadtest.soak_origin import HOSTS, KINDS
 LIMIT_MS = 20.0
 CONNECTIONS = 8
 URLS = 160
+SERVED_WITHIN_S, LOOK_S = 60.0, 0.1
 SETTINGS = {
     "FETCH__ALLOW_NETWORKS": "127.0.0.0/8",
     "FIREHOSE__ENABLED": "true",
@@ -100,17 +103,32 @@ def main() -> int:
         ]
         tried = [(name, attack) for name, attack in tried if asked.only is None or asked.only in name]
         for name, attack in track(tried, "hostile", console=report.STDERR):
-            with running(FASTMESH, None, **SETTINGS) as server:
-                before = [buckets(server, kind) for kind in ("loop_lag_seconds", "loop_own_lag_seconds")]
+            with running(FASTMESH, None, **SETTINGS) as server, lag_of(server) as lag:
                 attack(server, asked.seconds)
-                after = [buckets(server, kind) for kind in ("loop_lag_seconds", "loop_own_lag_seconds")]
-            lag, own = (1000 * quantile(minus(*pair), 0.99) for pair in zip(after, before, strict=True))
-            worst = max(worst, own)
-            report.STDERR.print(f"{name}: {lag:g} ms, its own part {own:g} ms")
-            rows.append([name, f"{lag:g}", f"{own:g}", "yes" if own <= LIMIT_MS else "NO"])
-    columns = ["", "loop lag p99, ms at most", "its own part, ms at most", f"within {LIMIT_MS:g} ms"]
+                over_s = _served_again(server)
+            worst = max(worst, lag.own)
+            report.STDERR.print(
+                f"{name}: {lag.whole:g} ms, its own part {lag.own:g} ms, served again after {over_s:.1f} s"
+            )
+            within = "yes" if lag.own <= LIMIT_MS else "NO"
+            rows.append([name, f"{lag.whole:g}", f"{lag.own:g}", within, f"{over_s:.1f}"])
+    columns = ["", "loop lag p99, ms at most", "its own part, ms at most", f"within {LIMIT_MS:g} ms", "served again, s"]
     report.publish("hostile", [report.Table("Hostile clients and origins", columns, rows)])
     return 0 if worst <= LIMIT_MS else 1
+
+
+def _served_again(server: Server) -> float:
+    """After how many seconds somebody else is: a flood may have taken all connections that there may be."""
+    began = time.monotonic()
+    while True:
+        try:
+            metrics(server)
+            return time.monotonic() - began
+        except HTTPError as error:
+            with error:
+                if error.status != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() - began > SERVED_WITHIN_S:
+                    raise
+        time.sleep(LOOK_S)
 
 
 def _by_client(data: bytes, reads: bool) -> Callable[[Server, float], None]:

@@ -6,6 +6,7 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from loadtest.servers import Server
 
@@ -36,13 +37,36 @@ def quantile(found: Buckets, share: float) -> float:
     return min(bound for bound, count in found.items() if count >= share * total)
 
 
+LAGS = ("loop_lag_seconds", "loop_own_lag_seconds", "loop_starved_lag_seconds")
+
+
+@dataclass
+class Lag:
+    """How late, in ms, the loop ran its timers, and its own part of that and its waiting for a core.
+
+    Each is the 99th percentile, as the upper bound of its bucket: never less than the truth.
+    """
+
+    whole: float = 0.0
+    own: float = 0.0
+    starved: float = 0.0
+
+
+@contextmanager
+def lag_of(server: Server) -> Iterator[Lag]:
+    """The lag of the daemon's loop meanwhile, known when it is over."""
+    before, lag = [buckets(server, name) for name in LAGS], Lag()
+    yield lag
+    since = (minus(buckets(server, name), earlier) for name, earlier in zip(LAGS, before, strict=True))
+    lag.whole, lag.own, lag.starved = (quantile(each, 0.99) * 1000 for each in since)
+
+
 @contextmanager
 def noted_lag(server: Server, lags: list[float] | None) -> Iterator[None]:
-    """Add to *lags* how late, in ms, the daemon's loop ran its timers meanwhile; None: a server that does not tell.
-
-    It is the 99th percentile, as the upper bound of its bucket: never less than the truth.
-    """
-    before = buckets(server, "loop_lag_seconds") if lags is not None else {}
-    yield
-    if lags is not None:
-        lags.append(quantile(minus(buckets(server, "loop_lag_seconds"), before), 0.99) * 1000)
+    """Add the whole of it to *lags*; None: a server that does not tell."""
+    if lags is None:
+        yield
+        return
+    with lag_of(server) as lag:
+        yield
+    lags.append(lag.whole)
