@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from fastmesh import config, log, standard_files
+from fastmesh import config
 from fastmesh.api.schema import CrawlRequest, read_value
 from fastmesh.commands.config import reference, show_settings
 from fastmesh.errors import ConfigError, FastmeshError, ValidationError
+from fastmesh.telemetry import log, standard_files
 from fastmesh.version import __version__
 
 if TYPE_CHECKING:

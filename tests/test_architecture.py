@@ -15,14 +15,7 @@ VALUES = {
     "errors",
     "config",
     "events",
-    "metrics",
-    "log",
-    "ebb",
-    "rates",
-    "trace",
-    "spans",
-    "standard_files",
-    "bugs",
+    "telemetry",
 }
 
 # A room, and the rooms that it may import from beside itself.
@@ -33,14 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cores": set(),
     "config": {"cores", "version", "errors"},
     "events": {"errors"},
-    "metrics": {"_core", "version", "bugs"},
-    "log": set(),
-    "ebb": set(),
-    "rates": set(),
-    "bugs": {"log", "rates"},
-    "standard_files": set(),
-    "trace": set(),
-    "spans": {"bugs", "config", "errors", "log", "trace", "version"},
+    "telemetry": {"_core", "config", "errors", "version"},
     "wire": {"_core"} | VALUES,
     "streaming": {"_core", "wire"} | VALUES,
     "crawl": VALUES,
@@ -55,9 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Machines and policies: told facts, they own no socket, clock or task.
 WITHOUT_IO = [
     "wire/**/*.py",
-    *(f"streaming/{name}.py" for name in ("lifecycle", "memory", "subscriber", "pacer", "fill/tally")),
-    "ebb.py",
-    "rates.py",
+    *(f"streaming/{name}.py" for name in ("lifecycle", "memory", "subscriber", "pacer", "ebb", "fill/tally")),
+    "telemetry/rates.py",
     *(f"crawl/{name}.py" for name in ("schedule/politeness", "schedule/backlog", "robots/rules")),
     "server/timers.py",
     *(f"client/{name}.py" for name in ("ndjson", "sse", "frames", "sequence", "retry", "errors")),

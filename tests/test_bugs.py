@@ -8,11 +8,11 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
-from fastmesh.bugs import LINES_A_MINUTE, Bugs
 from fastmesh.crawl.schedule.turns import Turns
-from fastmesh.metrics import Metrics
-from fastmesh.spans import Spans
-from fastmesh.trace import Trace
+from fastmesh.telemetry.bugs import LINES_A_MINUTE, Bugs
+from fastmesh.telemetry.metrics import Metrics
+from fastmesh.telemetry.spans import Spans
+from fastmesh.telemetry.trace import Trace
 
 
 def test_each_has_its_turn_and_the_log_says_which_raised() -> None:

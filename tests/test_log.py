@@ -12,8 +12,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh import log
-from fastmesh.log import printable, without_secrets
+from fastmesh.telemetry import log
+from fastmesh.telemetry.log import printable, without_secrets
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmesh.standard_files import Unblocked
+from fastmesh.telemetry.standard_files import Unblocked
 
 
 @pytest.fixture(params=["pipe", "socket"])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fastmesh.trace import Trace
+from fastmesh.telemetry.trace import Trace
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADER = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]")

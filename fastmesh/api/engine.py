@@ -17,10 +17,10 @@ from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.robots.robots import Robots
 from fastmesh.crawl.schedule.turns import Turns
 from fastmesh.crawl.search.providers import make_search
-from fastmesh.metrics import Metrics
-from fastmesh.spans import Attribute, make_spans
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.telemetry.metrics import Metrics
+from fastmesh.telemetry.spans import Attribute, make_spans
 
 
 class Engine:

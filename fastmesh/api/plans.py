@@ -20,11 +20,11 @@ from fastmesh.crawl.search.providers import SearchProvider
 from fastmesh.crawl.target import Target
 from fastmesh.errors import NotFound, SearchUnavailable, ValidationError
 from fastmesh.events import search_event
-from fastmesh.rates import RecentShare
 from fastmesh.streaming.fill.firehose import FirehoseProcessor
 from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.module import MakeProcessor
 from fastmesh.streaming.pipeline import Opening, StreamingPipeline
+from fastmesh.telemetry.rates import RecentShare
 
 
 @dataclass(frozen=True, slots=True)

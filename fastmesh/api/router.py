@@ -21,7 +21,7 @@ from fastmesh.config import ServerSettings
 from fastmesh.errors import Forbidden, MethodNotAllowed, MisdirectedRequest, NotFound, PayloadTooLarge
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.subscriber import Sink, Subscriber
-from fastmesh.trace import Trace
+from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.encoders import Encoder
 from fastmesh.wire.http1 import Request
 

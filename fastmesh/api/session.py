@@ -19,11 +19,11 @@ from fastmesh.api.bounds import parsed, refuse_crowd
 from fastmesh.api.plans import Plans
 from fastmesh.api.schema import MAX_INTEGER, CrawlRequest, Strict, Whole, read_value
 from fastmesh.errors import ApiError, Conflict, InternalError, NotFound, ValidationError
-from fastmesh.log import get_logger
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.subscriber import Subscriber
-from fastmesh.trace import Trace
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.encoders import Encoder
 
 log = get_logger()

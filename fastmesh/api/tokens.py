@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from fastmesh.errors import ConfigError
-from fastmesh.log import get_logger
+from fastmesh.telemetry.log import get_logger
 
 log = get_logger()
 

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fastmesh.config import LoadedSettings, Setting, every_section, every_setting, shown
-from fastmesh.log import printable
 from fastmesh.server.reload import RELOADABLE
+from fastmesh.telemetry.log import printable
 
 
 def show_settings(loaded: LoadedSettings) -> None:

@@ -12,13 +12,14 @@ import aiohttp
 import orjson
 import uvloop
 
-from fastmesh import config, log
+from fastmesh import config
 from fastmesh.commands.table import Frame, ResultTable
 from fastmesh.config import Settings
 from fastmesh.demo.check import differences
 from fastmesh.demo.site import SAMPLES, SampleSite, batch, url_of
 from fastmesh.errors import FastmeshError
 from fastmesh.server.daemon import Daemon
+from fastmesh.telemetry import log
 
 AS_EXPECTED, DIFFERENT, INTERRUPTED = 0, 1, 130
 

@@ -50,11 +50,11 @@ from fastmesh.errors import (
     bare,
 )
 from fastmesh.events import PageResult, rfc3339
-from fastmesh.log import get_logger
-from fastmesh.metrics import Metrics
-from fastmesh.rates import RecentShare
-from fastmesh.spans import Spans
-from fastmesh.trace import Trace
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.metrics import Metrics
+from fastmesh.telemetry.rates import RecentShare
+from fastmesh.telemetry.spans import Spans
+from fastmesh.telemetry.trace import Trace
 
 log = get_logger()
 

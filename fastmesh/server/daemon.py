@@ -17,10 +17,8 @@ from fastmesh.api.openapi import OpenApi
 from fastmesh.api.router import Router
 from fastmesh.api.ticket_office import TicketOffice
 from fastmesh.api.tokens import Tokens
-from fastmesh.bugs import Bugs
 from fastmesh.config import Settings, refuse_public
 from fastmesh.errors import ConfigError
-from fastmesh.log import get_logger
 from fastmesh.server.binding import bind
 from fastmesh.server.figures import ServerFigures
 from fastmesh.server.host.files import raise_file_limit
@@ -34,6 +32,8 @@ from fastmesh.server.reload import merged
 from fastmesh.server.timers import TimerWheel
 from fastmesh.server.tls import Certificate
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.telemetry.bugs import Bugs
+from fastmesh.telemetry.log import get_logger
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 log = get_logger()

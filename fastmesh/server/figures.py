@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from fastmesh.metrics import Metrics
 from fastmesh.server.host.gc import tell_found
 from fastmesh.server.host.process import cpu_seconds, file_limit, open_files, resident_bytes
 from fastmesh.server.peer import Shared
-from fastmesh.standard_files import lost_lines
+from fastmesh.telemetry.metrics import Metrics
+from fastmesh.telemetry.standard_files import lost_lines
 
 NEARLY_ALL: Final = 0.95
 RECENT_S: Final = 60.0

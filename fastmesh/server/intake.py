@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from fastmesh.bugs import Bugs
+from fastmesh.telemetry.bugs import Bugs
 
 SLICE_S = 0.001  # of one connection; the answer under way is finished
 TURN_S = 0.002  # of the line, in one turn of the loop; the slice under way is finished

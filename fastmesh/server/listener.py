@@ -14,11 +14,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from fastmesh.log import get_logger
 from fastmesh.server.binding import SocketFile
 from fastmesh.server.http.connection import Connection
 from fastmesh.server.peer import Shared
 from fastmesh.server.per_peer import Place
+from fastmesh.telemetry.log import get_logger
 
 log = get_logger()
 

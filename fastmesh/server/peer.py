@@ -24,14 +24,14 @@ from fastmesh._core import Outlet, Pump
 from fastmesh.api.plans import Plans
 from fastmesh.api.router import Router
 from fastmesh.config import ServerSettings, StreamSettings
-from fastmesh.log import get_logger
-from fastmesh.metrics import Metrics
 from fastmesh.server.intake import Intake
 from fastmesh.server.per_peer import PerPeer, Place
 from fastmesh.server.stall import Progress, outstanding
 from fastmesh.server.timers import NEVER, TimerWheel
 from fastmesh.server.tls import Certificate
 from fastmesh.streaming.module import StreamingModule
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.metrics import Metrics
 from fastmesh.wire.encoders import Encoder
 
 log = get_logger()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Protocol
 
-from fastmesh.bugs import Bugs
+from fastmesh.telemetry.bugs import Bugs
 
 
 class Timed(Protocol):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 
 from fastmesh.api.session import SocketSession
-from fastmesh.log import get_logger
 from fastmesh.server.peer import OPEN, Peer, Shared
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.trace import Trace
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.encoders import WebSocketEncoder
 from fastmesh.wire.websocket.machine import Binary, Ended, Event, Ping, Text, WebSocketMachine
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from fastmesh.metrics import Metrics
-from fastmesh.rates import RecentShare
+from fastmesh.telemetry.metrics import Metrics
+from fastmesh.telemetry.rates import RecentShare
 
 PROBE_S: Final = 0.05
 A_SECOND: Final = 20  # probes

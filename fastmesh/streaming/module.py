@@ -18,19 +18,19 @@ from secrets import token_hex
 
 from fastmesh._core import BackpressureHandler, give_back, overdue, silent
 from fastmesh.config import BufferSettings, Settings
-from fastmesh.ebb import Ebb
 from fastmesh.errors import ConfigError, Conflict, Overloaded, RateLimited, ShuttingDown
-from fastmesh.log import get_logger
-from fastmesh.metrics import Metrics
-from fastmesh.rates import RecentShare
 from fastmesh.streaming.allowances import Allowances
 from fastmesh.streaming.dropping import DropPolicy
+from fastmesh.streaming.ebb import Ebb
 from fastmesh.streaming.first_bytes import FirstBytes
 from fastmesh.streaming.lag import LoopLag
 from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
 from fastmesh.streaming.reclaim import level_off
 from fastmesh.streaming.subscriber import Sink, Subscriber
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.metrics import Metrics
+from fastmesh.telemetry.rates import RecentShare
 from fastmesh.wire.encoders import Encoder
 
 log = get_logger()

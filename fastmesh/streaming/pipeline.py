@@ -9,13 +9,13 @@ from typing import Final, Literal, Protocol
 
 from fastmesh._core import Journal, wake
 from fastmesh.events import Event, error_event, metadata_event, progress_event
-from fastmesh.log import get_logger
-from fastmesh.metrics import Metrics, ProtocolCounts
 from fastmesh.streaming.lifecycle import Lifecycle, State, Step
 from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.pacer import PacerPlace, Place
 from fastmesh.streaming.subscriber import Subscriber
-from fastmesh.trace import Trace
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.metrics import Metrics, ProtocolCounts
+from fastmesh.telemetry.trace import Trace
 
 log = get_logger()
 

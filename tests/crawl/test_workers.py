@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from fastmesh.bugs import Bugs
 from fastmesh.crawl.extract.pool import ExtractPool, WorkerUnavailable
 from fastmesh.crawl.extract.standing import Standing
 from fastmesh.crawl.extract.worker import JOB
 from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent
+from fastmesh.telemetry.bugs import Bugs
 
 PARTS = frozenset({"text", "links"})
 GUARD_S = 30.0  # no test takes this long; it only keeps a broken one from hanging

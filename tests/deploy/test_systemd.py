@@ -22,8 +22,8 @@ from conftest import need
 from daemons import PATIENCE_S, Closed, Daemon, Peer, own_address
 from origins import Origin, silent
 
-from fastmesh.bugs import Bugs
 from fastmesh.server.host.systemd import Notifier, keep_informed
+from fastmesh.telemetry.bugs import Bugs
 
 WATCHDOG_S = 1.5
 

@@ -28,7 +28,7 @@ from fastmesh.api.session import COMMANDS
 from fastmesh.api.streams import _last_event_id, _wants_events
 from fastmesh.api.tokens import Tokens
 from fastmesh.errors import ApiError, ConfigError
-from fastmesh.trace import Trace
+from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.http1 import HttpParser, Request
 from fastmesh.wire.websocket.handshake import upgrade
 from fastmesh.wire.websocket.machine import Binary, BoundedDeflate, Ended, Limits, Ping, Text, WebSocketMachine

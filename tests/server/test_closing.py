@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fastmesh.bugs import Bugs
 from fastmesh.server.peer import LEAST_RATE, LINGER_S, Peer
 from fastmesh.server.timers import TimerWheel
+from fastmesh.telemetry.bugs import Bugs
 
 STALL_S = 60.0
 

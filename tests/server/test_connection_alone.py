@@ -10,14 +10,14 @@ from typing import Any, cast
 import pytest
 
 from fastmesh.api.router import Reply, Route, Router
-from fastmesh.bugs import Bugs
 from fastmesh.config import Settings
-from fastmesh.metrics import Metrics
 from fastmesh.server.http.connection import AT_ONCE_BYTES, Connection
 from fastmesh.server.intake import Intake
 from fastmesh.server.peer import Shared
 from fastmesh.server.pump import make_pump
 from fastmesh.server.timers import TimerWheel
+from fastmesh.telemetry.bugs import Bugs
+from fastmesh.telemetry.metrics import Metrics
 from fastmesh.wire.http1 import MAX_STEPS
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from fastmesh.bugs import Bugs
 from fastmesh.server.intake import TURN_S, Intake
+from fastmesh.telemetry.bugs import Bugs
 
 
 class Loop:

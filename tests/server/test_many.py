@@ -18,10 +18,10 @@ from fastmesh import config
 from fastmesh.api.engine import Engine
 from fastmesh.api.health import Health
 from fastmesh.api.router import Call
-from fastmesh.bugs import Bugs
 from fastmesh.server.daemon import Daemon, _unhandled
 from fastmesh.server.listener import Listener
-from fastmesh.trace import Trace
+from fastmesh.telemetry.bugs import Bugs
+from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.http1 import Request
 
 

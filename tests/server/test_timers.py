@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fastmesh.bugs import Bugs
 from fastmesh.server.timers import NEVER, TimerWheel
+from fastmesh.telemetry.bugs import Bugs
 
 
 class Waiting:

@@ -10,11 +10,11 @@ from typing import Any
 from doubles import Pages, RecordingSink, TurnedLoop, in_order, turned
 
 from fastmesh import config
-from fastmesh.metrics import Metrics
 from fastmesh.streaming.fill.firehose import FirehoseProcessor
 from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import Opening, StreamingPipeline
+from fastmesh.telemetry.metrics import Metrics
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder
 
 LINES = NdjsonEncoder(chunked=False)

@@ -10,8 +10,8 @@ import threading
 import pytest
 from house import in_loop
 
-from fastmesh.metrics import Metrics
 from fastmesh.streaming.lag import LoopLag, ThreadCores
+from fastmesh.telemetry.metrics import Metrics
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh._core import BackpressureHandler, Journal, RingBuffer
 from fastmesh.config import BufferSettings
-from fastmesh.rates import RecentShare
 from fastmesh.streaming.fill.tally import Tally
 from fastmesh.streaming.lifecycle import NEXT, State
 from fastmesh.streaming.memory import BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.telemetry.rates import RecentShare
 
 
 class JournalModel(RuleBasedStateMachine):

@@ -16,15 +16,15 @@ from typing import Final, cast
 
 import orjson
 
-from fastmesh.bugs import Bugs
 from fastmesh.crawl.extract.gate import Extracted, Gate
 from fastmesh.crawl.extract.standing import CoreTime, Standing, core_time, starves
 from fastmesh.crawl.extract.worker import ANSWER, DONE, FAILED, JOB, LAST, gate_of, ready
 from fastmesh.crawl.fairness.rota import Rota
 from fastmesh.crawl.schedule.politeness import Owner
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
-from fastmesh.log import get_logger
-from fastmesh.rates import RecentShare
+from fastmesh.telemetry.bugs import Bugs
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.rates import RecentShare
 
 COMMAND: Final = (sys.executable, "-m", "fastmesh.crawl.extract.worker")
 START_TIMEOUT_S: Final = 30.0  # a worker takes 0.1 s; a machine that is busy starting takes longer

@@ -42,8 +42,8 @@ from fastmesh.crawl.net.url import MAX_URL_CHARS, ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.schedule.visit import Entry, visited
 from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, HttpStatus, TooLarge, UrlError
-from fastmesh.spans import Attribute, Spans
-from fastmesh.trace import HEADER, Trace
+from fastmesh.telemetry.spans import Attribute, Spans
+from fastmesh.telemetry.trace import HEADER, Trace
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 NO_CONTENT: Final = frozenset({204, 205})

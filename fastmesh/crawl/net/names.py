@@ -24,7 +24,7 @@ import aiodns
 from fastmesh.crawl.net.addresses import Address
 from fastmesh.crawl.net.domain import domain_of
 from fastmesh.errors import DnsFailed
-from fastmesh.rates import RecentShare
+from fastmesh.telemetry.rates import RecentShare
 
 # A lookup, its turn included; c-ares doubles its timeout with every try and would take 15 s.
 LOOKUP_LIMIT_S: Final = 5.0

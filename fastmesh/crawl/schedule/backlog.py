@@ -23,7 +23,7 @@ from fastmesh.crawl.schedule.shares import Domain, Shares
 from fastmesh.crawl.schedule.turns import Turn, Turns
 from fastmesh.crawl.target import Target
 from fastmesh.events import PageResult
-from fastmesh.trace import Trace
+from fastmesh.telemetry.trace import Trace
 
 # Scheme and authority: what decides the host, however it is spelled.  Read once for all URLs that share it.
 _ORIGIN: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)

@@ -19,7 +19,6 @@ from typing import Any, Final, Protocol, Self
 import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
-from fastmesh import log
 from fastmesh.config import Settings
 from fastmesh.crawl.fairness.aside import Aside
 from fastmesh.crawl.fetch.body import read_body
@@ -27,6 +26,7 @@ from fastmesh.crawl.fetch.body_budget import BodyBudget
 from fastmesh.crawl.fetch.decode import ACCEPT_ENCODING
 from fastmesh.crawl.fetch.retry_after import retry_after_s
 from fastmesh.errors import ConfigError, SearchUnavailable, UrlError
+from fastmesh.telemetry import log
 from fastmesh.version import __version__
 
 SEARCH_TIMEOUT_S: Final = 10.0  # a whole search, all its pages

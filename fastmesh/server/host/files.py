@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 from fastmesh.config import Settings
-from fastmesh.log import get_logger
+from fastmesh.telemetry.log import get_logger
 
 log = get_logger()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-from fastmesh.metrics import Metrics
+from fastmesh.telemetry.metrics import Metrics
 
 # The young are looked through when so many more objects were made than left (below 1 ms), those of the middle after so
 # many such looks (3 ms), all after so many of these: 2 million objects that stayed, 200 MB at most.

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
-from fastmesh.bugs import Bugs
 from fastmesh.errors import ConfigError
-from fastmesh.log import get_logger
+from fastmesh.telemetry.bugs import Bugs
+from fastmesh.telemetry.log import get_logger
 
 log = get_logger()
 

@@ -10,7 +10,6 @@ import asyncio
 
 from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, Overloaded, RateLimited, RequestTimeout, bare
-from fastmesh.log import get_logger
 from fastmesh.server.http.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.intake import SLICE_S
 from fastmesh.server.peer import CLOSED, CLOSING, OPEN, Peer, Shared, addresses
@@ -18,7 +17,8 @@ from fastmesh.server.per_peer import Place
 from fastmesh.server.timers import NEVER
 from fastmesh.server.websocket import WebSocketPeer
 from fastmesh.streaming.subscriber import Subscriber
-from fastmesh.trace import HEADER, Trace
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.trace import HEADER, Trace
 from fastmesh.wire.http1 import MAX_STEPS, HttpParser, Phase, Request
 from fastmesh.wire.websocket.handshake import upgrade
 from fastmesh.wire.websocket.machine import Limits

@@ -9,11 +9,11 @@ from typing import Any, Protocol, TypeVar
 
 from fastmesh.errors import ApiError, TooManyErrors, bare
 from fastmesh.events import PageResult, result_event, summary_event
-from fastmesh.log import get_logger
 from fastmesh.streaming.fill.outbox import Finished, Outbox
 from fastmesh.streaming.fill.tally import Tally
 from fastmesh.streaming.lifecycle import State, Step
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.telemetry.log import get_logger
 
 log = get_logger()
 

@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from fastmesh._core import Buckets, SentCounts
-from fastmesh.bugs import Bugs
+from fastmesh.telemetry.bugs import Bugs
 from fastmesh.version import __version__
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from fastmesh.bugs import Bugs
 from fastmesh.config import Settings
 from fastmesh.errors import ConfigError
-from fastmesh.log import printable, without_secrets
-from fastmesh.trace import Trace
+from fastmesh.telemetry.bugs import Bugs
+from fastmesh.telemetry.log import printable, without_secrets
+from fastmesh.telemetry.trace import Trace
 from fastmesh.version import __version__
 
 if TYPE_CHECKING:

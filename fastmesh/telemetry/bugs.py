@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
-from fastmesh.log import get_logger
-from fastmesh.rates import RecentShare
+from fastmesh.telemetry.log import get_logger
+from fastmesh.telemetry.rates import RecentShare
 
 log = get_logger()
 
