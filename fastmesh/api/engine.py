@@ -8,6 +8,7 @@ from fastmesh._core import keep_large_apart
 from fastmesh.api.plans import Plans
 from fastmesh.api.streams import Streams
 from fastmesh.config import Settings
+from fastmesh.crawl.extract.documents import Documents
 from fastmesh.crawl.extract.pool import ExtractPool
 from fastmesh.crawl.fetch.answers import Hops
 from fastmesh.crawl.fetch.fetcher import Fetcher
@@ -39,12 +40,13 @@ class Engine:
         self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps, bugs=self.metrics.bugs)
         self.pool = ExtractPool(settings.workers.extract, bugs=self.metrics.bugs)
         self.hops = Hops(settings.cache)
+        self.documents = Documents(self.pool, self.hops.cache)
         self.fetcher = Fetcher(
             settings.fetch, self.guard, hops=self.hops, dns=make_dns(fetch.nameservers), spans=self.spans
         )
         self._robots = Robots(self.fetcher, self.turns, fetch)
         self.orchestrator = PipelineOrchestrator(
-            self.guard, self.turns, self.fetcher, self._robots, self.pool, self.metrics, self.spans
+            self.guard, self.turns, self.fetcher, self._robots, self.documents, self.metrics, self.spans
         )
         self.module.held_beside = lambda: self.fetcher.budget.used_bytes + self.hops.cache.bytes
         if self.spans is not None:
@@ -122,5 +124,5 @@ class Engine:
             parts.push_async_callback(self.fetcher.close)
             parts.callback(self.turns.close)
             parts.push_async_callback(self._robots.close)
-            parts.push_async_callback(self.orchestrator.close)
+            parts.push_async_callback(self.documents.close)
             parts.push_async_callback(self.module.close)

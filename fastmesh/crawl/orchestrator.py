@@ -7,19 +7,13 @@ and while a retry waits.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Coroutine, Hashable, Sequence
-from functools import partial
-from hashlib import blake2b
-from typing import Any, Final
-
-import orjson
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final
 
 from fastmesh.crawl.admission import Errand
-from fastmesh.crawl.cache.memory import Answer
-from fastmesh.crawl.extract.gate import Extracted
-from fastmesh.crawl.extract.pool import ExtractPool
+from fastmesh.crawl.cache.keys import result_key
+from fastmesh.crawl.extract.documents import Documents, document_room
 from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.guard import AddressGuard
@@ -27,7 +21,6 @@ from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.robots.robots import Robots
 from fastmesh.crawl.schedule.backlog import Backlog, Job
 from fastmesh.crawl.schedule.turns import Turns
-from fastmesh.crawl.single_flight import Flights
 from fastmesh.crawl.target import Target
 from fastmesh.errors import (
     BadResponse,
@@ -58,9 +51,6 @@ from fastmesh.telemetry.trace import Trace
 
 log = get_logger()
 
-FRAME_BYTES = 1024  # a result's frame without its document, its id, its URLs and its content type
-# Room for these, however long they are: so a document is made once for all URLs and ids that it is asked for by.
-NAMES_BYTES, NAMES_SHARE = 2048, 8
 # Nobody answered, or not in time, or nothing could be made of it; that an origin says no is an answer.
 FAULTS: Final = (DnsFailed, ConnectFailed, TlsFailed, FetchTimeout, ExtractFailed, UrlInternal)
 ANSWERS: Final = (
@@ -76,8 +66,6 @@ ANSWERS: Final = (
     UnsupportedContent,
 )
 OUTCOMES: Final = ("success", *(error.type for error in (*FAULTS, *ANSWERS)))
-# Cache keys are equal for as long as this process lives, and nobody finds out a credential by one.
-_SALT: Final = os.urandom(16)
 
 
 class PipelineOrchestrator:
@@ -89,7 +77,7 @@ class PipelineOrchestrator:
         turns: Turns,
         fetcher: Fetcher,
         robots: Robots,
-        pool: ExtractPool,
+        documents: Documents,
         metrics: Metrics,
         spans: Spans | None = None,
     ) -> None:
@@ -97,10 +85,9 @@ class PipelineOrchestrator:
         self._turns = turns
         self._fetcher = fetcher
         self._robots = robots
-        self._pool = pool
+        self._documents = documents
         self._metrics = metrics
         self._spans = spans
-        self._documents: Flights[Extracted] = Flights()
         self.faults = RecentShare()  # of URLs
         self.bugs = RecentShare()
         for outcome in OUTCOMES:  # 0 is said too: a rate needs the value before the first
@@ -166,7 +153,7 @@ class PipelineOrchestrator:
         page.attempts = fetched.tries or errand.robots_tries
         page.from_cache = fetched.from_cache
         if options.cache_mode != "bypass":
-            page.cache_key = cache_key(url, options)
+            page.cache_key = result_key(url, options)
         metrics.urls["success" if page.error is None else page.error.type] += 1
         now = self._turns.now()
         self.faults.count(now, isinstance(page.error, FAULTS))
@@ -196,19 +183,18 @@ class PipelineOrchestrator:
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions, owner: Backlog) -> None:
         started = time.perf_counter()
         try:
-            max_bytes = options.max_frame_bytes - _frame_without_document(page, fetched, options.max_frame_bytes)
-            work = partial(
-                self._pool.extract,
+            extracted = await self._documents.of(
+                fetched.answer,
                 fetched.body,
                 owner=owner,
                 client=owner.client,
                 url=fetched.final_url or fetched.url,
                 content_type=fetched.content_type,
-                include=options.include,
-                extractor=options.extractor,
-                max_bytes=max_bytes,
+                options=options,
+                max_bytes=document_room(
+                    options.max_frame_bytes, page.url, page.id, fetched.final_url, fetched.content_type
+                ),
             )
-            extracted = await self._once(fetched.answer, (options.include, options.extractor, max_bytes), work)
             page.document = extracted.document
             page.gate_decision, page.quality_score = extracted.gate
             if fetched.from_cache:
@@ -216,47 +202,9 @@ class PipelineOrchestrator:
         finally:
             self._stages["extract"].observe(time.perf_counter() - started)
 
-    async def _once(
-        self, answer: Answer | None, part: Hashable, work: Callable[[], Coroutine[Any, Any, Extracted]]
-    ) -> Extracted:
-        """The document of *answer* that *part* says: made once, and kept as long as the cache has room."""
-        hops = self._fetcher.hops
-        if answer is None or hops is None:
-            return await work()
-        document = answer.documents.get(part)
-        if isinstance(document, Extracted):
-            hops.cache.used(answer, part)
-            return document
-        extracted = await self._documents.join((answer, part), work)
-        hops.cache.add_document(answer, part, extracted, extracted.document)
-        return extracted
-
-    async def close(self) -> None:
-        """End what is still extracted for several."""
-        await self._documents.close()
-
     def _host_key(self, origin: str) -> str | None:
         """Whose turn URLs that begin with *origin* need; None when none is fetched."""
         try:
             return self._guard.parse(origin).host_key
         except UrlError:
             return None
-
-
-def _frame_without_document(page: PageResult, fetched: Fetched, max_frame_bytes: int) -> int:
-    """At most so many bytes of a result's frame are not its document; the same for all ids and URLs but the longest."""
-    names = len(orjson.dumps([page.url, page.id, fetched.final_url, fetched.content_type]))
-    return FRAME_BYTES + max(names, min(NAMES_BYTES, max_frame_bytes // NAMES_SHARE))
-
-
-def cache_key(url: str, options: CrawlOptions) -> str:
-    """The same for all results that are the same page, sent for and extracted in the same way."""
-    said = [
-        url,
-        options.user_agent,
-        dict(options.headers),
-        options.respect_robots,
-        sorted(options.include),
-        options.extractor,
-    ]
-    return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16, key=_SALT).hexdigest()

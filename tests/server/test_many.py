@@ -76,7 +76,7 @@ def test_an_end_reaches_every_part() -> None:
     async def run() -> list[str]:
         engine = Engine(settings())
         closed: list[str] = []
-        for name in ("orchestrator", "_robots", "fetcher", "pool"):
+        for name in ("documents", "_robots", "fetcher", "pool"):
             part = getattr(engine, name)
             close = part.close
 
@@ -90,7 +90,7 @@ def test_an_end_reaches_every_part() -> None:
             await engine.close()
         return closed
 
-    assert asyncio.run(run()) == ["orchestrator", "_robots", "fetcher", "pool"]
+    assert asyncio.run(run()) == ["documents", "_robots", "fetcher", "pool"]
 
 
 def test_a_part_that_cannot_say_how_it_is_is_unhealthy_and_all_others_say_it() -> None:

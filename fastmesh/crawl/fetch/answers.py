@@ -9,15 +9,14 @@ that a client may choose are: so nobody is given what another's credentials open
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from hashlib import blake2b
 from typing import Final, Protocol
 
 from fastmesh.config import CacheSettings
 from fastmesh.crawl.cache.freshness import Shelf, is_passing, may_be_shared, merged, shelf, still_holds
+from fastmesh.crawl.cache.keys import request_key
 from fastmesh.crawl.cache.memory import Answer, ResponseCache
 from fastmesh.crawl.fetch.body_budget import BodyShare
 from fastmesh.crawl.net.url import ParsedUrl
@@ -27,8 +26,6 @@ from fastmesh.crawl.single_flight import Flight, Flights
 from fastmesh.errors import CacheMiss, FetchTimeout
 
 NOT_MODIFIED: Final = 304
-# Equal requests have equal keys for as long as this process lives; a credential cannot be guessed from them.
-_SALT: Final = os.urandom(16)
 
 Headers = Mapping[str, str]
 Shared = tuple[Answer, BodyShare | None]
@@ -195,11 +192,3 @@ def _shared(task: asyncio.Task[Shared]) -> Shared | None:
     if share is not None:
         share.hold()
     return answer, share
-
-
-def request_key(url: ParsedUrl, headers: Headers, options: CrawlOptions) -> bytes:
-    """The same for requests that are the same; a page that robots.txt disallows is none to who minds that."""
-    said = "\n".join(
-        [url.resource, str(options.respect_robots), *(f"{name}: {value}" for name, value in sorted(headers.items()))]
-    )
-    return blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16, key=_SALT).digest()
