@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from fastmesh import config
-from fastmesh.api.schema import CrawlRequest, read_value
+from fastmesh.api.requests.schema import CrawlRequest, read_value
 from fastmesh.commands.config import reference, show_settings
 from fastmesh.errors import ConfigError, FastmeshError, ValidationError
 from fastmesh.telemetry import log, standard_files
@@ -122,7 +122,7 @@ def _top(asked: argparse.Namespace) -> int:
 
 
 def _token(asked: argparse.Namespace) -> int:
-    from fastmesh.api.tokens import line_of, new_token
+    from fastmesh.api.access.tokens import line_of, new_token
 
     token = new_token()
     try:

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from fastmesh._core import keep_large_apart
 from fastmesh.api.plans import Plans
-from fastmesh.api.streams import Streams
+from fastmesh.api.streams.endpoints import Streams
 from fastmesh.config import Settings
 from fastmesh.crawl.extract.documents import Documents
 from fastmesh.crawl.extract.pool import ExtractPool

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from fastmesh.api.bounds import too_many_urls
-from fastmesh.api.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, PageOptions, Strict
+from fastmesh.api.requests.bounds import too_many_urls
+from fastmesh.api.requests.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, PageOptions, Strict
 from fastmesh.config import Settings
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.orchestrator import PipelineOrchestrator

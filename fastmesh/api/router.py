@@ -15,8 +15,8 @@ from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
-from fastmesh.api.access import Access
-from fastmesh.api.tickets import Ticket
+from fastmesh.api.access.callers import Access
+from fastmesh.api.access.tickets import Ticket
 from fastmesh.config import ServerSettings
 from fastmesh.errors import Forbidden, MethodNotAllowed, MisdirectedRequest, NotFound, PayloadTooLarge
 from fastmesh.streaming.pipeline import StreamingPipeline

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fastmesh.api.session import SocketSession
+from fastmesh.api.websocket.session import SocketSession
 from fastmesh.server.peer import OPEN, Peer, Shared
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.telemetry.log import get_logger

@@ -17,9 +17,9 @@ from origins import Origin
 from pydantic import TypeAdapter
 from sockets import WebSocket
 
-from fastmesh.api import shapes
-from fastmesh.api.openapi import frames_schema
-from fastmesh.api.tokens import new_token
+from fastmesh.api.access.tokens import new_token
+from fastmesh.api.openapi import shapes
+from fastmesh.api.openapi.document import frames_schema
 from fastmesh.errors import ApiError, UrlError
 
 ROOT = Path(__file__).parent.parent.parent

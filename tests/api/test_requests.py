@@ -11,9 +11,8 @@ from daemons import Daemon
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.api import session
-from fastmesh.api.bounds import MAX_FIELDS
-from fastmesh.api.schema import (
+from fastmesh.api.requests.bounds import MAX_FIELDS
+from fastmesh.api.requests.schema import (
     MAX_INTEGER,
     CrawlQuery,
     CrawlRequest,
@@ -23,6 +22,7 @@ from fastmesh.api.schema import (
     read_body,
     read_query,
 )
+from fastmesh.api.websocket import session
 from fastmesh.errors import ValidationError
 
 JSON = "application/json"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.api.tickets import MAX_UNUSED, MAX_USED, TICKET_S, Tickets
+from fastmesh.api.access.tickets import MAX_UNUSED, MAX_USED, TICKET_S, Tickets
 from fastmesh.errors import RateLimited
 
 STREAM, OTHER = "00000-" + "a" * 32, "00000-" + "b" * 32

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmesh.api.tokens import Tokens, line_of, new_token
+from fastmesh.api.access.tokens import Tokens, line_of, new_token
 from fastmesh.errors import ConfigError
 
 PLAIN = "XJ5z0rSeNo7wPpDnTtOvAaVbMkYcQyHs"

@@ -26,7 +26,7 @@ from e2e.nginx import free_port, until_it_listens
 from origins import Origin, Request, head
 from websockets.sync.client import connect
 
-from fastmesh.api.tokens import line_of, new_token
+from fastmesh.api.access.tokens import line_of, new_token
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 TOKEN = new_token()

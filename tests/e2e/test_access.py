@@ -14,8 +14,8 @@ from daemons import Daemon, Peer, Response
 from origins import Origin
 from sockets import WebSocket, handshake
 
+from fastmesh.api.access.tokens import line_of, new_token
 from fastmesh.api.router import PREFIX, Route
-from fastmesh.api.tokens import line_of, new_token
 from fastmesh.config import load
 from fastmesh.server.daemon import Daemon as InThisProcess
 

@@ -12,7 +12,7 @@ from chaos import TO_CLIENT, Blow, Chaos, Harm
 from daemons import Daemon
 from origins import Origin
 
-from fastmesh.api.tokens import line_of, new_token
+from fastmesh.api.access.tokens import line_of, new_token
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

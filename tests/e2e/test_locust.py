@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from daemons import Daemon
 
-from fastmesh.api.tokens import line_of, new_token
+from fastmesh.api.access.tokens import line_of, new_token
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "locust", "--config", "loadtest/locust.conf", "--stop-timeout", "20"]

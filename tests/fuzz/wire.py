@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import orjson
 
-from fastmesh.api.access import _subprotocol_tokens, _tickets
-from fastmesh.api.bounds import parsed
-from fastmesh.api.schema import (
+from fastmesh.api.access.callers import _subprotocol_tokens, _tickets
+from fastmesh.api.access.tokens import Tokens
+from fastmesh.api.requests.bounds import parsed
+from fastmesh.api.requests.schema import (
     CrawlQuery,
     CrawlRequest,
     DeepSearchRequest,
@@ -24,9 +25,8 @@ from fastmesh.api.schema import (
     read_query,
     read_value,
 )
-from fastmesh.api.session import COMMANDS
-from fastmesh.api.streams import _last_event_id, _wants_events
-from fastmesh.api.tokens import Tokens
+from fastmesh.api.streams.endpoints import _last_event_id, _wants_events
+from fastmesh.api.websocket.session import COMMANDS
 from fastmesh.errors import ApiError, ConfigError
 from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.http1 import HttpParser, Request

@@ -15,7 +15,7 @@ from certificates import Pair, made
 from daemons import PATIENCE_S, Closed, Daemon, Peer
 from origins import Origin
 
-from fastmesh.api.tokens import line_of, new_token
+from fastmesh.api.access.tokens import line_of, new_token
 from fastmesh.client import Client, FrameStream, Refused
 from fastmesh.client.retry import Retry
 from fastmesh.client.stream import PROTOCOLS

@@ -20,7 +20,7 @@ from daemons import PATIENCE_S, Closed, Daemon
 from origins import Origin
 from sockets import WebSocket
 
-from fastmesh.api.tokens import line_of, new_token
+from fastmesh.api.access.tokens import line_of, new_token
 from fastmesh.errors import ConfigError
 from fastmesh.server.tls import Certificate
 

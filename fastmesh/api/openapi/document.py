@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from copy import deepcopy
@@ -19,10 +18,10 @@ import orjson
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from fastmesh.api.operations import JSON, NDJSON, OPERATIONS, Answer, Operation, Parameter
+from fastmesh.api.openapi.operations import JSON, NDJSON, OPERATIONS, Answer, Operation, Parameter
+from fastmesh.api.openapi.shapes import Frame, Message, RefusalEnvelope
 from fastmesh.api.router import PREFIX, Call, Reply, Route, Router
-from fastmesh.api.session import COMMANDS, PROTOCOL_VERSION
-from fastmesh.api.shapes import Frame, Message, RefusalEnvelope
+from fastmesh.api.websocket.session import COMMANDS, PROTOCOL_VERSION
 from fastmesh.config import Settings
 from fastmesh.errors import (
     ApiError,
@@ -315,7 +314,3 @@ def _limited(schemas: Json, settings: Settings) -> Json:
             elif name == "urls" and "items" in part:
                 part["maxItems"] = settings.stream.max_urls
     return schemas
-
-
-if __name__ == "__main__":
-    sys.stdout.buffer.write(orjson.dumps(frames_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -9,7 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fastmesh.api.schema import (
+from fastmesh.api.openapi.shapes import (
+    Alive,
+    CancelledStream,
+    Frame,
+    HealthReport,
+    OpenedStream,
+    Ready,
+    StreamList,
+    StreamStatus,
+    Ticket,
+    WholeCrawl,
+)
+from fastmesh.api.requests.schema import (
     EVENT_ID_PATTERN,
     KEY_PATTERN,
     CrawlQuery,
@@ -21,18 +33,6 @@ from fastmesh.api.schema import (
     Query,
     Strict,
     WholeCrawlRequest,
-)
-from fastmesh.api.shapes import (
-    Alive,
-    CancelledStream,
-    Frame,
-    HealthReport,
-    OpenedStream,
-    Ready,
-    StreamList,
-    StreamStatus,
-    Ticket,
-    WholeCrawl,
 )
 from fastmesh.errors import (
     ApiError,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import orjson
 
-from fastmesh.api.access import Access
+from fastmesh.api.access.callers import Access
+from fastmesh.api.access.tickets import TICKET_S
+from fastmesh.api.requests.schema import NoFields, read_body
 from fastmesh.api.router import Call, Reply, Route
-from fastmesh.api.schema import NoFields, read_body
-from fastmesh.api.tickets import TICKET_S
 from fastmesh.errors import NotFound
 
 

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import orjson
 
-from fastmesh.api.access import TICKET
-from fastmesh.api.bounds import MAX_FIELDS
+from fastmesh.api.access.callers import TICKET
 from fastmesh.api.plans import Plan, Plans
-from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamReply
-from fastmesh.api.schema import (
+from fastmesh.api.requests.bounds import MAX_FIELDS
+from fastmesh.api.requests.schema import (
     EVENT_ID_PATTERN,
     KEY_PATTERN,
     KEY_WANTED,
@@ -31,6 +30,7 @@ from fastmesh.api.schema import (
     read_body,
     read_query,
 )
+from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamReply
 from fastmesh.errors import Conflict, NotFound, ValidationError
 from fastmesh.events import rfc3339
 from fastmesh.streaming.module import StreamingModule

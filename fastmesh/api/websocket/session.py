@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, Protocol
 import orjson
 from pydantic import Field
 
-from fastmesh.api.bounds import parsed, refuse_crowd
 from fastmesh.api.plans import Plans
-from fastmesh.api.schema import MAX_INTEGER, CrawlRequest, Strict, Whole, read_value
+from fastmesh.api.requests.bounds import parsed, refuse_crowd
+from fastmesh.api.requests.schema import MAX_INTEGER, CrawlRequest, Strict, Whole, read_value
 from fastmesh.errors import ApiError, Conflict, InternalError, NotFound, ValidationError
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastmesh.api.tickets import Ticket, Tickets
-from fastmesh.api.tokens import Tokens
+from fastmesh.api.access.tickets import Ticket, Tickets
+from fastmesh.api.access.tokens import Tokens
 from fastmesh.errors import Unauthorized
 from fastmesh.wire.http1 import Request, listed
 

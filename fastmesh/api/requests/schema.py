@@ -23,8 +23,8 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from fastmesh.api.bounds import parsed, refuse_crowd
-from fastmesh.api.form import pairs
+from fastmesh.api.requests.bounds import parsed, refuse_crowd
+from fastmesh.api.requests.form import pairs
 from fastmesh.crawl.fetch.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
 from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, CookieMode, Grade, Part
 from fastmesh.errors import UnsupportedMediaType, ValidationError

@@ -1,0 +1,1 @@
+"""What a request says: its body, query and header fields, bounded, read and checked."""

@@ -1,0 +1,1 @@
+"""The endpoints that open, read, list and end streams."""
