@@ -84,9 +84,9 @@ def test_a_figure_that_raises_is_missing_and_all_others_are_said() -> None:
     def broken() -> NoReturn:
         raise KeyError("broken")
 
-    metrics.tell("before", "x", lambda: 1)
-    metrics.tell("broken", "x", broken)
-    metrics.tell("after", "x", lambda: 2)
+    metrics.register("before", "x", lambda: 1)
+    metrics.register("broken", "x", broken)
+    metrics.register("after", "x", lambda: 2)
     said = {sample.name: sample.value for family in metrics.registry.collect() for sample in family.samples}
     assert (said["fastmesh_before"], said["fastmesh_after"]) == (1, 2)
     assert "fastmesh_broken" not in said

@@ -54,37 +54,39 @@ class Engine:
         self._tell(settings)
         self.plans = Plans(settings, self.orchestrator, self.search, self.module.now)
         searches = self.plans.searches
-        self.metrics.tell("search_requests", "Asked of the provider", lambda: searches, "outcome", counted=True)
+        self.metrics.register("search_requests", "Asked of the provider", lambda: searches, "outcome", counted=True)
         self.streams = Streams(self.module, self.plans)
 
     def _tell(self, settings: Settings) -> None:
         """The figures that its parts keep."""
         metrics, turns, pool, cache = self.metrics, self.turns, self.pool, self.hops.cache
         metrics.cache = self.hops.outcomes
-        metrics.tell(
+        metrics.register(
             "pipeline_fetches",
             "Fetches that run, and URLs that wait for a turn or a slot",
             lambda: {"running": turns.in_flight, "waiting": turns.waiting},
             "state",
         )
-        metrics.tell("pipeline_fetches_limit", "FETCH__CONCURRENCY", lambda: settings.fetch.concurrency)
+        metrics.register("pipeline_fetches_limit", "FETCH__CONCURRENCY", lambda: settings.fetch.concurrency)
         budget = self.fetcher.budget
-        metrics.tell("fetch_body_bytes", "Held of bodies under way", lambda: budget.used_bytes)
-        metrics.tell("fetch_body_limit_bytes", "FETCH__TOTAL_BYTES", lambda: settings.fetch.total_bytes)
-        metrics.tell("fetch_waiting_bodies", "Bodies whose reading waits for room", lambda: budget.waiting)
-        metrics.tell(
+        metrics.register("fetch_body_bytes", "Held of bodies under way", lambda: budget.used_bytes)
+        metrics.register("fetch_body_limit_bytes", "FETCH__TOTAL_BYTES", lambda: settings.fetch.total_bytes)
+        metrics.register("fetch_waiting_bodies", "Bodies whose reading waits for room", lambda: budget.waiting)
+        metrics.register(
             "extract_workers",
             "Processes that extract",
             lambda: {"wanted": pool.count, "alive": pool.alive, "busy": pool.busy},
             "state",
         )
-        metrics.tell("extract_waiting_pages", "Pages that wait for a worker", lambda: pool.waiting)
-        metrics.tell("extract_worker_deaths", "Workers that died or took too long", lambda: pool.deaths, counted=True)
-        metrics.tell("cache_bytes", "Held of bodies and documents", lambda: cache.bytes)
-        metrics.tell("cache_limit_bytes", "CACHE__MAX_BYTES", lambda: cache.max_bytes)
+        metrics.register("extract_waiting_pages", "Pages that wait for a worker", lambda: pool.waiting)
+        metrics.register(
+            "extract_worker_deaths", "Workers that died or took too long", lambda: pool.deaths, counted=True
+        )
+        metrics.register("cache_bytes", "Held of bodies and documents", lambda: cache.bytes)
+        metrics.register("cache_limit_bytes", "CACHE__MAX_BYTES", lambda: cache.max_bytes)
         names = self.fetcher.names
-        metrics.tell("dns_lookups", "Names asked for", lambda: names.outcomes, "outcome", counted=True)
-        metrics.tell("dns_pending_lookups", "Lookups that run", lambda: names.pending)
+        metrics.register("dns_lookups", "Names asked for", lambda: names.outcomes, "outcome", counted=True)
+        metrics.register("dns_pending_lookups", "Lookups that run", lambda: names.pending)
 
     def _stream_ended(self, pipeline: StreamingPipeline) -> None:
         assert self.spans is not None

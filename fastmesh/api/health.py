@@ -66,7 +66,7 @@ class Health:
         self._parts = parts
         # Its figures look at each reader, of which a scrape need not know.
         brief: dict[str, Callable[[], Part]] = {"streaming": lambda: {"status": engine.module.status()}}
-        engine.metrics.tell(
+        engine.metrics.register(
             "health_status",
             "0 healthy, 1 degraded, 2 unhealthy",
             lambda: {

@@ -21,25 +21,25 @@ class ServerFigures:
 
     def __init__(self, shared: Shared, metrics: Metrics) -> None:
         self._shared = shared
-        metrics.tell("server_connections", "Connections open", lambda: len(shared.connections))
-        metrics.tell(
+        metrics.register("server_connections", "Connections open", lambda: len(shared.connections))
+        metrics.register(
             "server_connections_limit",
             "SERVER__MAX_CONNECTIONS, or what the file limit holds",
             lambda: shared.settings.max_connections,
         )
-        metrics.tell(
+        metrics.register(
             "server_unaccepted",
             "Connections that got no answer: no files were left, or far too many came",
             lambda: shared.unaccepted,
             counted=True,
         )
-        metrics.tell("log_lost_lines", "Of the log, which nobody took", lost_lines, counted=True)
-        metrics.tell("process_open_fds", "Descriptors open", open_files)
-        metrics.tell("process_max_fds", "Descriptors that may be", file_limit)
-        metrics.tell("loop_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks()))
-        metrics.tell("process_resident_memory_bytes", "Of the daemon, workers apart", resident_bytes)
+        metrics.register("log_lost_lines", "Of the log, which nobody took", lost_lines, counted=True)
+        metrics.register("process_open_fds", "Descriptors open", open_files)
+        metrics.register("process_max_fds", "Descriptors that may be", file_limit)
+        metrics.register("loop_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks()))
+        metrics.register("process_resident_memory_bytes", "Of the daemon, workers apart", resident_bytes)
         tell_found(metrics)
-        metrics.tell("process_cpu_seconds", "Used by the daemon, workers apart", cpu_seconds, counted=True)
+        metrics.register("process_cpu_seconds", "Used by the daemon, workers apart", cpu_seconds, counted=True)
 
     @property
     def draining(self) -> bool:

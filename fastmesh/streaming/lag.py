@@ -61,8 +61,8 @@ class LoopLag:
         self._recent: deque[tuple[float, float]] = deque(maxlen=A_SECOND)  # lag, and what of it was waiting for a core
         self._late = RecentShare()  # milliseconds
         self._waited = RecentShare()
-        metrics.tell("loop_busy_seconds", "The loop's thread, on a core", lambda: self._cores()[0], counted=True)
-        metrics.tell("loop_starved_seconds", "It was ready and had no core", lambda: self._cores()[1], counted=True)
+        metrics.register("loop_busy_seconds", "The loop's thread, on a core", lambda: self._cores()[0], counted=True)
+        metrics.register("loop_starved_seconds", "It was ready and had no core", lambda: self._cores()[1], counted=True)
 
     @property
     def worst_s(self) -> float:

@@ -98,9 +98,11 @@ class StreamingModule:
         self._buffers.reclaim = self._let_go
         metrics.active_streams = lambda: len(self._pipelines)
         metrics.memory_bytes = lambda: self._buffers.held_bytes
-        metrics.tell("streaming_streams_limit", "STREAM__MAX_CONCURRENT", lambda: self._settings.stream.max_concurrent)
-        metrics.tell("streaming_memory_limit_bytes", "BUFFER__TOTAL_BYTES", lambda: self._buffers.total_bytes)
-        metrics.tell("streaming_kept_streams", "Closed streams that can still be read", lambda: len(self._closed))
+        metrics.register(
+            "streaming_streams_limit", "STREAM__MAX_CONCURRENT", lambda: self._settings.stream.max_concurrent
+        )
+        metrics.register("streaming_memory_limit_bytes", "BUFFER__TOTAL_BYTES", lambda: self._buffers.total_bytes)
+        metrics.register("streaming_kept_streams", "Closed streams that can still be read", lambda: len(self._closed))
 
     # ── its life ─────────────────────────────────────────────────────────────────────────
 

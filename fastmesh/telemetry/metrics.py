@@ -129,7 +129,7 @@ class Metrics:
         self.stages = {stage: Buckets(STAGE_SECONDS) for stage in STAGES}
         self.registry.register(_PlainCounts(self))
 
-    def tell(
+    def register(
         self,
         name: str,
         about: str,

@@ -28,8 +28,8 @@ def tell_found(metrics: Metrics) -> None:
     def of_each(figure: str) -> dict[str, float]:
         return {name: stats[figure] for name, stats in zip(GENERATIONS, gc.get_stats(), strict=True)}
 
-    metrics.tell("collector_runs", "Looks for cycles", lambda: of_each("collections"), "generation", counted=True)
-    metrics.tell(
+    metrics.register("collector_runs", "Looks for cycles", lambda: of_each("collections"), "generation", counted=True)
+    metrics.register(
         "collector_found_objects",
         "In cycles that nothing reached any more",
         lambda: of_each("collected"),
