@@ -43,6 +43,7 @@ WITHOUT_IO = [
     "wire/**/*.py",
     *(f"streaming/{name}.py" for name in ("lifecycle", "memory", "subscriber", "pacer", "ebb", "fill/tally")),
     "telemetry/rates.py",
+    "errors/*.py",
     *(f"crawl/{name}.py" for name in ("schedule/politeness", "schedule/backlog", "robots/rules")),
     "server/timers.py",
     *(f"client/{name}.py" for name in ("ndjson", "sse", "frames", "sequence", "retry", "errors")),
@@ -113,8 +114,9 @@ def test_extraction_workers_load_no_network_code() -> None:
             parts = name.split(".")
             if parts[0] == "fastmesh":
                 for depth in range(len(parts), 1, -1):
-                    found = ROOT.joinpath(*parts[1:depth]).with_suffix(".py")
-                    if found.exists():
-                        todo.append(found)
+                    place = ROOT.joinpath(*parts[1:depth])
+                    found = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.exists()]
+                    if found:
+                        todo += found
                         break
     assert len(seen) > 1

@@ -1,10 +1,12 @@
-"""Errors that come to rest hold nothing of where they came from."""
+"""What an error says of itself, and that errors at rest hold nothing of where they came from."""
 
 from __future__ import annotations
 
 import weakref
 
-from fastmesh.errors import ConnectFailed, bare
+import pytest
+
+from fastmesh.errors import ApiError, BlockedAddress, ConnectFailed, HttpStatus, Reach, UrlError, bare
 
 
 class Body:
@@ -47,3 +49,43 @@ def test_a_group_is_bare_with_all_that_it_holds() -> None:
     bare(BaseExceptionGroup("two", errors))
     assert [error.__traceback__ for error in errors] == [None, None]
     assert [ref() for ref in held] == [None, None]
+
+
+def below(root: type[UrlError]) -> list[type[UrlError]]:
+    return [root, *(deeper for child in root.__subclasses__() for deeper in below(child))]
+
+
+def test_a_fault_is_where_nobody_answered_in_time_or_nothing_could_be_made_of_it() -> None:
+    faults = {kind.type for kind in below(UrlError)[1:] if kind.fault}
+    assert faults == {"dns", "connect", "tls", "timeout", "extract", "internal"}
+
+
+def test_what_may_be_there_in_a_moment_is_unreached_and_what_nobody_may_fetch_is_absent() -> None:
+    reach: dict[Reach, set[str]] = {one: set() for one in Reach}
+    for kind in below(UrlError):
+        if kind not in (HttpStatus, BlockedAddress):
+            reach[kind.reach].add(kind.type)
+    assert reach == {
+        Reach.UNREACHED: {"dns", "connect", "tls", "timeout", "bad_response"},
+        Reach.ABSENT: {"invalid_url", "too_many_redirects"},
+        Reach.BROKEN: set("internal robots too_large unsupported_content decode cache_miss extract".split()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "reach"),
+    [
+        (HttpStatus(404), Reach.ABSENT),
+        (HttpStatus(429), Reach.ABSENT),
+        (HttpStatus(499), Reach.ABSENT),
+        (HttpStatus(500), Reach.BROKEN),
+        (BlockedAddress("10.0.0.1"), Reach.ABSENT),
+        (BlockedAddress("a name that leads to 10.0.0.1", by_name=True), Reach.UNREACHED),
+    ],
+)
+def test_a_status_and_a_refused_address_say_it_by_what_they_are_of(error: UrlError, reach: Reach) -> None:
+    assert error.reach is reach
+
+
+def test_only_a_stream_that_asked_for_its_error_is_no_fault_of_the_daemon() -> None:
+    assert {kind.type for kind in ApiError.__subclasses__() if kind.asked_for} == {"too_many_errors"}

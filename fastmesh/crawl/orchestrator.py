@@ -22,26 +22,7 @@ from fastmesh.crawl.robots.robots import Robots
 from fastmesh.crawl.schedule.backlog import Backlog, Job
 from fastmesh.crawl.schedule.turns import Turns
 from fastmesh.crawl.target import Target
-from fastmesh.errors import (
-    BadResponse,
-    BlockedAddress,
-    CacheMiss,
-    ConnectFailed,
-    DecodeFailed,
-    DnsFailed,
-    ExtractFailed,
-    FetchTimeout,
-    HttpStatus,
-    InvalidUrl,
-    RobotsDisallowed,
-    TlsFailed,
-    TooLarge,
-    TooManyRedirects,
-    UnsupportedContent,
-    UrlError,
-    UrlInternal,
-    bare,
-)
+from fastmesh.errors import UrlError, UrlInternal, bare, types_of
 from fastmesh.events import PageResult, rfc3339
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.metrics import Metrics
@@ -51,21 +32,7 @@ from fastmesh.telemetry.trace import Trace
 
 log = get_logger()
 
-# Nobody answered, or not in time, or nothing could be made of it; that an origin says no is an answer.
-FAULTS: Final = (DnsFailed, ConnectFailed, TlsFailed, FetchTimeout, ExtractFailed, UrlInternal)
-ANSWERS: Final = (
-    BadResponse,
-    BlockedAddress,
-    CacheMiss,
-    DecodeFailed,
-    HttpStatus,
-    InvalidUrl,
-    RobotsDisallowed,
-    TooLarge,
-    TooManyRedirects,
-    UnsupportedContent,
-)
-OUTCOMES: Final = ("success", *(error.type for error in (*FAULTS, *ANSWERS)))
+OUTCOMES: Final = ("success", *types_of(UrlError))
 
 
 class PipelineOrchestrator:
@@ -156,7 +123,7 @@ class PipelineOrchestrator:
             page.cache_key = result_key(url, options)
         metrics.urls["success" if page.error is None else page.error.type] += 1
         now = self._turns.now()
-        self.faults.count(now, isinstance(page.error, FAULTS))
+        self.faults.count(now, page.error is not None and page.error.fault)
         self.bugs.count(now, isinstance(page.error, UrlInternal))
         if self._spans is not None and trace is not None:
             self._spans.ended(

@@ -19,7 +19,7 @@ from fastmesh.crawl.net.resolver import Lookup
 from fastmesh.errors import BadResponse, ConnectFailed, DnsFailed, FetchTimeout, TlsFailed, UrlError, UrlInternal
 
 # The first that fits: aiohttp's certificate error is also a connection error, its timeouts are OSErrors too.
-FAULTS: Final[tuple[tuple[type[Exception], type[UrlError], str], ...]] = (
+AS_URL_ERROR: Final[tuple[tuple[type[Exception], type[UrlError], str], ...]] = (
     (aiohttp.ClientConnectorCertificateError, TlsFailed, "the certificate of {host} is not trusted"),
     (aiohttp.ClientSSLError, TlsFailed, "no TLS session with {host}"),
     (ssl.SSLError, TlsFailed, "the TLS session with {host} broke"),
@@ -51,7 +51,7 @@ def typed_faults(host: str, lookup: Lookup) -> Iterator[None]:
 
 
 def _typed(error: Exception, host: str) -> UrlError:
-    for kind, fault, text in FAULTS:
+    for kind, fault, text in AS_URL_ERROR:
         if isinstance(error, kind):
             return fault(": ".join(filter(None, (text.format(host=host), _reason(error.__cause__ or error)))))
     return UrlInternal(f"unforeseen {type(error).__name__} while fetching from {host}")

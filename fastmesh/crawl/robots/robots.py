@@ -21,19 +21,7 @@ from fastmesh.crawl.robots.rules import ALLOW_ALL, DISALLOW_ALL, Rules, product_
 from fastmesh.crawl.schedule.politeness import Owner
 from fastmesh.crawl.schedule.turns import Slot, Turns
 from fastmesh.crawl.schedule.visit import SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS, Visit
-from fastmesh.errors import (
-    BadResponse,
-    BlockedAddress,
-    ConnectFailed,
-    DnsFailed,
-    FetchTimeout,
-    HttpStatus,
-    InvalidUrl,
-    RobotsDisallowed,
-    TlsFailed,
-    TooManyRedirects,
-    UrlError,
-)
+from fastmesh.errors import ConnectFailed, HttpStatus, Reach, RobotsDisallowed, UrlError
 
 MAX_BODY_BYTES: Final = 512_000  # what is beyond does not count (2.5)
 MAX_REDIRECTS: Final = 5
@@ -171,25 +159,14 @@ class Robots:
 
     async def _ask(self, url: ParsedUrl, owner: Owner) -> Known:
         page = Fetched(f"{url.scheme}://{url.authority}/robots.txt")
-        now = self._turns.now
         try:
             await with_retries(lambda: self._get(page, owner), page, self._options)
-        except HttpStatus:
-            if page.status >= 500:
-                return self._failed(f"answers with status {page.status}")
-            return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)
-        except (TooManyRedirects, BlockedAddress, InvalidUrl) as error:
-            if isinstance(error, BlockedAddress) and error.by_name:
-                return self._unreached(error, page)  # the name may lead to where the rules are in a moment
-            return Known(ALLOW_ALL, now() + ABSENT_KEPT_S)  # it is elsewhere, where nobody gets it
-        except (DnsFailed, ConnectFailed, BadResponse, TlsFailed, FetchTimeout) as error:
-            return self._unreached(error, page)
         except UrlError as error:
-            return self._failed(f"is broken: {error.message}")
+            return self._without(error, page)
         text = page.body.decode("utf-8", "surrogateescape")
         page.let_go()
         rules = await self._steps.run(read(text))
-        return Known(rules, now() + KEPT_S, steps=self._steps)
+        return Known(rules, self._turns.now() + KEPT_S, steps=self._steps)
 
     async def _get(self, page: Fetched, owner: Owner) -> None:
         place = _Place(self._turns, owner)
@@ -198,12 +175,16 @@ class Robots:
         finally:
             place.leave()
 
-    def _unreached(self, error: UrlError, page: Fetched) -> Known:
-        why = f"robots.txt cannot be read: {error.message}"
-        return Known(DISALLOW_ALL, self._turns.now() + UNREACHED_KEPT_S, why, type(error), page.tries)
-
-    def _failed(self, why: str) -> Known:
-        return Known(DISALLOW_ALL, self._turns.now() + FAILED_KEPT_S, f"robots.txt {why}, which is taken as a no")
+    def _without(self, error: UrlError, page: Fetched) -> Known:
+        """What holds for an origin whose robots.txt failed with *error*."""
+        now = self._turns.now()
+        if error.reach is Reach.ABSENT:
+            return Known(ALLOW_ALL, now + ABSENT_KEPT_S)
+        if error.reach is Reach.UNREACHED:
+            why = f"robots.txt cannot be read: {error.message}"
+            return Known(DISALLOW_ALL, now + UNREACHED_KEPT_S, why, type(error), page.tries)
+        why = f"answers with status {page.status}" if isinstance(error, HttpStatus) else f"is broken: {error.message}"
+        return Known(DISALLOW_ALL, now + FAILED_KEPT_S, f"robots.txt {why}, which is taken as a no")
 
 
 class _Place:

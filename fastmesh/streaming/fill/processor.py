@@ -274,8 +274,8 @@ class StreamProcessor:
         if fault is not None:
             self._status = "failed"
             if isinstance(fault, ApiError):
-                asked_for = isinstance(fault, TooManyErrors)
-                self._pipeline.fail(fault.type, fault.message, retryable=fault.retryable, asked_for=asked_for)
+                retryable, asked_for = fault.retryable, fault.asked_for
+                self._pipeline.fail(fault.type, fault.message, retryable=retryable, asked_for=asked_for)
             else:
                 log.error("stream.bug", **self._pipeline.named, exc_info=fault)
                 self._pipeline.fail("internal_error", "the stream failed by a fault of the server")
