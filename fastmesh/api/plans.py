@@ -14,10 +14,9 @@ import orjson
 from fastmesh.api.requests.bounds import too_many_urls
 from fastmesh.api.requests.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, PageOptions, Strict
 from fastmesh.config import Settings
-from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.options import CrawlOptions, Target
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
-from fastmesh.crawl.search.providers import SearchProvider
-from fastmesh.crawl.target import Target
+from fastmesh.crawl.search.provider import SearchProvider
 from fastmesh.errors import NotFound, SearchUnavailable, ValidationError
 from fastmesh.events import search_event
 from fastmesh.streaming.fill.firehose import FirehoseProcessor

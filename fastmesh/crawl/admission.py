@@ -6,9 +6,9 @@ What waits holds no slot, and the wait is not part of the URL's time.
 
 from __future__ import annotations
 
+from fastmesh.crawl.fairness.line import Owner
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.robots.robots import Robots
-from fastmesh.crawl.schedule.politeness import Owner
 from fastmesh.crawl.schedule.turns import Slot, Turn, Turns
 from fastmesh.crawl.schedule.visit import Visit
 
@@ -55,7 +55,7 @@ class Errand:
             self._release_slot()
             known = await robots.learn(url, self._owner)
         self.robots_tries = known.tries
-        delay_s = await known.permit(url, self._user_agent)
+        delay_s = await known.check(url, self._user_agent)
         if learnt and self._turns.slowed_since(url.host_key, begun):
             self.leave()
             self._turn = await self._turns.turn(url.host_key, self._owner)

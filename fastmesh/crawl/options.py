@@ -43,3 +43,15 @@ class CrawlOptions:
     def sent_user_agent(self) -> str:
         """What origins read: a header of the request's own wins."""
         return next((value for name, value in self.headers.items() if name.lower() == "user-agent"), self.user_agent)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL, how it is fetched, and the name that its client has for it.
+
+    Targets that are fetched in the same way share one *options*.
+    """
+
+    url: str
+    options: CrawlOptions
+    id: str | None = None

@@ -14,14 +14,14 @@ from typing import Final
 from fastmesh.crawl.admission import Errand
 from fastmesh.crawl.cache.keys import result_key
 from fastmesh.crawl.extract.documents import Documents, document_room
-from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.fetch.fetched import Fetched
+from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.guard import AddressGuard
-from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.options import CrawlOptions, Target
 from fastmesh.crawl.robots.robots import Robots
 from fastmesh.crawl.schedule.backlog import Backlog, Job
 from fastmesh.crawl.schedule.turns import Turns
-from fastmesh.crawl.target import Target
 from fastmesh.errors import UrlError, UrlInternal, bare, types_of
 from fastmesh.events import PageResult, rfc3339
 from fastmesh.telemetry.log import get_logger

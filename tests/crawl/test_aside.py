@@ -14,7 +14,8 @@ from origins import Origin
 
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.fairness.aside import Aside
-from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.fetch.fetched import Fetched
+from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.errors import DecodeFailed, TooLarge, UrlError

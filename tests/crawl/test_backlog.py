@@ -13,10 +13,9 @@ from doubles import TurnedLoop, settle, turned
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.options import CrawlOptions, Target
 from fastmesh.crawl.schedule.backlog import Backlog, Job
 from fastmesh.crawl.schedule.turns import MOST_OF_FREE, Slot, Turn, Turns
-from fastmesh.crawl.target import Target
 from fastmesh.events import PageResult
 
 OPTIONS = CrawlOptions(1000.0, 1 << 20, "tests", 1 << 20)

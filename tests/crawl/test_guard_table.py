@@ -24,7 +24,8 @@ from nameserver import Nameserver
 from origins import PAGE, Origin
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.fetch.fetched import Fetched
+from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net import names as names_module
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.net.resolver import GuardedResolver

@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.options import CrawlOptions, Target
 from fastmesh.crawl.schedule.backlog import Backlog, Job
 from fastmesh.crawl.schedule.turns import Turns
-from fastmesh.crawl.target import Target
 from fastmesh.events import PageResult
 
 COUNT = 2000

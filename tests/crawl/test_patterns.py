@@ -25,7 +25,7 @@ ASKED: dict[str, tuple[str, tuple[str, ...]]] = {
     "charset._XML_ENCODING": ("match", (" ", "<?xml ", "encoding", "=", "'", '"', "a", ">", "encoding='")),
     "document._CJK": ("findall", ("a", "\u65e5", " ")),
     "main_content.NAMES": ("search", ("-", "_", "a", "advert", "more-", "social-", "teaser__")),
-    "fetch._UNDECODED": ("findall", ("a", "\udc80")),
+    "fetcher._UNDECODED": ("findall", ("a", "\udc80")),
     "backlog._ORIGIN": ("match", ("http", "://", "/", "a", "?")),
     "backlog._PORT": ("search", (":", "1", "a", ":1")),
     "cookies._SENDABLE": ("fullmatch", ("a", "=", "\t", "\x7f")),
@@ -45,7 +45,7 @@ ASKED: dict[str, tuple[str, tuple[str, ...]]] = {
     "freshness._ENTITY_TAG": ("fullmatch", ("W/", '"', "a", "\\")),
 }
 # What these read has limits of its own, and tests of its own.
-OTHERS = {"connection", "head", "request_headers", "robots_rules", "url"}
+OTHERS = {"connection", "head", "request_headers", "rules", "url"}
 SIZE = 10_000
 # The slowest takes 1.2 µs a byte, quadratic work at this size over 15.
 BYTE_S, FREE_S = 5e-6, 0.005
@@ -53,11 +53,12 @@ BYTE_S, FREE_S = 5e-6, 0.005
 
 def patterns() -> dict[str, re.Pattern[str] | re.Pattern[bytes]]:
     found = {}
-    for module in pkgutil.iter_modules(fastmesh.crawl.__path__):
-        if module.name not in OTHERS:
-            for name, value in vars(importlib.import_module(f"fastmesh.crawl.{module.name}")).items():
+    for module in pkgutil.walk_packages(fastmesh.crawl.__path__, "fastmesh.crawl."):
+        file = module.name.rpartition(".")[2]
+        if file not in OTHERS:
+            for name, value in vars(importlib.import_module(module.name)).items():
                 if isinstance(value, re.Pattern):
-                    found[f"{module.name}.{name}"] = value
+                    found[f"{file}.{name}"] = value
     return found
 
 

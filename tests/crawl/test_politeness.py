@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastmesh.crawl.fairness.line import Line
 from fastmesh.crawl.schedule.politeness import (
     ENOUGH_STARTS_PER_S,
     FEWEST_STARTS_PER_S,
@@ -19,7 +20,6 @@ from fastmesh.crawl.schedule.politeness import (
     MAX_RESTING,
     MORE_STARTS_PER_S,
     RESTING_KEPT_S,
-    Line,
     Politeness,
 )
 

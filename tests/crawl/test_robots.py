@@ -16,15 +16,14 @@ from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net import names as names_module
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.net.url import ParsedUrl, parse_url
-from fastmesh.crawl.robots import robots as robots_module
+from fastmesh.crawl.robots import known as known_module
+from fastmesh.crawl.robots.known import FORGOTTEN_S, Known
 from fastmesh.crawl.robots.robots import (
-    ABSENT_KEPT_S,
-    FAILED_KEPT_S,
-    FORGOTTEN_S,
-    KEPT_S,
     MAX_BODY_BYTES,
+    NO_RULES_KEPT_S,
+    REFUSED_KEPT_S,
+    RULES_KEPT_S,
     UNREACHED_KEPT_S,
-    Known,
     Robots,
 )
 from fastmesh.crawl.schedule.politeness import FIRST_STARTS_PER_S
@@ -54,7 +53,7 @@ class House:
 
     async def allows(self, url: str) -> bool:
         try:
-            await (await self.known(url)).permit(parse_url(url), AGENT)
+            await (await self.known(url)).check(parse_url(url), AGENT)
         except RobotsDisallowed:
             return False
         return True
@@ -86,12 +85,12 @@ NO = "User-agent: *\nDisallow: /"
 @pytest.mark.parametrize(
     ("status", "allowed", "kept_s"),
     [
-        (200, False, KEPT_S),
-        (404, True, ABSENT_KEPT_S),
-        (403, True, ABSENT_KEPT_S),
-        (429, True, ABSENT_KEPT_S),
-        (500, False, FAILED_KEPT_S),
-        (503, False, FAILED_KEPT_S),
+        (200, False, RULES_KEPT_S),
+        (404, True, NO_RULES_KEPT_S),
+        (403, True, NO_RULES_KEPT_S),
+        (429, True, NO_RULES_KEPT_S),
+        (500, False, REFUSED_KEPT_S),
+        (503, False, REFUSED_KEPT_S),
     ],
 )
 def test_an_answer_is_kept_for_its_time_and_asked_for_anew_then(
@@ -119,7 +118,7 @@ def test_what_it_said_last_holds_while_it_cannot_say_anything(origin: Origin) ->
         for _ in range(3):
             assert [await house.allows(x), await house.allows(y)] == [False, True]
             says(origin, "", status=500)
-            house.now += KEPT_S
+            house.now += RULES_KEPT_S
         assert origin.hits["/robots.txt"] == 3
 
     run(work)
@@ -332,16 +331,16 @@ def test_an_origin_that_nobody_asks_any_more_is_forgotten(origin: Origin) -> Non
         says(origin, NO)
         for at in range(1, 11):
             await house.known(origin.url("/y", f"127.0.0.{at}"))
-        filled = house.robots.kept_bytes
-        house.now += KEPT_S + FORGOTTEN_S
+        filled = house.robots.origins.bytes
+        house.now += RULES_KEPT_S + FORGOTTEN_S
         await house.known(origin.url("/y", "127.0.0.99"))
-        assert house.robots.kept_bytes == filled // 10
+        assert house.robots.origins.bytes == filled // 10
 
     run(work)
 
 
 def test_memory_has_a_bound_and_the_longest_unused_go_first(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robots_module, "MAX_KEPT_BYTES", 20_000)
+    monkeypatch.setattr(known_module, "MAX_KEPT_BYTES", 20_000)
 
     async def work(house: House) -> None:
         says(origin, "User-agent: *\n" + "Disallow: /x\n" * 10)
@@ -349,7 +348,7 @@ def test_memory_has_a_bound_and_the_longest_unused_go_first(origin: Origin, monk
         for url in urls:
             await house.known(url)
             await house.known(urls[0])
-            assert house.robots.kept_bytes <= 20_000
+            assert house.robots.origins.bytes <= 20_000
         kept = [house.robots.known(parse_url(url)) is not None for url in urls]
         assert kept[0]
         assert kept == [True, *sorted(kept[1:])]

@@ -15,16 +15,10 @@ from hypothesis import strategies as st
 from origins import Origin, Request, Reset, head
 
 from fastmesh import config
-from fastmesh.crawl.search.providers import (
-    MAX_ANSWER_BYTES,
-    MAX_PAGES,
-    MAX_SNIPPET_CHARS,
-    MAX_TITLE_CHARS,
-    SearchHit,
-    SearxngSearch,
-    StaticSearch,
-    make_search,
-)
+from fastmesh.crawl.search.choice import make_search
+from fastmesh.crawl.search.provider import SearchHit
+from fastmesh.crawl.search.searxng import MAX_ANSWER_BYTES, MAX_PAGES, MAX_SNIPPET_CHARS, MAX_TITLE_CHARS, SearxngSearch
+from fastmesh.crawl.search.static import StaticSearch
 from fastmesh.errors import ConfigError, SearchUnavailable
 
 JSON = {"Content-Type": "application/json"}

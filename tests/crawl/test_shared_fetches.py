@@ -11,7 +11,8 @@ from origins import Origin, Request, Reset, Route, head
 
 from fastmesh.config import CacheSettings, FetchSettings
 from fastmesh.crawl.fetch.answers import Hops
-from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.fetch.fetched import Fetched
+from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.errors import ConnectFailed, FetchTimeout

@@ -13,7 +13,7 @@ from fastmesh.crawl.extract.extract import extract
 from fastmesh.crawl.extract.pool import _Job, _Worker
 from fastmesh.crawl.extract.sniff import kind_of
 from fastmesh.crawl.extract.worker import answer_head, ready
-from fastmesh.crawl.search.providers import _found
+from fastmesh.crawl.search.searxng import _found
 from fastmesh.errors import UrlError
 
 from .budget import Target, Watch, pieces

@@ -11,8 +11,8 @@ import orjson
 from fastmesh.crawl.cache.memory import Answer, ResponseCache
 from fastmesh.crawl.extract.gate import Extracted
 from fastmesh.crawl.extract.pool import ExtractPool
+from fastmesh.crawl.fairness.line import Owner
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.schedule.politeness import Owner
 from fastmesh.crawl.single_flight import Flights
 
 FRAME_BYTES: Final = 1024  # a result's frame without its document, its id, its URLs and its content type

@@ -19,8 +19,8 @@ import orjson
 from fastmesh.crawl.extract.gate import Extracted, Gate
 from fastmesh.crawl.extract.standing import CoreTime, Standing, core_time, starves
 from fastmesh.crawl.extract.worker import ANSWER, DONE, FAILED, JOB, LAST, gate_of, ready
+from fastmesh.crawl.fairness.line import Owner
 from fastmesh.crawl.fairness.rota import Rota
-from fastmesh.crawl.schedule.politeness import Owner
 from fastmesh.errors import DecodeFailed, ExtractFailed, FastmeshError, UnsupportedContent, UrlError
 from fastmesh.telemetry.bugs import Bugs
 from fastmesh.telemetry.log import get_logger

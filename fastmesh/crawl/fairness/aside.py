@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from fastmesh.crawl.schedule.politeness import Line
+from fastmesh.crawl.fairness.line import Line
 
 T = TypeVar("T")
 

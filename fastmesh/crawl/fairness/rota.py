@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
-from fastmesh.crawl.schedule.politeness import Line, Owner
+from fastmesh.crawl.fairness.line import Line, Owner
 
 W = TypeVar("W")
 

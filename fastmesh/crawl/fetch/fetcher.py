@@ -12,9 +12,8 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,6 +31,7 @@ from fastmesh.crawl.fetch.body import READ_BYTES, read_body
 from fastmesh.crawl.fetch.body_budget import BodyBudget, BodyShare
 from fastmesh.crawl.fetch.connector import GuardedConnector
 from fastmesh.crawl.fetch.faults import typed_faults
+from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
 from fastmesh.crawl.fetch.redirects import Redirects
 from fastmesh.crawl.fetch.retry_after import retry_after_s
@@ -43,63 +43,13 @@ from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.schedule.visit import Entry, visited
 from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, HttpStatus, TooLarge, UrlError
 from fastmesh.telemetry.spans import Attribute, Spans
-from fastmesh.telemetry.trace import HEADER, Trace
+from fastmesh.telemetry.trace import HEADER
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 NO_CONTENT: Final = frozenset({204, 205})
 MAX_CONTENT_TYPE_CHARS: Final = 256
 
 _UNDECODED: Final = re.compile(r"[\udc80-\udcff]")
-
-
-@dataclass(slots=True)
-class Fetched:
-    """One page, filled in as far as its fetch got; also when fetch() raises, and then it may be fetched again.
-
-    *final_url*, *status* and *content_type* are those of the last answer,
-    whatever it was.  *body* is decoded and there only on success;
-    *received_bytes* is its length on the wire.  *tries* is how often its fetch was
-    begun, *began_at* when its last answer was asked for, or confirmed, in seconds since the epoch; of a try without an
-    answer when that began.  *fetch_s* is the time of all
-    tries without that of *enter*, *dns_s* what of it was spent waiting for names, and *spent_s*
-    what is used of its time: the tries, the waits between them and for another's fetch of it.  *share* counts
-    the body among all that are in memory, until it is let go.  *answer* is what the cache may keep documents with,
-    *from_cache* whether the last answer came from there.
-    Every request is a span below *trace*; its body is decoded in *client*'s turn.
-    """
-
-    url: str
-    final_url: str | None = None
-    status: int = 0
-    content_type: str | None = None
-    body: bytes = b""
-    received_bytes: int = 0
-    dns_s: float = 0.0
-    fetch_s: float = 0.0
-    tries: int = 0
-    began_at: float = 0.0
-    spent_s: float = 0.0
-    share: BodyShare | None = None
-    answer: Answer | None = None
-    from_cache: bool = False
-    asked: bool = False
-    trace: Trace | None = None
-    client: Hashable = None
-
-    def begun(self) -> None:
-        """An origin is asked for it, here or by another; with its redirects that is one try."""
-        if not self.asked:
-            self.asked = True
-            self.tries += 1
-            self.began_at = time.time()
-
-    def let_go(self) -> None:
-        """The body is needed no more."""
-        self.body = b""
-        self.answer = None
-        if self.share is not None:
-            self.share.give_back()
-            self.share = None
 
 
 class Fetcher:

@@ -11,30 +11,12 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from fastmesh.crawl.fetch.fetcher import Fetched
+from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.schedule.retry_budget import RetryBudget
 from fastmesh.errors import UrlError, bare
 
 FIRST_WAIT_S: Final = 0.3
-BUDGET_AT_LEAST: Final = 10
-BUDGET_SHARE: Final = 5  # one retry for so many URLs
-
-
-class RetryBudget:
-    """How many retries a stream has left at one host: where all fails, trying again is no help to anybody."""
-
-    __slots__ = ("urls", "used")
-
-    def __init__(self, urls: int = 0) -> None:
-        self.urls = urls  # of the stream, at this host
-        self.used = 0
-
-    def take(self) -> bool:
-        """Use one; False when there is none."""
-        if self.used >= max(BUDGET_AT_LEAST, self.urls // BUDGET_SHARE):
-            return False
-        self.used += 1
-        return True
 
 
 def retry_wait_s(

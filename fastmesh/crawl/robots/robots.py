@@ -7,68 +7,28 @@ takes a slot of the total.  Everybody who needs one at the same time waits for o
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Final
 
 from fastmesh.config import FetchSettings
+from fastmesh.crawl.fairness.line import Owner
 from fastmesh.crawl.fairness.steps import Steps
-from fastmesh.crawl.fetch.fetcher import Fetched, Fetcher
+from fastmesh.crawl.fetch.fetched import Fetched
+from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.robots.rules import ALLOW_ALL, DISALLOW_ALL, Rules, product_token, read
-from fastmesh.crawl.schedule.politeness import Owner
+from fastmesh.crawl.robots.known import Known, KnownOrigins, Origin
+from fastmesh.crawl.robots.rules import ALLOW_ALL, DISALLOW_ALL, read
 from fastmesh.crawl.schedule.turns import Slot, Turns
 from fastmesh.crawl.schedule.visit import SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS, Visit
-from fastmesh.errors import ConnectFailed, HttpStatus, Reach, RobotsDisallowed, UrlError
+from fastmesh.errors import ConnectFailed, HttpStatus, Reach, UrlError
 
 MAX_BODY_BYTES: Final = 512_000  # what is beyond does not count (2.5)
 MAX_REDIRECTS: Final = 5
-KEPT_S: Final = 86_400.0  # 2.4
-ABSENT_KEPT_S: Final = 3_600.0  # whoever publishes one is heard within the hour
-FAILED_KEPT_S: Final = 60.0
+RULES_KEPT_S: Final = 86_400.0  # 2.4
+NO_RULES_KEPT_S: Final = 3_600.0  # whoever publishes one is heard within the hour
+REFUSED_KEPT_S: Final = 60.0
 UNREACHED_KEPT_S: Final = 5.0
-FORGOTTEN_S: Final = 3_600.0  # after its time, in which what it said last may still be needed
-# All that is kept together, by the share of an origin and of a name or a rule, beside their characters.
-MAX_KEPT_BYTES: Final = 33_554_432
-PART_BYTES: Final = 300
-ORIGIN_BYTES: Final = 1_000
-
-Origin = tuple[str, str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of an origin's robots.txt, and until when.
-
-    *why* says what is wrong when it is not its rules that decide; *fault* is that it could
-    not be reached at all, after so many *tries*, and then its pages fail like itself.
-    """
-
-    rules: Rules
-    until: float
-    why: str | None = None
-    fault: type[UrlError] | None = None
-    tries: int = 0
-    steps: Steps = field(default_factory=Steps, compare=False)  # what judging by it takes its turns in
-
-    @property
-    def bytes(self) -> int:
-        """What it takes in memory, roughly."""
-        return ORIGIN_BYTES + PART_BYTES * self.rules.size + self.rules.chars
-
-    async def permit(self, url: ParsedUrl, user_agent: str) -> float | None:
-        """The delay that is asked of *user_agent*, when it may fetch *url*.
-
-        Raises RobotsDisallowed, and the origin's own fault when it cannot be reached.
-        """
-        if self.fault is not None:
-            raise self.fault(f"{url.host}: {self.why}")
-        token = product_token(user_agent)
-        if not await self.steps.run(self.rules.judge(token, url.target)):
-            raise RobotsDisallowed(f"{url.host}: {self.why or f'robots.txt disallows this path for {token}'}")
-        return self.rules.crawl_delay_s(token)
 
 
 class Flight:
@@ -97,19 +57,14 @@ class Robots:
             max_redirects=MAX_REDIRECTS,
             cookies="none",  # what it says is shared
         )
-        self._kept: OrderedDict[Origin, Known] = OrderedDict()
+        self.origins = KnownOrigins(turns.now)
         self._flights: dict[Origin, Flight] = {}
         self._tasks: set[asyncio.Task[Known]] = set()
-        self.kept_bytes = 0
         self._steps = Steps()
 
     def known(self, url: ParsedUrl) -> Known | None:
         """What is known of the origin of *url*; None when it must be asked (``learn``)."""
-        known = self._kept.get(url.origin)
-        if known is None or known.until <= self._turns.now():
-            return None
-        self._kept.move_to_end(url.origin)
-        return known
+        return self.origins.find(url.origin)
 
     async def learn(self, url: ParsedUrl, owner: Owner) -> Known:
         """Ask the origin of *url*, with a slot of *owner*'s, or wait for who asks it already."""
@@ -140,22 +95,7 @@ class Robots:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fetch(self, url: ParsedUrl, owner: Owner) -> Known:
-        known = await self._ask(url, owner)
-        before = self._kept.pop(url.origin, None)
-        if before is not None:
-            self.kept_bytes -= before.bytes
-            if known.why is not None and before.why is None:
-                # What it said last holds on while it cannot say anything (2.4).
-                known = Known(before.rules, known.until, steps=self._steps)
-        self._kept[url.origin] = known
-        self.kept_bytes += known.bytes
-        while len(self._kept) > 1:
-            oldest = next(iter(self._kept.values()))
-            if self.kept_bytes <= MAX_KEPT_BYTES and oldest.until + FORGOTTEN_S > self._turns.now():
-                break
-            self._kept.popitem(last=False)
-            self.kept_bytes -= oldest.bytes
-        return known
+        return self.origins.keep(url.origin, await self._ask(url, owner))
 
     async def _ask(self, url: ParsedUrl, owner: Owner) -> Known:
         page = Fetched(f"{url.scheme}://{url.authority}/robots.txt")
@@ -166,7 +106,7 @@ class Robots:
         text = page.body.decode("utf-8", "surrogateescape")
         page.let_go()
         rules = await self._steps.run(read(text))
-        return Known(rules, self._turns.now() + KEPT_S, steps=self._steps)
+        return Known(rules, self._turns.now() + RULES_KEPT_S, steps=self._steps)
 
     async def _get(self, page: Fetched, owner: Owner) -> None:
         place = _Place(self._turns, owner)
@@ -179,12 +119,12 @@ class Robots:
         """What holds for an origin whose robots.txt failed with *error*."""
         now = self._turns.now()
         if error.reach is Reach.ABSENT:
-            return Known(ALLOW_ALL, now + ABSENT_KEPT_S)
+            return Known(ALLOW_ALL, now + NO_RULES_KEPT_S)
         if error.reach is Reach.UNREACHED:
             why = f"robots.txt cannot be read: {error.message}"
             return Known(DISALLOW_ALL, now + UNREACHED_KEPT_S, why, type(error), page.tries)
         why = f"answers with status {page.status}" if isinstance(error, HttpStatus) else f"is broken: {error.message}"
-        return Known(DISALLOW_ALL, now + FAILED_KEPT_S, f"robots.txt {why}, which is taken as a no")
+        return Known(DISALLOW_ALL, now + REFUSED_KEPT_S, f"robots.txt {why}, which is taken as a no")
 
 
 class _Place:

@@ -16,12 +16,12 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from heapq import heappop, heappush
 from typing import Any, Final
 
-from fastmesh.crawl.fetch.retries import RetryBudget
 from fastmesh.crawl.net.domain import domain_of
+from fastmesh.crawl.options import Target
 from fastmesh.crawl.schedule.input_memory import input_memory
+from fastmesh.crawl.schedule.retry_budget import RetryBudget
 from fastmesh.crawl.schedule.shares import Domain, Shares
 from fastmesh.crawl.schedule.turns import Turn, Turns
-from fastmesh.crawl.target import Target
 from fastmesh.events import PageResult
 from fastmesh.telemetry.trace import Trace
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sys import getsizeof
 from typing import Final
 
-from fastmesh.crawl.target import Target
+from fastmesh.crawl.options import Target
 
 # Of one URL without its text; of one host, with its queue and its name; of options, with their headers' table.
 URL_BYTES: Final = 136

@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
-from typing import Final, Generic, TypeVar
+from typing import Final
+
+from fastmesh.crawl.fairness.line import Line, Owner
 
 # A host that asked for less: so many starts a second at first and at least, and so many more with each good answer
 # until it is as if nothing had been.  Back from the first slow-down takes about 10 s, from the slowest 35 s.
@@ -31,60 +33,7 @@ MAX_CRAWL_DELAY_S: Final = 60.0
 MAX_RESTING: Final = 10_000
 RESTING_KEPT_S: Final = 600.0
 
-Owner = object
-NOBODY: Final[Owner] = object()
 Waiter = Callable[[], None]
-W = TypeVar("W")
-
-
-class Line(Generic[W]):
-    """Who waits: owners in turn, and each owner's waiters in the order they came."""
-
-    __slots__ = ("_owners", "waiting")
-
-    def __init__(self) -> None:
-        # Ordered dicts: taking the first of a plain one is slow where many were taken before.
-        self._owners: OrderedDict[Owner, OrderedDict[W, None]] = OrderedDict()
-        self.waiting = 0
-
-    def __iter__(self) -> Iterator[W]:
-        """All who wait, in no order that means anything."""
-        for waiters in self._owners.values():
-            yield from waiters
-
-    def join(self, owner: Owner, waiter: W) -> None:
-        """*waiter* waits, for *owner*."""
-        waiters = self._owners.setdefault(owner, OrderedDict())
-        self.waiting += waiter not in waiters
-        waiters[waiter] = None
-
-    def leave(self, owner: Owner, waiter: W) -> bool:
-        """*waiter* waits no more; whether it did."""
-        waiters = self._owners.get(owner)
-        if waiters is None or waiter not in waiters:
-            return False
-        del waiters[waiter]
-        if not waiters:
-            del self._owners[owner]
-        self.waiting -= 1
-        return True
-
-    def next(self, may: Callable[[Owner], bool] = lambda _: True) -> W | None:
-        """Who is next of those whose owner *may*, out of the line.
-
-        Its owner's other waiters have to wait for all other owners.
-        """
-        owner = next(filter(may, self._owners), NOBODY)
-        if owner is NOBODY:
-            return None
-        waiters = self._owners[owner]
-        waiter, _ = waiters.popitem(last=False)
-        if waiters:
-            self._owners.move_to_end(owner)
-        else:
-            del self._owners[owner]
-        self.waiting -= 1
-        return waiter
 
 
 class Host:

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from fastmesh.crawl.schedule.politeness import Line, Owner, Politeness, Waiter
+from fastmesh.crawl.fairness.line import Line, Owner
+from fastmesh.crawl.schedule.politeness import Politeness, Waiter
 from fastmesh.telemetry.bugs import Bugs
 
 # A stream gets a slot only while it holds fewer than so many times those that are free: one alone has up to 4/5 of a
