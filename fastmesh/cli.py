@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(asked: argparse.Namespace) -> int:
-    from fastmesh.server.daemon import serve
+    from fastmesh.server.serve import serve
 
     standard_files.unblock(log.tell_lost)
     first = _loaded(asked)  # what a start refuses is told with their sources
@@ -140,7 +140,7 @@ def _config(asked: argparse.Namespace) -> int:
         return 0
     loaded = _loaded(asked)
     if asked.check:
-        from fastmesh.server.daemon import check
+        from fastmesh.server.serve import check
 
         log.configure("warning", loaded.values.log.format)
         _run(check(loaded.values), loaded)

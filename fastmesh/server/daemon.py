@@ -1,14 +1,12 @@
-"""The daemon: what starts first, and how it ends."""
+"""The daemon: its parts, in the order in which they start, take new settings and close."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from fastmesh.api.access.callers import Access
 from fastmesh.api.access.ticket_office import TicketOffice
@@ -20,28 +18,22 @@ from fastmesh.api.router import Router
 from fastmesh.config import Settings, refuse_public
 from fastmesh.errors import ConfigError
 from fastmesh.server.binding import bind
+from fastmesh.server.context import Context, Served
+from fastmesh.server.drain import Drain
 from fastmesh.server.figures import ServerFigures
 from fastmesh.server.host.files import raise_file_limit
-from fastmesh.server.host.gc import settle_collector
-from fastmesh.server.host.systemd import Inherited, Notifier, inherited_sockets, keep_informed
+from fastmesh.server.host.systemd import Inherited
 from fastmesh.server.intake import Intake
 from fastmesh.server.listener import Listener
-from fastmesh.server.peer import Peer, Shared
 from fastmesh.server.pump import make_pump
 from fastmesh.server.reload import merged
 from fastmesh.server.timers import TimerWheel
 from fastmesh.server.tls import Certificate
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.telemetry.bugs import Bugs
 from fastmesh.telemetry.log import get_logger
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 log = get_logger()
-
-# Of the drain deadline: running streams may finish for the first part; told to end, they are read in the second;
-# what is left is for connections that still deliver, and for the rest to be closed.
-FINISH_SHARE = 0.8
-READ_SHARE = 0.95
 
 
 class Daemon:
@@ -63,7 +55,7 @@ class Daemon:
         server = settings.server.model_copy(update={"max_connections": connections})
         self.bugs = self.engine.metrics.bugs
         self._wheel = TimerWheel(self.bugs)
-        self._shared = Shared(
+        self._shared = Context(
             settings=server,
             stream=settings.stream,
             high_water=settings.buffer.high_water_bytes,
@@ -86,7 +78,7 @@ class Daemon:
             self._shared.router.add(route)
         self._openapi = OpenApi(self._shared.router, settings)
         self._listeners: list[Listener] = []
-        self._ends_at: float | None = None  # while it drains
+        self._drain: Drain | None = None  # while it ends
         self._timer_task: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
@@ -131,7 +123,7 @@ class Daemon:
     def status(self) -> str:
         """What it does, in a line."""
         figures, shared = self.engine.module.metrics(), self._shared
-        doing = "running" if self._ends_at is None else "draining"
+        doing = "running" if self._drain is None else "draining"
         return (
             f"{doing}: {figures.active_streams} streams, {len(shared.connections)} connections,"
             f" {figures.memory_bytes / 1_048_576:.1f} MiB in journals, {self.engine.turns.in_flight} fetches"
@@ -139,32 +131,14 @@ class Daemon:
 
     def ends_in(self) -> float | None:
         """How many seconds a drain still has, less than none when it took longer; None when there is none."""
-        return None if self._ends_at is None else self._ends_at - self._loop.time()
+        return None if self._drain is None else self._drain.left_s()
 
     async def drain(self, hurry: asyncio.Event) -> None:
-        """End within the drain deadline, whatever clients do; when *hurry* is set, without waiting for them.
-
-        No new streams; the running ones may finish for 80 % of it, then get a
-        summary that says ``shutdown``, and what is not read by then is cut off.
-        """
-        shared, module = self._shared, self.engine.module
-        deadline_s = self._settings.server.drain_timeout_s
-        begun = self._loop.time()
-
-        def left(share: float) -> float:
-            return max(0.0, begun + share * deadline_s - self._loop.time())
-
-        log.info("daemon.draining", deadline_s=deadline_s, connections=len(shared.connections))
-        self._ends_at = begun + deadline_s
-        shared.draining = True
+        """End within the drain deadline, whatever clients do; when *hurry* is set, without waiting for them."""
+        self._drain = Drain(self._shared, self._settings.server.drain_timeout_s)
         for listener in self._listeners:
             listener.drain()
-        module.stop_admitting()
-        self._tell_connections(lambda connection: connection.drain())
-        await _either(hurry, module.wait_closed(left(FINISH_SHARE)))
-        module.stop_all("shutdown")
-        await _either(hurry, self._wait_delivered(left(READ_SHARE)))
-        self._tell_connections(lambda connection: connection.abort())
+        await self._drain.run(hurry)
 
     def reload_access(self) -> list[str]:
         """Read tokens and certificate anew; return what is wrong with them, each of which stays as it was then.
@@ -183,7 +157,7 @@ class Daemon:
         return wrong
 
     def _end_strangers(self, tokens: Tokens) -> None:
-        def leave(connection: Peer) -> None:
+        def leave(connection: Served) -> None:
             if connection.client is not None and not tokens.knows(connection.client):
                 connection.abort()
 
@@ -192,33 +166,20 @@ class Daemon:
             if client is not None and not tokens.knows(client):
                 pipeline.stop("cancelled")
 
-        self._tell_connections(leave)
+        self._shared.each_connection(leave)
         self.bugs.each("strangers", self.engine.module.all(), end, lambda pipeline: pipeline.named)
-
-    def _tell_connections(self, do: Callable[[Peer], None]) -> None:
-        self.bugs.each("connections", list(self._shared.connections), do, lambda connection: connection.named)
 
     async def close(self) -> None:
         """Stop what still runs; also after a start that failed."""
         for listener in self._listeners:
             await listener.close()
-        self._tell_connections(lambda connection: connection.abort())
+        self._shared.each_connection(lambda connection: connection.abort())
         if self._timer_task is not None:
             self._timer_task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._timer_task
         await self.engine.close()
         log.info("daemon.stopped")
-
-    async def _wait_delivered(self, timeout_s: float) -> None:
-        """Until every stream is read and every connection has closed, each as soon as it can be.
-
-        Who does not read keeps nobody else waiting for the goodbye.
-        """
-        until = self._loop.time() + timeout_s
-        while (self._shared.connections or not self.engine.module.empty) and self._loop.time() < until:
-            self._tell_connections(lambda connection: connection.drain())
-            await asyncio.sleep(self._wheel.step_s)
 
     async def _turn_wheel(self) -> None:
         while True:
@@ -235,71 +196,3 @@ def _encoders(retry_ms: int) -> dict[tuple[str, bool], Encoder]:
         ("sse", False): SseEncoder(retry_ms=retry_ms, chunked=False),
         ("websocket", False): WebSocketEncoder(),
     }
-
-
-async def _either(hurry: asyncio.Event, waiting: object) -> None:
-    """Wait for *waiting*, but no longer than until *hurry*."""
-    assert asyncio.iscoroutine(waiting)
-    tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(hurry.wait())]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _unhandled(bugs: Bugs, context: dict[str, Any]) -> None:
-    """What a callback or a task raised that nobody waits for: the loop goes on, and says so."""
-    message = str(context.get("message"))
-    bugs.met("callbacks", context.get("exception") or RuntimeError(message), message=message)
-
-
-async def check(settings: Settings) -> None:
-    """Refuse what a start with *settings* would refuse, but for the address to bind.  Raises ConfigError."""
-    daemon = Daemon(settings)
-    try:
-        daemon.engine.module.validate()
-    finally:
-        await daemon.close()
-
-
-async def serve(load: Callable[[], Settings], announce: Callable[[str], None]) -> None:
-    """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once, SIGHUP reads the settings anew.
-
-    *announce* is given the address when connections are accepted.  Raises
-    FastmeshError when the start fails.
-    """
-    settings = load()
-    loop = asyncio.get_running_loop()
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    notifier = Notifier(os.environ)
-    daemon = Daemon(settings, inherited_sockets(os.environ))
-    news = loop.create_task(keep_informed(notifier, daemon.status, daemon.ends_in, daemon.bugs))
-    loop.set_exception_handler(lambda _, context: _unhandled(daemon.bugs, context))
-
-    def signalled() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    def reload() -> None:
-        notifier.reloading()
-        try:
-            daemon.reload(load())
-        except ConfigError as error:
-            log.error("daemon.reload_refused", error=str(error))
-        finally:
-            notifier.ready()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    try:
-        address = await daemon.start()
-        settle_collector()
-        announce(address)
-        notifier.ready()
-        await stop.wait()
-        await daemon.drain(hurry)
-    finally:
-        await daemon.close()
-        news.cancel()
-        await asyncio.gather(news, return_exceptions=True)
-        notifier.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from fastmesh.server.context import Context
 from fastmesh.server.host.gc import tell_found
 from fastmesh.server.host.process import cpu_seconds, file_limit, open_files, resident_bytes
-from fastmesh.server.peer import Shared
 from fastmesh.telemetry.metrics import Metrics
 from fastmesh.telemetry.standard_files import lost_lines
 
@@ -19,7 +19,7 @@ NOW_S: Final = 1.0  # it is tried again five times a second
 class ServerFigures:
     """Reads *shared* when it is asked, and says how to *metrics*."""
 
-    def __init__(self, shared: Shared, metrics: Metrics) -> None:
+    def __init__(self, shared: Context, metrics: Metrics) -> None:
         self._shared = shared
         metrics.register("server_connections", "Connections open", lambda: len(shared.connections))
         metrics.register(

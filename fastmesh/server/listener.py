@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from fastmesh.server.binding import SocketFile
+from fastmesh.server.context import Context
 from fastmesh.server.http.connection import Connection
-from fastmesh.server.peer import Shared
 from fastmesh.server.per_peer import Place
 from fastmesh.telemetry.log import get_logger
 
@@ -52,7 +52,7 @@ class Listener:
     One that is *inherited* outlives the daemon: who connects while it ends waits for the next one.
     """
 
-    def __init__(self, sock: socket.socket, shared: Shared, *, inherited: bool = False) -> None:
+    def __init__(self, sock: socket.socket, shared: Context, *, inherited: bool = False) -> None:
         self._sock = sock
         self._shared = shared
         self._inherited = inherited

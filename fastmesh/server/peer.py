@@ -12,27 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
 from ipaddress import ip_address
-from itertools import count
 from sys import intern
 from typing import cast
 
-from fastmesh._core import Outlet, Pump
-from fastmesh.api.plans import Plans
-from fastmesh.api.router import Router
-from fastmesh.config import ServerSettings, StreamSettings
-from fastmesh.server.intake import Intake
-from fastmesh.server.per_peer import PerPeer, Place
+from fastmesh._core import Outlet
+from fastmesh.server.context import Context
+from fastmesh.server.per_peer import Place
 from fastmesh.server.stall import Progress, outstanding
-from fastmesh.server.timers import NEVER, TimerWheel
-from fastmesh.server.tls import Certificate
-from fastmesh.streaming.module import StreamingModule
+from fastmesh.server.timers import NEVER
 from fastmesh.telemetry.log import get_logger
-from fastmesh.telemetry.metrics import Metrics
-from fastmesh.wire.encoders import Encoder
 
 log = get_logger()
 
@@ -45,33 +34,6 @@ LOOKS_A_TIMEOUT = 4  # so a client that takes nothing is cut off a quarter late 
 OPEN, CLOSING, CLOSED = range(3)
 
 
-@dataclass(slots=True)
-class Shared:
-    """What all connections of a daemon share."""
-
-    settings: ServerSettings
-    stream: StreamSettings
-    high_water: int
-    low_water: int
-    router: Router
-    module: StreamingModule
-    plans: Plans
-    metrics: Metrics
-    pump: Pump
-    intake: Intake
-    wheel: TimerWheel
-    clock: Callable[[], float]
-    loop: asyncio.AbstractEventLoop
-    encoders: dict[tuple[str, bool], Encoder]  # by encoding, and whether it is chunked
-    connections: set[Peer] = field(default_factory=set)
-    per_peer: PerPeer = field(default_factory=PerPeer)
-    numbers: Iterator[int] = field(default_factory=partial(count, 1))  # of connections, each its own
-    draining: bool = False
-    out_of_files_at: float = float("-inf")  # when a connection could not be accepted last
-    unaccepted: int = 0  # how often that was so, or one was closed without a word
-    certificate: Certificate | None = None  # None: no TLS
-
-
 class Peer(Outlet, asyncio.Protocol):
     """The transport's side of a connection."""
 
@@ -79,7 +41,7 @@ class Peer(Outlet, asyncio.Protocol):
 
     transport: asyncio.Transport | None
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Context) -> None:
         super().__init__(shared.pump)
         self._shared = shared
         self.born = 0.0  # when the connection was accepted, in seconds

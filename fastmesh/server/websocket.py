@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 
 from fastmesh.api.websocket.session import SocketSession
-from fastmesh.server.peer import OPEN, Peer, Shared
+from fastmesh.server.context import Context
+from fastmesh.server.peer import OPEN, Peer
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.trace import Trace
@@ -41,7 +42,7 @@ class WebSocketPeer(Peer):
 
     def __init__(
         self,
-        shared: Shared,
+        shared: Context,
         machine: WebSocketMachine,
         request_id: str,
         client: str | None,

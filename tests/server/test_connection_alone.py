@@ -11,9 +11,9 @@ import pytest
 
 from fastmesh.api.router import Reply, Route, Router
 from fastmesh.config import Settings
+from fastmesh.server.context import Context
 from fastmesh.server.http.connection import AT_ONCE_BYTES, Connection
 from fastmesh.server.intake import Intake
-from fastmesh.server.peer import Shared
 from fastmesh.server.pump import make_pump
 from fastmesh.server.timers import TimerWheel
 from fastmesh.telemetry.bugs import Bugs
@@ -78,7 +78,7 @@ class Room:
         loop = cast(Any, self)
         bugs = Bugs(lambda: self.now)
         self.wheel = TimerWheel(bugs)
-        self.shared = Shared(
+        self.shared = Context(
             settings=settings.server,
             stream=settings.stream,
             high_water=65536,

@@ -18,8 +18,9 @@ from fastmesh import config
 from fastmesh.api.engine import Engine
 from fastmesh.api.health import Health
 from fastmesh.api.router import Call
-from fastmesh.server.daemon import Daemon, _unhandled
+from fastmesh.server.daemon import Daemon
 from fastmesh.server.listener import Listener
+from fastmesh.server.serve import _unhandled
 from fastmesh.telemetry.bugs import Bugs
 from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.http1 import Request

@@ -10,9 +10,10 @@ import asyncio
 
 from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, Overloaded, RateLimited, RequestTimeout, bare
+from fastmesh.server.context import Context
 from fastmesh.server.http.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.intake import SLICE_S
-from fastmesh.server.peer import CLOSED, CLOSING, OPEN, Peer, Shared, addresses
+from fastmesh.server.peer import CLOSED, CLOSING, OPEN, Peer, addresses
 from fastmesh.server.per_peer import Place
 from fastmesh.server.timers import NEVER
 from fastmesh.server.websocket import WebSocketPeer
@@ -72,7 +73,7 @@ class Connection(Peer):
 
     reader: Subscriber | None  # while a stream is written
 
-    def __init__(self, shared: Shared, place: Place | None = None) -> None:
+    def __init__(self, shared: Context, place: Place | None = None) -> None:
         super().__init__(shared)
         self.born = shared.clock()
         self.place = place
