@@ -1,0 +1,36 @@
+"""How a setting is declared: a field of a section, with its default, unit and meaning."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.config import JsonDict
+
+# Of any number: more than that means nothing, and it still fits every C type that one is handed to.
+MOST: Final = 10**12
+
+
+def setting(
+    default: Any, unit: str = "", /, description: str = "", *, allowed: str = "", instead: str = "", **bounds: Any
+) -> Any:
+    """A setting; *allowed* says what its type and *bounds* do not, *instead* a default that differs by machine."""
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        bounds.setdefault("le", MOST)
+    extra: JsonDict = {"unit": unit, "allowed": allowed, "instead": instead}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+class Section(BaseModel):
+    """A group of settings, frozen once read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """``port = true`` of a file is no 1."""
+        assert info.field_name is not None
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float):
+            raise ValueError(value)
+        return value
