@@ -7,7 +7,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fastmesh.config import LoadedSettings, Setting, every_section, every_setting, shown
-from fastmesh.server.reload import RELOADABLE
 from fastmesh.telemetry.log import printable
 
 
@@ -48,6 +47,6 @@ def _table(section: str, about: str) -> str:
 
 
 def _row(setting: Setting) -> tuple[str, ...]:
-    taken = "yes" if (setting.section, setting.name) in RELOADABLE else "restart"
+    taken = "yes" if setting.reload else "restart"
     default = IN_WORDS.get(setting.default, setting.default)
     return f"`{setting}`", default, setting.unit, setting.allowed, setting.meaning, taken

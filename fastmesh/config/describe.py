@@ -22,6 +22,7 @@ class Setting:
     unit: str
     allowed: str
     meaning: str
+    reload: bool  # whether a running daemon takes it anew
 
     def __str__(self) -> str:
         return setting_name(self.section, self.name)
@@ -35,7 +36,8 @@ def every_setting() -> Iterator[Setting]:
             assert isinstance(extra, dict)
             default = str(extra["instead"]) or shown(inner.default)
             allowed = str(extra["allowed"]) or _allowed(inner)
-            yield Setting(section, name, default, str(extra["unit"]), allowed, inner.description or "")
+            unit, meaning, reload = str(extra["unit"]), inner.description or "", bool(extra["reload"])
+            yield Setting(section, name, default, unit, allowed, meaning, reload)
 
 
 def every_section() -> Iterator[tuple[str, str]]:

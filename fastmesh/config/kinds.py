@@ -1,4 +1,4 @@
-"""What kinds of values there are beside numbers, truths and words: networks, ports, hosts, origins, URLs and text.
+"""Kinds of values beside numbers, booleans and words: networks, ports, hosts, origins, URLs and text.
 
 A validator only says no: what is allowed stands with the setting, in words.
 """

@@ -47,7 +47,7 @@ def refuse_public(host: str, settings: Settings) -> None:
 
 def _public(host: str, settings: Settings) -> str | None:
     """Why *host* may not be bound."""
-    if settings.auth.insecure or settings.auth.tokens_file is not None or is_loopback(host):
+    if settings.auth.insecure or settings.auth.tokens_file is not None or _is_loopback(host):
         return None
     return (
         f"{host!r} is not a loopback address, and anybody who reaches it could crawl:"
@@ -56,7 +56,7 @@ def _public(host: str, settings: Settings) -> str | None:
     )
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Whether *host*, an address or ``localhost``, can only be reached from this machine."""
     try:
         return ip_address(host).is_loopback

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -12,13 +13,28 @@ MOST: Final = 10**12
 
 
 def setting(
-    default: Any, unit: str = "", /, description: str = "", *, allowed: str = "", instead: str = "", **bounds: Any
+    default: Any,
+    unit: str = "",
+    /,
+    description: str = "",
+    *,
+    allowed: str = "",
+    instead: str = "",
+    reload: bool = False,
+    **bounds: Any,
 ) -> Any:
-    """A setting; *allowed* says what its type and *bounds* do not, *instead* a default that differs by machine."""
+    """A setting; *allowed* says what its type and *bounds* do not, *instead* a default that differs by machine.
+
+    A running daemon takes it anew when *reload* is set: it is looked up whenever it is needed, so that a
+    change holds for whatever begins after it.
+    """
     if isinstance(default, int | float) and not isinstance(default, bool):
         bounds.setdefault("le", MOST)
-    extra: JsonDict = {"unit": unit, "allowed": allowed, "instead": instead}
+    extra: JsonDict = {"unit": unit, "allowed": allowed, "instead": instead, "reload": reload}
     return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+live = partial(setting, reload=True)
 
 
 class Section(BaseModel):

@@ -1,44 +1,12 @@
-"""Which settings a running daemon takes anew, and which only the next one does."""
+"""A reload: what a running daemon takes of its new settings, and what only the next one does."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from fastmesh.config import Section, Settings, setting_name
+from fastmesh.config import Section, Settings, every_setting, setting_name
 
-# Looked up when they are needed, so that a change holds for whatever begins after it.
-RELOADABLE: Final = frozenset(
-    {
-        ("log", "level"),
-        ("log", "format"),
-        ("cors", "allow_origins"),
-        ("server", "allowed_hosts"),
-        ("server", "max_connections"),
-        ("server", "max_connections_per_peer"),
-        ("server", "max_age_s"),
-        ("server", "header_timeout_s"),
-        ("server", "body_timeout_s"),
-        ("server", "keepalive_timeout_s"),
-        ("server", "write_stall_timeout_s"),
-        ("server", "max_header_bytes"),
-        ("server", "max_body_bytes"),
-        ("server", "drain_timeout_s"),
-        ("stream", "max_concurrent"),
-        ("stream", "max_per_client"),
-        ("stream", "rate_limit_rps"),
-        ("stream", "rate_limit_burst"),
-        ("stream", "max_urls"),
-        ("stream", "heartbeat_s"),
-        ("stream", "ws_ping_s"),
-        ("stream", "ws_pong_timeout_s"),
-        ("stream", "ws_max_message_bytes"),
-        ("stream", "ws_deflate"),
-        ("stream", "deadline_s"),
-        ("stream", "resume_window_s"),
-        ("stream", "journal_bytes"),
-        ("stream", "detached_bytes"),
-    }
-)
+RELOADABLE: Final = frozenset((one.section, one.name) for one in every_setting() if one.reload)
 
 
 def merged(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]]:

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import model_validator
 
 from fastmesh.config.kinds import HostNames, Origins, Text
-from fastmesh.config.setting import Section, setting
+from fastmesh.config.setting import Section, live, setting
 
 
 class ServerSettings(Section):
@@ -16,32 +16,32 @@ class ServerSettings(Section):
     host: Text = setting("127.0.0.1", "", "address to bind", allowed="an address of this machine, or localhost")
     port: int = setting(8080, "port", "to bind; 0 picks a free one", ge=0, le=65535)
     uds: Text | None = setting(None, "path", "Unix socket to bind instead of host and port", allowed="a path")
-    allowed_hosts: HostNames | None = setting(
+    allowed_hosts: HostNames | None = live(
         None,
         "hosts",
         "Host values that are served; unset: loopback names and the bound address, with tokens all; * serves all",
         allowed="names and addresses without scheme and port, such as crawl.example,192.0.2.1,[2001:db8::1], or *",
     )
-    max_connections: int = setting(10_000, "connections", "at once; over it 503", ge=1)
-    max_connections_per_peer: int = setting(
+    max_connections: int = live(10_000, "connections", "at once; over it 503", ge=1)
+    max_connections_per_peer: int = live(
         0,
         "connections",
         "of one address (IPv6: of 64 bits of it); over it 429; loopback and Unix sockets have no limit; 0 is off",
         ge=0,
     )
-    max_age_s: float = setting(
+    max_age_s: float = live(
         0,
         "s",
         "an older connection is closed as soon as nothing is under way on it, never during a stream; 0 is off",
         ge=0,
     )
-    header_timeout_s: float = setting(10, "s", "for a whole request head", gt=0)
-    body_timeout_s: float = setting(30, "s", "for a whole request body", gt=0)
-    keepalive_timeout_s: float = setting(75, "s", "an idle connection is closed", gt=0)
-    write_stall_timeout_s: float = setting(60, "s", "a client that accepts no byte is disconnected", gt=0)
-    max_header_bytes: int = setting(65_536, "bytes", "over it 431", ge=256)
-    max_body_bytes: int = setting(1_048_576, "bytes", "over it 413, counted as received", ge=0)
-    drain_timeout_s: float = setting(30, "s", "deadline of a graceful shutdown", gt=0)
+    header_timeout_s: float = live(10, "s", "for a whole request head", gt=0)
+    body_timeout_s: float = live(30, "s", "for a whole request body", gt=0)
+    keepalive_timeout_s: float = live(75, "s", "an idle connection is closed", gt=0)
+    write_stall_timeout_s: float = live(60, "s", "a client that accepts no byte is disconnected", gt=0)
+    max_header_bytes: int = live(65_536, "bytes", "over it 431", ge=256)
+    max_body_bytes: int = live(1_048_576, "bytes", "over it 413, counted as received", ge=0)
+    drain_timeout_s: float = live(30, "s", "deadline of a graceful shutdown", gt=0)
 
 
 class AuthSettings(Section):
@@ -59,7 +59,7 @@ class AuthSettings(Section):
 class CorsSettings(Section):
     """Which pages of other origins may ask."""
 
-    allow_origins: Origins = setting(
+    allow_origins: Origins = live(
         (),
         "origins",
         "pages of these may use the daemon; of any other, none",

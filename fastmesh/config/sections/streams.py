@@ -6,31 +6,31 @@ from typing import Self
 
 from pydantic import model_validator
 
-from fastmesh.config.setting import Section, setting
+from fastmesh.config.setting import Section, live, setting
 
 
 class StreamSettings(Section):
     """How many streams there may be, and how large and how long."""
 
-    max_concurrent: int = setting(1000, "streams", "that are not closed; over it 503", ge=1)
-    max_per_client: int = setting(
+    max_concurrent: int = live(1000, "streams", "that are not closed; over it 503", ge=1)
+    max_per_client: int = live(
         100, "streams", "of one client; over it 429; without tokens, loopback and Unix sockets have no limit", ge=1
     )
-    rate_limit_rps: float = setting(
+    rate_limit_rps: float = live(
         0, "1/s", "new streams of one client, told apart as for MAX_PER_CLIENT; over it 429; 0 is off", ge=0
     )
-    rate_limit_burst: int = setting(20, "streams", "so many at once after a pause", ge=1)
-    max_urls: int = setting(1000, "URLs", "in one request", ge=1)
-    heartbeat_s: float = setting(15, "s", "after so long without a frame, a heartbeat (NDJSON, SSE)", gt=0)
+    rate_limit_burst: int = live(20, "streams", "so many at once after a pause", ge=1)
+    max_urls: int = live(1000, "URLs", "in one request", ge=1)
+    heartbeat_s: float = live(15, "s", "after so long without a frame, a heartbeat (NDJSON, SSE)", gt=0)
     sse_retry_ms: int = setting(5000, "ms", "how long a browser waits before it reconnects", ge=0)
-    ws_ping_s: float = setting(25, "s", "a WebSocket that sent nothing for so long is pinged", gt=0)
-    ws_pong_timeout_s: float = setting(20, "s", "and closed after so long without a byte", gt=0)
-    ws_max_message_bytes: int = setting(1_048_576, "bytes", "a larger message closes with 1009", ge=1024)
-    ws_deflate: bool = setting(False, "", "permessage-deflate for clients that offer it")
-    deadline_s: float = setting(3600, "s", "a whole stream, waiting included", gt=0)
-    resume_window_s: float = setting(120, "s", "how long an abandoned or a closed stream can be resumed", ge=0)
-    journal_bytes: int = setting(1_048_576, "bytes", "kept of a stream behind its reader, for resume", ge=0)
-    detached_bytes: int = setting(67_108_864, "bytes", "held of a detached stream that nobody reads yet", ge=4096)
+    ws_ping_s: float = live(25, "s", "a WebSocket that sent nothing for so long is pinged", gt=0)
+    ws_pong_timeout_s: float = live(20, "s", "and closed after so long without a byte", gt=0)
+    ws_max_message_bytes: int = live(1_048_576, "bytes", "a larger message closes with 1009", ge=1024)
+    ws_deflate: bool = live(False, "", "permessage-deflate for clients that offer it")
+    deadline_s: float = live(3600, "s", "a whole stream, waiting included", gt=0)
+    resume_window_s: float = live(120, "s", "how long an abandoned or a closed stream can be resumed", ge=0)
+    journal_bytes: int = live(1_048_576, "bytes", "kept of a stream behind its reader, for resume", ge=0)
+    detached_bytes: int = live(67_108_864, "bytes", "held of a detached stream that nobody reads yet", ge=4096)
     max_frame_bytes: int = setting(4_194_304, "bytes", "a larger document is shortened", ge=4096)
 
 

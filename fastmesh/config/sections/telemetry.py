@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from fastmesh.config.kinds import HttpUrl
-from fastmesh.config.setting import Section, setting
+from fastmesh.config.setting import Section, live, setting
 
 
 class LogSettings(Section):
     """What is logged, on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = setting("info", "", "the least that is logged")
-    format: Literal["json", "console"] | None = setting(None, "", "unset: console on a terminal, else json")
+    level: Literal["debug", "info", "warning", "error"] = live("info", "", "the least that is logged")
+    format: Literal["json", "console"] | None = live(None, "", "unset: console on a terminal, else json")
 
 
 class TraceSettings(Section):
