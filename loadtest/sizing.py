@@ -20,7 +20,7 @@ from random import Random
 
 from fastmesh._core import BackpressureHandler, RingBuffer
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.memory import DynamicBuffer, WindowBounds
+from fastmesh.streaming.window import DynamicBuffer, WindowBounds
 from loadtest import report
 
 STEP_S, LAST_S = 0.002, 30.0

@@ -59,7 +59,21 @@ WITHIN: dict[str, dict[str, set[str]]] = {
 # Machines and policies: told facts, they own no socket, clock or task.
 WITHOUT_IO = [
     "wire/**/*.py",
-    *(f"streaming/{name}.py" for name in ("lifecycle", "memory", "subscriber", "pacer", "ebb", "fill/tally")),
+    *(
+        f"streaming/{name}.py"
+        for name in (
+            "lifecycle",
+            "memory",
+            "window",
+            "keys",
+            "allowances",
+            "subscriber",
+            "pacer",
+            "ebb",
+            "fill/tally",
+            "fill/outbox",
+        )
+    ),
     "telemetry/rates.py",
     "errors/*.py",
     *(

@@ -32,7 +32,7 @@ class Engine:
         self.settings = settings
         self.metrics = Metrics()
         self.module = StreamingModule(settings, self.metrics)
-        self.module.starting = True
+        self.module.registry.starting = True
         self.spans = make_spans(settings, self.metrics.bugs)
         self.search = make_search(settings)  # its file may not be there: before what would have to be closed again
         self.guard = AddressGuard(settings.fetch)
@@ -48,14 +48,14 @@ class Engine:
         self.orchestrator = PipelineOrchestrator(
             self.guard, self.turns, self.fetcher, self._robots, self.documents, self.metrics, self.spans
         )
-        self.module.held_beside = lambda: self.fetcher.budget.used_bytes + self.hops.cache.bytes
+        self.module.upkeep.held_beside = lambda: self.fetcher.budget.used_bytes + self.hops.cache.bytes
         if self.spans is not None:
-            self.module.on_closed = self._stream_ended
+            self.module.registry.on_closed = self._stream_ended
         self._tell(settings)
-        self.plans = Plans(settings, self.orchestrator, self.search, self.module.now)
+        self.plans = Plans(settings, self.orchestrator, self.search, self.module.registry.now)
         searches = self.plans.searches
         self.metrics.register("search_requests", "Asked of the provider", lambda: searches, "outcome", counted=True)
-        self.streams = Streams(self.module, self.plans)
+        self.streams = Streams(self.module.registry, self.plans)
 
     def _tell(self, settings: Settings) -> None:
         """The figures that its parts keep."""
@@ -104,15 +104,14 @@ class Engine:
 
     async def start(self) -> None:
         """Streaming first: when it cannot start, nothing does.  Raises FastmeshError."""
-        self.module.validate()
-        self.module.start_maintenance_tasks()
+        self.module.start()
         await self.pool.start()
-        self.module.starting = False
+        self.module.registry.starting = False
 
     def reload(self, settings: Settings) -> None:
         """From now on streams and requests are held to the limits of *settings*."""
         self.settings = settings
-        self.module.reload(settings)
+        self.module.registry.reload(settings)
         self.plans.reload(settings)
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from fastmesh.api.engine import Engine
 from fastmesh.api.router import Call, Reply, Route
 from fastmesh.errors import Overloaded, ShuttingDown
-from fastmesh.streaming.module import DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE, WORST_LAST, judged
+from fastmesh.streaming.health import DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE, WORST_LAST, judged
 from fastmesh.version import __version__
 
 # So few URLs are no rate: one dead link would be all of it.
@@ -52,9 +52,9 @@ class Health:
         self._started_at = time.monotonic()
         parts: dict[str, Callable[[], Part]] = {
             "streaming": self._streaming,
-            "journals": engine.module.journals,
-            "loop": engine.module.loop,
-            "maintenance": engine.module.maintenance,
+            "journals": engine.module.health.journals,
+            "loop": engine.module.health.loop,
+            "maintenance": engine.module.health.maintenance,
             "pipeline": self._pipeline,
             "extract_workers": self._extract_workers,
             "cache": self._cache,
@@ -65,7 +65,7 @@ class Health:
             parts["search"] = self._search
         self._parts = parts
         # Its figures look at each reader, of which a scrape need not know.
-        brief: dict[str, Callable[[], Part]] = {"streaming": lambda: {"status": engine.module.status()}}
+        brief: dict[str, Callable[[], Part]] = {"streaming": lambda: {"status": engine.module.health.status()}}
         engine.metrics.register(
             "health_status",
             "0 healthy, 1 degraded, 2 unhealthy",
@@ -104,7 +104,7 @@ class Health:
         """Whether new streams are taken.  Raises ShuttingDown or Overloaded."""
         if self._server.draining:
             raise ShuttingDown("the daemon is shutting down", retry_after_s=5)
-        if why := self._engine.module.overload() or self._server.overload():
+        if why := self._engine.module.registry.overload() or self._server.overload():
             raise Overloaded(why, retry_after_s=1)
         return Reply(b'{"status":"ready"}')
 
@@ -124,7 +124,7 @@ class Health:
     # ── the dependencies ─────────────────────────────────────────────────────────────────
 
     def _streaming(self) -> Part:
-        return asdict(self._engine.module.metrics())
+        return asdict(self._engine.module.health.figures())
 
     def _pipeline(self) -> Part:
         """Origins that do not answer degrade it and no more: another daemon would not reach them either."""
@@ -149,7 +149,7 @@ class Health:
 
     def _extract_workers(self) -> Part:
         pool = self._engine.pool
-        recent_deaths = pool.died.bad(self._engine.module.now())
+        recent_deaths = pool.died.bad(self._engine.module.registry.now())
         poor = pool.alive < pool.count or recent_deaths >= MANY_DEATHS
         return {
             "status": "unhealthy" if not pool.alive else "degraded" if poor else "healthy",
@@ -168,7 +168,7 @@ class Health:
         return {"status": "healthy", "answers": cache.answers, "bytes": cache.bytes, "max_bytes": cache.max_bytes}
 
     def _dns(self) -> Part:
-        names, now = self._engine.fetcher.names, self._engine.module.now()
+        names, now = self._engine.fetcher.names, self._engine.module.registry.now()
         lookups, unanswered = names.unanswered.events(now), names.unanswered.share(now)
         return {
             "status": "degraded" if lookups >= LEAST_LOOKUPS and unanswered > UNANSWERED_SHARE else "healthy",
@@ -179,7 +179,7 @@ class Health:
         }
 
     def _search(self) -> Part:
-        plans, now = self._engine.plans, self._engine.module.now()
+        plans, now = self._engine.plans, self._engine.module.registry.now()
         failed = plans.searched.share(now)
         return {
             "status": judged(failed, DEGRADED_ERROR_RATE, 1.0),

@@ -21,8 +21,8 @@ from fastmesh.errors import NotFound, SearchUnavailable, ValidationError
 from fastmesh.events import search_event
 from fastmesh.streaming.fill.firehose import FirehoseProcessor
 from fastmesh.streaming.fill.processor import StreamProcessor
-from fastmesh.streaming.module import MakeProcessor
 from fastmesh.streaming.pipeline import Opening, StreamingPipeline
+from fastmesh.streaming.registry import MakeProcessor
 from fastmesh.telemetry.rates import RecentShare
 
 

@@ -72,8 +72,8 @@ async def crawl(settings: Settings, request: CrawlRequest, *, table: bool) -> in
             frames = Frames(view, None if table else sys.stdout.fileno())
             sink = ThreadSink(frames.take)
             plan = engine.plans.crawl(request, token_hex(16), None)
-            pipeline = engine.module.open(plan.opening, plan.make_processor)
-            subscriber = engine.module.attach(pipeline, NdjsonEncoder(chunked=False), sink)
+            pipeline = engine.module.registry.open(plan.opening, plan.make_processor)
+            subscriber = engine.module.registry.attach(pipeline, NdjsonEncoder(chunked=False), sink)
             interrupted = on_signals(lambda: pipeline.stop("cancelled"), sink.done.cancel)
             sink.attach(subscriber)
             try:

@@ -122,7 +122,7 @@ class Daemon:
 
     def status(self) -> str:
         """What it does, in a line."""
-        figures, shared = self.engine.module.metrics(), self._shared
+        figures, shared = self.engine.module.health.figures(), self._shared
         doing = "running" if self._drain is None else "draining"
         return (
             f"{doing}: {figures.active_streams} streams, {len(shared.connections)} connections,"
@@ -167,7 +167,7 @@ class Daemon:
                 pipeline.stop("cancelled")
 
         self._shared.each_connection(leave)
-        self.bugs.each("strangers", self.engine.module.all(), end, lambda pipeline: pipeline.named)
+        self.bugs.each("strangers", self.engine.module.registry.all(), end, lambda pipeline: pipeline.named)
 
     async def close(self) -> None:
         """Stop what still runs; also after a start that failed."""

@@ -51,7 +51,7 @@ class Drain:
         A client that does not read keeps no other waiting for its goodbye.
         """
         shared = self._shared
-        while (shared.connections or not shared.module.empty) and self.left_s(READ_SHARE) > 0:
+        while (shared.connections or shared.module.registry.active) and self.left_s(READ_SHARE) > 0:
             shared.each_connection(lambda connection: connection.drain())
             await asyncio.sleep(shared.wheel.step_s)
 

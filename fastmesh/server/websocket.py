@@ -76,7 +76,7 @@ class WebSocketPeer(Peer):
         self._made(transport)
         encoder = WebSocketEncoder(machine.text) if machine.compresses else shared.encoders["websocket", False]
         self._session = session = SocketSession(
-            shared.module,
+            shared.module.registry,
             shared.plans,
             self,
             encoder,

@@ -22,7 +22,7 @@ class FirstBytes:
         self._call_soon = call_soon
         self._left = TURN_BYTES
 
-    def bytes(self) -> int:
+    def share(self) -> int:
         """How much the next reader may be written at once."""
         left = self._left
         if left <= 0:

@@ -1,4 +1,7 @@
-"""Who gives how much when streams hold more than they may together: the largest first, down to one level for all."""
+"""What goes when streams hold more than they may together, and who gives how much.
+
+Text that nobody waits for goes first; of the streams that give some, the largest give first, down to one level for all.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,43 @@ from itertools import pairwise
 from math import ceil
 from typing import Final, TypeVar
 
+from fastmesh.streaming.memory import BufferManager
+from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.registry import StreamRegistry
+
 # Text is let go of and memory comes back by blocks: each round asks for more of what is missing, the last for it all.
 ROUNDS: Final = 5
 
 S = TypeVar("S")
+
+
+def let_go(registry: StreamRegistry, buffers: BufferManager, wanted: int) -> None:
+    """Give back *wanted* bytes of what nobody waits for (contract section 4, *Total*).
+
+    Closed streams go first, the longest closed before the others, and then what is kept behind
+    readers.  A closed stream that somebody reads gives what he has still to read only
+    when there would be no room at all without it, and never the last that one window holds.
+    """
+    target = buffers.held_bytes - wanted
+    for pipeline in list(registry.closed.values()):
+        if buffers.held_bytes <= target:
+            return
+        if not pipeline.subscribers:
+            registry.forget(pipeline)
+    level = level_off(
+        registry.all(),
+        lambda: buffers.held_bytes - target,
+        lambda pipeline: pipeline.behind_bytes,
+        StreamingPipeline.let_go_behind,
+    )
+    if level is not None:
+        buffers.keep_behind(level)
+    level_off(
+        list(registry.closed.values()),
+        lambda: 0 if buffers.has_room else buffers.held_bytes - buffers.total_bytes + 1,
+        lambda pipeline: pipeline.beyond_window_bytes,
+        StreamingPipeline.let_go_beyond_window,
+    )
 
 
 def level_off(

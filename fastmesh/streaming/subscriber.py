@@ -14,7 +14,7 @@ import orjson
 from fastmesh._core import BackpressureHandler, Batch, Reader
 from fastmesh.events import gap_event, heartbeat_event
 from fastmesh.streaming.dropping import DropPolicy
-from fastmesh.streaming.memory import DynamicBuffer
+from fastmesh.streaming.window import DynamicBuffer
 from fastmesh.telemetry.metrics import ProtocolCounts
 from fastmesh.wire.encoders import Encoder
 

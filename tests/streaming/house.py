@@ -72,12 +72,12 @@ class House:
             on_slow=on_slow,
             progress=progress,
         )
-        return self.module.open(opening, make)
+        return self.module.registry.open(opening, make)
 
     def attach(self, pipeline: StreamingPipeline, after: int | None = None, encoder: Encoder = LINES) -> RecordingSink:
         """One more reader of *pipeline*."""
         sink = RecordingSink()
-        sink.subscriber = self.module.attach(pipeline, encoder, sink, after)
+        sink.subscriber = self.module.registry.attach(pipeline, encoder, sink, after)
         return sink
 
     def open(self, make: Callable[[StreamingPipeline], Any], total: int, **more: Any) -> RecordingSink:

@@ -7,7 +7,7 @@ from house import House, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.streaming.memory import DynamicBuffer, WindowBounds
+from fastmesh.streaming.window import DynamicBuffer, WindowBounds
 
 ALL = {
     "BUFFER__INITIAL_FRAMES_NDJSON": 100,
@@ -80,7 +80,7 @@ class Slow:
         for _ in range(round(seconds * 10)):
             self.ticks += 1
             self.house.now += 0.1
-            self.house.module.tick(self.house.now, sample=self.ticks % 10 == 0)
+            self.house.module.upkeep.tick(self.house.now, sample=self.ticks % 10 == 0)
 
     async def trickle(self, seconds: int) -> None:
         """Read some frames a second and never all, as a client does that is slow for good."""

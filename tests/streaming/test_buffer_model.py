@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.memory import UNLIMITED, BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.streaming.memory import UNLIMITED, BufferManager
 from fastmesh.streaming.reclaim import water_level
+from fastmesh.streaming.window import DynamicBuffer, WindowBounds
 
 TOTAL = 100
 PINNED = WindowBounds(4, 4, 1000, 1000)

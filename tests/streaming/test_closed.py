@@ -48,7 +48,7 @@ class Kept:
         await settle()
         sink.read()
         check(sink, len(urls))
-        (pipeline,) = self.house.module.all()
+        (pipeline,) = self.house.module.registry.all()
         return pipeline
 
     def _make(self, urls: list[str]) -> Callable[[StreamingPipeline], Any]:
@@ -97,7 +97,7 @@ async def test_a_stream_that_is_forgotten_is_gone_at_once() -> None:
     kept = Kept()
     pipeline = weakref.ref(await kept.crawl("a"))
     kept.house.now += 1000
-    kept.house.module.tick(kept.house.now, sample=False)
+    kept.house.module.upkeep.tick(kept.house.now, sample=False)
     assert pipeline() is None
 
 
@@ -107,7 +107,7 @@ async def test_its_journal_is_as_small_as_its_frames_and_is_read_as_before() -> 
     pipeline = await kept.crawl("a", "b")
     ring = pipeline.journal.ring
     assert ring.allocated == ring.appended_bytes + HEAD_BYTES + 4 * SLOT_BYTES
-    assert kept.house.module.metrics().memory_bytes == ring.allocated
+    assert kept.house.module.health.figures().memory_bytes == ring.allocated
     for after in (None, 0, 2):
         again = kept.house.attach(pipeline, after)
         again.read()

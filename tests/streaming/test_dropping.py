@@ -306,7 +306,7 @@ async def test_who_became_stuck_after_the_last_result_is_looked_at_with_the_othe
     assert sink.subscriber is not None
     assert sink.subscriber.unread_frames == 50
     sink.paused = True
-    crawl.house.module.tick(crawl.house.now, sample=False)
+    crawl.house.module.upkeep.tick(crawl.house.now, sample=False)
     assert sink.subscriber.unread_bytes <= AHEAD
 
 
@@ -365,7 +365,7 @@ def test_what_waits_for_its_turn_is_bounded_although_nobody_is_waited_for(detach
         while len(pages.running) > 1:  # all but the first
             pages.finish(list(pages.running)[-1], text="x" * FRAME)
             await settle()
-        assert house.module.metrics().memory_bytes <= AHEAD + 4 * 2 * FRAME
+        assert house.module.health.figures().memory_bytes <= AHEAD + 4 * 2 * FRAME
         while pages.running:
             pages.finish(next(iter(pages.running)))
             await settle()
@@ -396,7 +396,7 @@ async def test_detached_streams_that_drop_hold_half_of_the_total_together_and_go
             for url in list(pages.running):
                 pages.finish(url, text="x" * FRAME)
         await settle()
-        assert house.module.metrics().memory_bytes < 400_000
+        assert house.module.health.figures().memory_bytes < 400_000
     assert [pipeline.status for _, pipeline in crawls] == ["completed"] * 4
 
 
@@ -418,17 +418,17 @@ async def test_what_was_dropped_of_late_shows_in_the_figures() -> None:
     crawl = Crawl("drop")
     sink = crawl.house.attach(crawl.pipeline)
     sink.read()
-    crawl.house.module.tick(crawl.house.now, sample=False)
-    assert crawl.house.module.metrics().status == "healthy"
+    crawl.house.module.upkeep.tick(crawl.house.now, sample=False)
+    assert crawl.house.module.health.figures().status == "healthy"
     sink.paused = True
     await crawl.run()
-    crawl.house.module.tick(crawl.house.now, sample=False)
-    figures = crawl.house.module.metrics()
+    crawl.house.module.upkeep.tick(crawl.house.now, sample=False)
+    figures = crawl.house.module.health.figures()
     assert (figures.drop_ratio, figures.status) == (1.0, "unhealthy")
     sink.paused = False
     sink.read()
-    crawl.house.module.tick(crawl.house.now, sample=False)
+    crawl.house.module.upkeep.tick(crawl.house.now, sample=False)
     dropped, sent = crawl.house.metrics.protocols["ndjson"].dropped["slow_client"], THRESHOLD
-    assert crawl.house.module.metrics().drop_ratio == round(dropped / (dropped + sent), 4)
+    assert crawl.house.module.health.figures().drop_ratio == round(dropped / (dropped + sent), 4)
     crawl.house.now += 61
-    assert crawl.house.module.metrics().drop_ratio == 0.0
+    assert crawl.house.module.health.figures().drop_ratio == 0.0

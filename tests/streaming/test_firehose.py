@@ -140,7 +140,7 @@ def test_stopped_midway_it_says_what_is_left_and_leaves_no_timer(status: str, ra
         summary = check(sink, 1000)
         assert (summary["status"], summary["unfinished"]) == (status, [[made, 999]])
         await asyncio.sleep(5)  # a timer that were left would append to a closed stream
-        assert house.module.metrics().memory_bytes == 0
+        assert house.module.health.figures().memory_bytes == 0
 
     turned(run())
 
@@ -155,7 +155,7 @@ async def test_a_client_that_leaves_ends_it() -> None:
     sink.abandon()
     assert sink.subscriber.pipeline.status == "cancelled"
     await asyncio.sleep(1)
-    figures = house.module.metrics()
+    figures = house.module.health.figures()
     assert (figures.active_streams, figures.memory_bytes) == (0, 0)
 
 

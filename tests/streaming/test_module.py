@@ -70,7 +70,7 @@ class TestLimits:
             sink = house.firehose(1, client=client)
             assert sink.subscriber is not None
             sink.abandon()
-        assert len(house.module._clients) == 0
+        assert len(house.module.registry._clients) == 0
 
     @in_loop
     async def test_draining_refuses_the_new_and_leaves_the_open(self) -> None:
@@ -101,11 +101,11 @@ class TestLimits:
         async def run() -> None:
             house = House(**settings)
             sink = house.firehose(1, client=client)
-            before = house.module.metrics()
+            before = house.module.health.figures()
             for _ in range(3):
                 with pytest.raises(refusal):
                     house.firehose(1, client=client)
-            assert house.module.metrics() == before
+            assert house.module.health.figures() == before
             assert sink.subscriber is not None
             sink.abandon()
             house.firehose(1, client=client)
@@ -132,7 +132,7 @@ class TestLimits:
 
             with pytest.raises(ZeroDivisionError):
                 house.open(fault, 1, client="a")
-            figures = house.module.metrics()
+            figures = house.module.health.figures()
             assert (figures.active_streams, figures.active_connections, figures.memory_bytes) == (0, 0, 0)
             assert house.metrics.protocols["ndjson"].active == 0
             assert await house.module.wait_closed(1)
@@ -167,7 +167,7 @@ class TestByTheClock:
     @in_loop
     async def test_a_heartbeat_after_each_silence_of_the_interval(self) -> None:
         house = House(STREAM__HEARTBEAT_S=15)
-        house.module.start_maintenance_tasks()
+        house.module.upkeep.start()
         pages = Pages()
         sink = house.crawl(pages, ["a", "b"])
         sink.read()
@@ -195,7 +195,7 @@ class TestByTheClock:
     @in_loop
     async def test_no_heartbeat_into_a_paused_sink_or_before_what_waits(self) -> None:
         house = House(STREAM__HEARTBEAT_S=1)
-        house.module.start_maintenance_tasks()
+        house.module.upkeep.start()
         paused, unread = house.crawl(Pages(), ["a"]), house.crawl(Pages(), ["a"])
         paused.read()
         paused.paused = True
@@ -236,7 +236,7 @@ class TestByTheClock:
     @in_loop
     async def test_a_client_that_does_not_read_is_slow_until_a_second_after_it_reads(self, slow_ms: int) -> None:
         house = House(BUFFER__SLOW_MS=slow_ms)
-        house.module.start_maintenance_tasks()
+        house.module.upkeep.start()
         pages = Pages()
         sink = house.crawl(pages, [str(at) for at in range(30)], concurrency=30)
         await settle()
@@ -244,26 +244,26 @@ class TestByTheClock:
             pages.finish(url)
         await settle()
         await asyncio.sleep(slow_ms / 1000 - 0.05)
-        assert house.module.metrics().slow_clients == 0
+        assert house.module.health.figures().slow_clients == 0
         await asyncio.sleep(0.3)
-        assert house.module.metrics().slow_clients == 1
+        assert house.module.health.figures().slow_clients == 1
         sink.read()
         await asyncio.sleep(1.2)
-        assert house.module.metrics().slow_clients == 0
+        assert house.module.health.figures().slow_clients == 0
         await house.module.close()
 
     @in_loop
     async def test_how_late_the_loop_was_shows_for_a_second(self) -> None:
         house = House()
-        house.module.start_maintenance_tasks()
+        house.module.upkeep.start()
         await asyncio.sleep(5)
-        assert house.module.metrics().loop_lag_ms == 0.0
+        assert house.module.health.figures().loop_lag_ms == 0.0
         house.now += 0.3  # something held the loop: whatever is due comes so late
         await asyncio.sleep(0.1)
-        assert 250 <= house.module.metrics().loop_lag_ms <= 300
-        assert house.module.loop()["lag_ms"] == house.module.metrics().loop_lag_ms
+        assert 250 <= house.module.health.figures().loop_lag_ms <= 300
+        assert house.module.health.loop()["lag_ms"] == house.module.health.figures().loop_lag_ms
         await asyncio.sleep(1.2)
-        assert house.module.metrics().loop_lag_ms == 0.0
+        assert house.module.health.figures().loop_lag_ms == 0.0
         await house.module.close()
 
     @in_loop
@@ -273,12 +273,12 @@ class TestByTheClock:
         """Heartbeats, windows that are over, closed streams: of each kind one is broken."""
         house = House(STREAM__HEARTBEAT_S=15, STREAM__RESUME_WINDOW_S=10)
         module = house.module
-        module.start_maintenance_tasks()
+        module.upkeep.start()
         readers = [house.crawl(Pages(), ["a"]) for _ in range(3)]
         left = [house.crawl(Pages(), ["a"]) for _ in range(3)]
         for sink in (*readers, *left):
             sink.read()
-        assert module.maintenance() == {"status": "healthy", "recent_bugs": 0, "bugs": 0}
+        assert module.health.maintenance() == {"status": "healthy", "recent_bugs": 0, "bugs": 0}
 
         def broken(*_: object) -> NoReturn:
             raise KeyError("broken")
@@ -296,37 +296,37 @@ class TestByTheClock:
             await asyncio.sleep(16)
         assert [len(sink.frames) for sink in readers] == [1, 2, 2]
         assert [sink.subscriber and sink.subscriber.pipeline.status for sink in left] == ["", "cancelled", "cancelled"]
-        assert module.maintenance()["status"] == "degraded"
-        assert module.status() == "healthy"
+        assert module.health.maintenance()["status"] == "degraded"
+        assert module.health.status() == "healthy"
         assert house.metrics.bugs.counts.keys() == {"heartbeats", "windows"}
         with capture_logs():
             await asyncio.sleep(15)
         assert [len(sink.frames) for sink in readers] == [1, 3, 3]
-        assert len(module.all()) == 4  # those that were cancelled are forgotten
+        assert len(module.registry.all()) == 4  # those that were cancelled are forgotten
         await module.close()
 
     @in_loop
     async def test_a_step_that_raises_keeps_no_other_from_being_done(self) -> None:
         house = House(STREAM__HEARTBEAT_S=15)
-        house.module.start_maintenance_tasks()
+        house.module.upkeep.start()
         sink = house.crawl(Pages(), ["a"])
         sink.read()
 
         def broken(*_: object) -> NoReturn:
             raise KeyError("broken")
 
-        house.module._count_drops = broken  # type: ignore[method-assign]
-        house.module._buffers.relax = broken  # type: ignore[method-assign]
+        house.module.upkeep._count_drops = broken  # type: ignore[method-assign]
+        house.module.buffers.relax = broken  # type: ignore[method-assign]
         with capture_logs():
             await asyncio.sleep(40)
         assert len(sink.frames) == 3
-        assert house.module.maintenance()["status"] == "degraded"
+        assert house.module.health.maintenance()["status"] == "degraded"
         await house.module.close()
 
     @in_loop
     async def test_how_full_windows_are_is_sampled_once_a_second(self) -> None:
         house = House(BUFFER__INITIAL_FRAMES_NDJSON=4)
-        house.module.start_maintenance_tasks()
+        house.module.upkeep.start()
         house.crawl(Pages(), ["a"])
         await asyncio.sleep(10.05)
         samples = dict(zip(house.metrics.utilization.bounds, house.metrics.utilization.counts, strict=False))
@@ -358,14 +358,17 @@ class TestHealth:
     ) -> None:
         async def run() -> None:
             house = House()
-            house.module.start_maintenance_tasks()
+            house.module.upkeep.start()
             for number in range(of):
                 await ended(house, failed=number < failed)
-            figures = house.module.metrics()
+            figures = house.module.health.figures()
             assert (figures.status, figures.error_rate) == (status, round(failed / of, 4) if of else 0.0)
-            assert house.module.is_healthy() is healthy
+            assert (house.module.health.status() != "unhealthy") is healthy
             await asyncio.sleep(60.5)
-            assert (house.module.metrics().error_rate, house.module.is_healthy()) == (0.0, True)
+            assert (house.module.health.figures().error_rate, house.module.health.status() != "unhealthy") == (
+                0.0,
+                True,
+            )
             await house.module.close()
 
         turned(run())
@@ -377,16 +380,16 @@ class TestHealth:
             sink = house.firehose(1)
             assert sink.subscriber is not None
             sink.abandon()
-        assert house.module.metrics().error_rate == 0.0
+        assert house.module.health.figures().error_rate == 0.0
 
     @in_loop
     async def test_unhealthy_when_nobody_looks_after_it_any_more(self) -> None:
         house = House()
-        house.module.start_maintenance_tasks()
-        assert house.module.is_healthy()
-        house.module._tasks[0].cancel()
+        house.module.upkeep.start()
+        assert house.module.health.status() != "unhealthy"
+        house.module.upkeep._tasks[0].cancel()
         await settle()
-        assert not house.module.is_healthy()
+        assert house.module.health.status() == "unhealthy"
         await house.module.close()
 
     @in_loop
@@ -394,15 +397,15 @@ class TestHealth:
         house, pages = House(), Pages()
         reading, leaving = house.crawl(pages, ["a"]), house.crawl(pages, ["b"])
         await settle()
-        figures = house.module.metrics()
+        figures = house.module.health.figures()
         assert (figures.active_streams, figures.active_connections) == (2, 2)
         assert figures.memory_bytes > 0
         assert leaving.subscriber is not None
         leaving.abandon()
-        figures = house.module.metrics()
+        figures = house.module.health.figures()
         assert (figures.active_streams, figures.active_connections) == (2, 1)  # its page has still to be put away
         await settle()
-        assert house.module.metrics().active_streams == 1
+        assert house.module.health.figures().active_streams == 1
         assert reading.subscriber is not None
 
 
@@ -446,7 +449,7 @@ class TestItsEnd:
     @in_loop
     async def test_closing_leaves_no_task_and_no_byte(self) -> None:
         house, pages = House(), Pages()
-        house.module.start_maintenance_tasks()
+        house.module.upkeep.start()
         for at in range(5):
             house.crawl(pages, [str(at)])
             house.firehose(100, rate=1.0)
@@ -454,7 +457,7 @@ class TestItsEnd:
         await house.module.close()
         await settle()
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        figures = house.module.metrics()
+        figures = house.module.health.figures()
         assert (figures.active_streams, figures.active_connections, figures.memory_bytes) == (0, 0, 0)
 
 

@@ -138,7 +138,7 @@ async def test_what_waits_for_its_turn_counts_as_unread_and_the_lowest_may_alway
         await crawl.finish(url)
     # Three are held and one runs: four in all, as many as the window has.
     assert crawl.pages.started == ["0", "1", "2", "3"]
-    assert house.module.metrics().memory_bytes >= 3 * FRAME_BYTES
+    assert house.module.health.figures().memory_bytes >= 3 * FRAME_BYTES
     await crawl.finish("0")
     crawl.sink.read()
     await settle()
@@ -173,7 +173,7 @@ async def test_a_cancelled_stream_hands_out_what_was_held() -> None:
     assert crawl.indexes == [1, 3]
     summary = check(crawl.sink, 6)
     assert (summary["status"], summary["unfinished"]) == ("cancelled", [[0, 0], [2, 2], [4, 5]])
-    assert house.module.metrics().memory_bytes == 0
+    assert house.module.health.figures().memory_bytes == 0
 
 
 @pytest.mark.parametrize("in_order", [False, True])
@@ -262,7 +262,7 @@ async def test_a_stream_ends_as_failed_after_as_many_errors_as_it_allowed() -> N
     }
     assert crawl.pages.running == {}
     # It was asked for, and says nothing about the daemon.
-    assert house.module.metrics().error_rate == 0
+    assert house.module.health.figures().error_rate == 0
 
 
 @in_loop
@@ -299,7 +299,7 @@ def test_repeats_hold_their_page_once_and_count_as_unread_each(in_order: bool) -
         urls = ["a"] * 100 if not in_order else ["b"] + ["a"] * 100
         crawl = Crawl(house, urls, in_order=in_order)
         await crawl.finish("a", text="x" * 20_000)
-        held = house.module.metrics().memory_bytes
+        held = house.module.health.figures().memory_bytes
         assert held < 3 * 21_000 + 101 * FRAME_BYTES
         pages = {id(finished.page.document) for finished in _outbox(crawl)._held}
         assert len(pages) == 1
@@ -308,7 +308,7 @@ def test_repeats_hold_their_page_once_and_count_as_unread_each(in_order: bool) -
         while not crawl.sink.ended:
             crawl.sink.read()
             await settle()
-        assert house.module.metrics().memory_bytes == 0
+        assert house.module.health.figures().memory_bytes == 0
 
     turned(run())
 
@@ -359,6 +359,6 @@ def test_whatever_ends_when_every_index_comes_out_once_in_order_and_within_the_w
         assert cancelled or summary["successful"] == len(urls)
         assert not in_order or crawl.indexes == sorted(crawl.indexes)
         assert len(crawl.pages.started) == len(set(crawl.pages.started))
-        assert house.module.metrics().memory_bytes == 0
+        assert house.module.health.figures().memory_bytes == 0
 
     turned(asyncio.wait_for(crawls(), 1000))

@@ -15,7 +15,8 @@ from fastmesh._core import BackpressureHandler, Journal, RingBuffer
 from fastmesh.config import BufferSettings
 from fastmesh.streaming.fill.tally import Tally
 from fastmesh.streaming.lifecycle import NEXT, State
-from fastmesh.streaming.memory import BufferManager, DynamicBuffer, WindowBounds
+from fastmesh.streaming.memory import BufferManager
+from fastmesh.streaming.window import DynamicBuffer, WindowBounds
 from fastmesh.telemetry.rates import RecentShare
 
 

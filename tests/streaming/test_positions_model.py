@@ -101,7 +101,7 @@ class PositionsModel(RuleBasedStateMachine):
 
     @property
     def kept(self) -> bool:
-        return self.house.module.find(self.pipeline.id, None) is not None
+        return self.house.module.registry.find(self.pipeline.id, None) is not None
 
     # ── what may happen ──────────────────────────────────────────────────────────────────
 
@@ -136,7 +136,7 @@ class PositionsModel(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         def tick() -> None:
             self.house.now += seconds
-            self.house.module.tick(self.house.now, sample=True)
+            self.house.module.upkeep.tick(self.house.now, sample=True)
 
         self.act(tick)
 
@@ -185,7 +185,7 @@ class PositionsModel(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_what_the_journal_holds(self) -> None:
-        assert self.house.module.metrics().memory_bytes == self.pipeline.journal.ring.allocated
+        assert self.house.module.health.figures().memory_bytes == self.pipeline.journal.ring.allocated
 
     @invariant()
     def so_much_is_kept_behind(self) -> None:

@@ -129,7 +129,7 @@ async def test_a_client_that_leaves_before_the_first_step_closes_its_stream() ->
     sink.abandon()
     await settle()
     assert (pipeline.status, pipeline.lifecycle.state) == ("cancelled", State.CLOSED)
-    assert (pages.started, house.module.metrics().memory_bytes) == ([], 0)
+    assert (pages.started, house.module.health.figures().memory_bytes) == ([], 0)
 
 
 @in_loop

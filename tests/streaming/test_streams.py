@@ -42,7 +42,7 @@ async def test_results_come_as_they_finish() -> None:
     assert house.metrics.protocols["ndjson"].sent_by_type() == {
         "metadata": 1, "search": 0, "result": 3, "error": 0, "summary": 1, "gap": 0, "progress": 0, "heartbeat": 0,
     }  # fmt: skip
-    assert house.module.metrics().memory_bytes == 0
+    assert house.module.health.figures().memory_bytes == 0
 
 
 @given(
@@ -133,8 +133,8 @@ async def test_a_fault_of_ours_fails_the_stream_and_says_so() -> None:
         "type": "internal_error", "message": "the stream failed by a fault of the server", "retryable": False,
     }  # fmt: skip
     assert check(sink, 2)["status"] == "failed"
-    assert house.module.metrics().error_rate == 1.0
-    assert not house.module.is_healthy()
+    assert house.module.health.figures().error_rate == 1.0
+    assert house.module.health.status() == "unhealthy"
 
 
 @in_loop
@@ -148,12 +148,12 @@ async def test_a_client_that_leaves_ends_its_stream_and_no_other() -> None:
     await settle()
     assert pages.running == {}
     assert gone.subscriber.pipeline.lifecycle.state is State.CLOSED
-    assert house.module.metrics().active_streams == 1
+    assert house.module.health.figures().active_streams == 1
     others.finish("c")
     await settle()
     other.read()
     assert check(other, 1)["status"] == "completed"
-    assert house.module.metrics().memory_bytes == 0
+    assert house.module.health.figures().memory_bytes == 0
 
 
 @in_loop
@@ -207,7 +207,7 @@ class TestTotal:
             hog.read()
             other.read()
             assert check(hog, 2)["status"] == check(other, 5)["status"] == "completed"
-            assert house.module.metrics().memory_bytes == 0
+            assert house.module.health.figures().memory_bytes == 0
 
         turned(run())
 
@@ -390,7 +390,7 @@ class TestDelivery:
 @in_loop
 async def test_closing_ends_what_is_left_read_or_not() -> None:
     house, pages = House(), Pages()
-    house.module.start_maintenance_tasks()
+    house.module.upkeep.start()
     sinks = [house.crawl(pages, [str(at)]) for at in range(5)]
     await settle()
     assert not await house.module.wait_closed(0.01)

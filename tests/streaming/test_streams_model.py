@@ -70,7 +70,7 @@ class Watched:
             assert running < self.concurrency
             assert unread + running < WINDOW_FRAMES
             assert unread_bytes < WINDOW_BYTES
-            held = self._house.module.metrics().memory_bytes
+            held = self._house.module.health.figures().memory_bytes
             assert held < TOTAL_BYTES or (unread, running) == (0, 0)
             self.started += 1
         return may
@@ -116,7 +116,7 @@ class StreamsModel(RuleBasedStateMachine):
     def choose(self, data: st.DataObject) -> Watched:
         return data.draw(st.sampled_from(self.crawls))
 
-    @precondition(lambda self: len(self.crawls) < 6 and self.house.module.metrics().memory_bytes < TOTAL_BYTES)
+    @precondition(lambda self: len(self.crawls) < 6 and self.house.module.health.figures().memory_bytes < TOTAL_BYTES)
     @rule(urls=st.integers(1, 12), concurrency=st.integers(1, 6))
     def open(self, urls: int, concurrency: int) -> None:
         self.act(lambda: self.crawls.append(Watched(self.house, urls, concurrency)))
@@ -156,11 +156,11 @@ class StreamsModel(RuleBasedStateMachine):
     @invariant()
     def memory_is_what_the_journals_hold(self) -> None:
         held = sum(crawl._pipeline.journal.ring.allocated for crawl in self.crawls)
-        assert self.house.module.metrics().memory_bytes == held
+        assert self.house.module.health.figures().memory_bytes == held
 
     @invariant()
     def figures_are_the_open_streams(self) -> None:
-        figures = self.house.module.metrics()
+        figures = self.house.module.health.figures()
         assert figures.active_streams == sum(not crawl.closed for crawl in self.crawls)
         assert figures.active_connections == sum(crawl.reader is not None for crawl in self.crawls)
         assert self.house.metrics.protocols["ndjson"].active == figures.active_connections
@@ -197,7 +197,7 @@ class StreamsModel(RuleBasedStateMachine):
             if not crawl.left:
                 summary = check(crawl.sink, crawl.urls)
                 assert summary["status"] == (crawl.asked or "completed")
-        assert self.house.module.metrics().memory_bytes == 0
+        assert self.house.module.health.figures().memory_bytes == 0
         self.runner.close()
 
 

@@ -57,7 +57,7 @@ def house(**settings: Any) -> House:
 
 
 def held(house: House) -> int:
-    return house.module.metrics().memory_bytes
+    return house.module.health.figures().memory_bytes
 
 
 @in_loop
@@ -132,7 +132,7 @@ async def test_who_waits_goes_on_when_closed_streams_are_let_go_of_later() -> No
     hog.sink.read()
     hog.sink.read()
     assert hog.pipeline.lifecycle.closed
-    inn.module.tick(inn.now, sample=False)
+    inn.module.upkeep.tick(inn.now, sample=False)
     await settle()
     assert small.pages.running
 
@@ -171,11 +171,11 @@ async def test_a_firehose_that_waits_takes_no_room_while_others_are_given_up() -
     for crawl in short:
         await crawl.read()
     inn.now += 20
-    for pipeline in list(inn.module._pipelines.values()):
+    for pipeline in list(inn.module.registry.active.values()):
         pipeline.pacer.since = inn.now  # the others stay
     made = _last(hose)
-    inn.module.tick(inn.now, sample=False)
-    assert not inn.module._closed
+    inn.module.upkeep.tick(inn.now, sample=False)
+    assert not inn.module.registry.closed
     assert _last(hose) == made  # told in a turn of its own
     await settle()
     assert _last(hose) > made
@@ -189,12 +189,12 @@ def _last(sink: RecordingSink) -> int:
 @in_loop
 async def test_what_is_kept_behind_readers_comes_back_although_closed_streams_keep_the_total_full() -> None:
     inn = house()
-    buffers = inn.module._buffers
+    buffers = inn.module.buffers
 
     async def run(seconds: int) -> None:
         for _ in range(seconds):
             await Crawl(inn, 4, 10_000).read()
-            inn.module.tick(inn.now, sample=True)
+            inn.module.upkeep.tick(inn.now, sample=True)
 
     await run(60)
     buffers.keep_behind(0)  # memory was short once

@@ -102,7 +102,7 @@ class TotalModel(RuleBasedStateMachine):
             )
 
         self.house = self.runner.run(house())
-        self.buffers = self.house.module._buffers
+        self.buffers = self.house.module.buffers
 
     def act(self, doing: Callable[[], object]) -> None:
         """Do it, and let follow what follows; whose stream does not wait for him reads as soon as he is not stuck."""
@@ -150,7 +150,7 @@ class TotalModel(RuleBasedStateMachine):
     def attach(self, data: st.DataObject, after: Any) -> None:
         stream = data.draw(st.sampled_from(self.streams))
         pipeline = stream.pipeline
-        if self.house.module.find(pipeline.id, None) is None or len(stream.here) >= MOST_READERS:
+        if self.house.module.registry.find(pipeline.id, None) is None or len(stream.here) >= MOST_READERS:
             return
         last = pipeline.journal.last_seq
         after = {"middle": last // 2, "last": last}.get(after, after)
@@ -197,7 +197,7 @@ class TotalModel(RuleBasedStateMachine):
     def tick(self, seconds: float) -> None:
         def turn() -> None:
             self.house.now += seconds
-            self.house.module.tick(self.house.now, sample=True)
+            self.house.module.upkeep.tick(self.house.now, sample=True)
             if not self.buffers.make_room():
                 self.nothing_could_be_let_go()
             self.who_is_stuck_and_not_waited_for_lags_no_more_than_he_may()
@@ -214,7 +214,7 @@ class TotalModel(RuleBasedStateMachine):
     def nothing_could_be_let_go(self) -> None:
         for stream in self.streams:
             pipeline = stream.pipeline
-            if self.house.module.find(pipeline.id, None) is None:
+            if self.house.module.registry.find(pipeline.id, None) is None:
                 assert pipeline.journal.ring.allocated == 0
                 continue
             assert not pipeline.lifecycle.closed or pipeline.subscribers
@@ -229,7 +229,7 @@ class TotalModel(RuleBasedStateMachine):
     def what_is_counted_is_what_is_held(self) -> None:
         journals = sum(stream.pipeline.journal.ring.allocated for stream in self.streams)
         held_back = sum(stream.held_back for stream in self.streams)
-        assert self.house.module.metrics().memory_bytes == journals + held_back
+        assert self.house.module.health.figures().memory_bytes == journals + held_back
         unsent = [
             stream.pipeline.journal.ring.appended_bytes - stream.pipeline._sent_offset
             for stream in self.streams
@@ -263,7 +263,7 @@ class TotalModel(RuleBasedStateMachine):
         try:
             for stream in self.streams:
                 # What a detached stream holds it was to send to somebody, who begins at its start.
-                if (stream.detached or not stream.here) and self.house.module.find(
+                if (stream.detached or not stream.here) and self.house.module.registry.find(
                     stream.pipeline.id, None
                 ) is not None:
                     self.act(lambda stream=stream: stream.readers.append(self.house.attach(stream.pipeline)))
@@ -279,7 +279,7 @@ class TotalModel(RuleBasedStateMachine):
             self.tick(WINDOW_S)
             self.house.now += 3600.0
             self.tick(WINDOW_S)
-            figures = self.house.module.metrics()
+            figures = self.house.module.health.figures()
             assert (figures.memory_bytes, self.buffers.unsent_bytes) == (0, 0)
         finally:
             for stream in self.streams:

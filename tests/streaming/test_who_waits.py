@@ -217,9 +217,9 @@ async def test_after_the_window_the_longest_attached_is_waited_for() -> None:
     opener.leave()
     await crawl.run()
     other.read()
-    house.module.tick(house.now + 119, sample=False)
+    house.module.upkeep.tick(house.now + 119, sample=False)
     assert await crawl.run() == 6
-    house.module.tick(house.now + 120, sample=False)
+    house.module.upkeep.tick(house.now + 120, sample=False)
     assert crawl.pipeline.pacer.holder is other.subscriber
     while not other.ended:
         other.read()
@@ -235,9 +235,9 @@ async def test_after_the_window_with_nobody_there_the_stream_is_cancelled() -> N
     opener.read()
     await settle()
     opener.leave()
-    house.module.tick(house.now + 119, sample=False)
+    house.module.upkeep.tick(house.now + 119, sample=False)
     assert len(crawl.pages.running) == 4
-    house.module.tick(house.now + 120, sample=False)
+    house.module.upkeep.tick(house.now + 120, sample=False)
     await settle()
     assert (crawl.pages.running, crawl.pipeline.status) == ({}, "cancelled")
 
@@ -246,7 +246,7 @@ async def test_after_the_window_with_nobody_there_the_stream_is_cancelled() -> N
 async def test_a_stream_that_nobody_came_for_is_cancelled_too() -> None:
     house = House(STREAM__RESUME_WINDOW_S=120)
     crawl = Crawl(house)
-    house.module.tick(house.now + 120, sample=False)
+    house.module.upkeep.tick(house.now + 120, sample=False)
     await settle()
     assert crawl.pipeline.status == "cancelled"
 
@@ -264,7 +264,7 @@ async def test_the_summary_passes_every_bound_and_what_was_not_read_is_still_han
     crawl.pipeline.stop(status)
     await settle()
     opener.leave()
-    assert house.module.find(crawl.pipeline.id, None) is crawl.pipeline
+    assert house.module.registry.find(crawl.pipeline.id, None) is crawl.pipeline
     back = crawl.attach(after=0)
     back.read()
     assert (seqs(back), back.frames[-1]["status"], back.ended) == (list(range(1, 8)), status, True)
@@ -279,13 +279,13 @@ async def test_a_closed_stream_can_be_read_for_the_resume_window_and_is_then_for
         opener.read()
         await crawl.run()
     again = crawl.attach()
-    house.module.tick(house.now + 500, sample=False)  # not while somebody reads it
+    house.module.upkeep.tick(house.now + 500, sample=False)  # not while somebody reads it
     again.read(1)
     assert seqs(again) == [1]
     again.leave()
-    house.module.tick(house.now + 500, sample=False)
-    assert house.module.find(crawl.pipeline.id, None) is None
-    assert house.module.metrics().memory_bytes == 0
+    house.module.upkeep.tick(house.now + 500, sample=False)
+    assert house.module.registry.find(crawl.pipeline.id, None) is None
+    assert house.module.health.figures().memory_bytes == 0
 
 
 # ── detached ─────────────────────────────────────────────────────────────────────────────
@@ -346,10 +346,10 @@ async def test_a_detached_stream_that_was_never_read_is_kept_until_its_deadline(
     house = House(STREAM__RESUME_WINDOW_S=120, STREAM__DEADLINE_S=3600)
     crawl = Crawl(house, detached=True)
     await crawl.run()
-    house.module.tick(house.now + 3599, sample=False)
-    assert house.module.find(crawl.pipeline.id, None) is crawl.pipeline
-    house.module.tick(house.now + 3600, sample=False)
-    assert house.module.find(crawl.pipeline.id, None) is None
+    house.module.upkeep.tick(house.now + 3599, sample=False)
+    assert house.module.registry.find(crawl.pipeline.id, None) is crawl.pipeline
+    house.module.upkeep.tick(house.now + 3600, sample=False)
+    assert house.module.registry.find(crawl.pipeline.id, None) is None
 
 
 @in_loop
@@ -360,8 +360,8 @@ async def test_one_that_was_read_to_its_end_goes_with_the_resume_window() -> Non
     reader = crawl.attach()
     reader.read()
     assert reader.ended
-    house.module.tick(house.now + 121, sample=False)
-    assert house.module.find(crawl.pipeline.id, None) is None
+    house.module.upkeep.tick(house.now + 121, sample=False)
+    assert house.module.registry.find(crawl.pipeline.id, None) is None
 
 
 # ── total ────────────────────────────────────────────────────────────────────────────────
@@ -378,18 +378,18 @@ async def test_over_the_total_closed_streams_go_first_and_the_oldest_of_them() -
             opener.read()
             await crawl.run()
         closed.append(crawl.pipeline)
-    kept = house.module.metrics().memory_bytes
+    kept = house.module.health.figures().memory_bytes
     assert kept > 40_000
     hog = Crawl(house, size=2000)
     reader = hog.attach()
     await settle()
-    while house.module.find(closed[0].id, None):
+    while house.module.registry.find(closed[0].id, None):
         hog.pages.finish(next(iter(hog.pages.running)), text="x" * 2000)
         await settle()
         reader.read()
-    assert house.module.find(closed[1].id, None) is closed[1]
+    assert house.module.registry.find(closed[1].id, None) is closed[1]
     assert not reader.ended
-    assert house.module.metrics().memory_bytes < 100_000
+    assert house.module.health.figures().memory_bytes < 100_000
 
 
 @in_loop
@@ -403,7 +403,7 @@ async def test_then_what_the_largest_keep_behind_their_readers_goes_and_nothing_
                 reader.read()
         await large.run()
         await small.run()
-        assert house.module.metrics().memory_bytes < 150_000
+        assert house.module.health.figures().memory_bytes < 150_000
     for reader in readers:
         assert seqs(reader) == list(range(1, 43))
     assert large.pipeline.journal.ring.first > 1

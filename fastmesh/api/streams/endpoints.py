@@ -33,8 +33,8 @@ from fastmesh.api.requests.schema import (
 from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamReply
 from fastmesh.errors import Conflict, NotFound, ValidationError
 from fastmesh.events import rfc3339
-from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.registry import StreamRegistry
 from fastmesh.streaming.subscriber import Sink, Subscriber
 from fastmesh.wire.encoders import Encoder
 from fastmesh.wire.http1 import MAX_ELEMENTS, listed
@@ -45,8 +45,8 @@ Encoding = Literal["ndjson", "sse"]  # of frames
 class Streams:
     """Streams as resources."""
 
-    def __init__(self, module: StreamingModule, plans: Plans) -> None:
-        self._module = module
+    def __init__(self, registry: StreamRegistry, plans: Plans) -> None:
+        self._registry = registry
         self._plans = plans
 
     def routes(self) -> list[Route]:
@@ -84,7 +84,7 @@ class Streams:
             return self._reading(call, encoding, self._found(call, ticket.stream_id), 0, "ticket")
         key = self._key(call)
         if key is not None:
-            joined = self._module.joined(call.client, key, plan.digest)
+            joined = self._registry.joined(call.client, key, plan.digest)
             if joined is not None:
                 return self._reading(call, encoding, joined, 0, "Idempotency-Key", plan.digest)
 
@@ -92,7 +92,7 @@ class Streams:
             pipeline = self._open(call, plan, key)
             if ticket is not None:
                 ticket.use(pipeline.id, plan.digest)
-            return self._module.attach(pipeline, encoder, sink)
+            return self._registry.attach(pipeline, encoder, sink)
 
         return StreamReply(encoding, attach)
 
@@ -103,7 +103,7 @@ class Streams:
         """
         plan = self._plans.checked_crawl(self._posted(WholeCrawlRequest, call), call.request_id, call.client)
         key = self._key(call)
-        joined = None if key is None else self._module.joined(call.client, key, plan.digest)
+        joined = None if key is None else self._registry.joined(call.client, key, plan.digest)
         if joined is not None:
             raise Conflict(
                 f"this key's stream is there already: its frames are at /streams/{joined.id}/events",
@@ -112,16 +112,16 @@ class Streams:
             )
 
         def attach(encoder: Encoder, sink: Sink) -> Subscriber:
-            return self._module.attach(self._open(call, plan, key), encoder, sink)
+            return self._registry.attach(self._open(call, plan, key), encoder, sink)
 
         return StreamReply("json", attach)
 
     def _open(self, call: Call, plan: Plan, key: str | None) -> StreamingPipeline:
-        pipeline = self._module.open(
+        pipeline = self._registry.open(
             replace(plan.opening, trace=call.trace, connection=call.connection), plan.make_processor
         )
         if key is not None:
-            self._module.remember(call.client, key, plan.digest, pipeline)
+            self._registry.keys.remember(call.client, key, plan.digest, pipeline.id)
         return pipeline
 
     def _reading(
@@ -146,7 +146,7 @@ class Streams:
         def attach(encoder: Encoder, sink: Sink) -> Subscriber:
             if call.ticket is not None:
                 call.ticket.use(pipeline.id, request)
-            return self._module.attach(pipeline, encoder, sink, after)
+            return self._registry.attach(pipeline, encoder, sink, after)
 
         return StreamReply(encoding, attach)
 
@@ -188,7 +188,7 @@ class Streams:
         key = self._key(call)
         status, pipeline = 200, None
         if key is not None:
-            pipeline = self._module.joined(call.client, key, plan.digest)
+            pipeline = self._registry.joined(call.client, key, plan.digest)
         if pipeline is None:
             status, pipeline = 201, self._open(call, plan, key)
         opening = pipeline.opening
@@ -203,7 +203,7 @@ class Streams:
 
     def list_streams(self, call: Call) -> Reply:
         """GET /streams: those of the caller."""
-        return Reply(orjson.dumps({"streams": [described(pipeline) for pipeline in self._module.of(call.client)]}))
+        return Reply(orjson.dumps({"streams": [described(pipeline) for pipeline in self._registry.of(call.client)]}))
 
     def show_stream(self, call: Call) -> Reply:
         """GET /streams/{id}."""
@@ -255,7 +255,7 @@ class Streams:
 
     def _found(self, call: Call, stream_id: str) -> StreamingPipeline:
         """The caller's stream of that id; that there is one of somebody else is not told."""
-        pipeline = self._module.find(stream_id, call.client)
+        pipeline = self._registry.find(stream_id, call.client)
         bound_to = None if call.ticket is None else call.ticket.stream_id
         if pipeline is None or bound_to not in (None, stream_id):
             raise NotFound("there is no such stream, or it can be read no more")

@@ -19,8 +19,8 @@ from fastmesh.api.plans import Plans
 from fastmesh.api.requests.bounds import parsed, refuse_crowd
 from fastmesh.api.requests.schema import MAX_INTEGER, CrawlRequest, Strict, Whole, read_value
 from fastmesh.errors import ApiError, Conflict, InternalError, NotFound, ValidationError
-from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.registry import StreamRegistry
 from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.trace import Trace
@@ -127,10 +127,10 @@ class SocketSession:
         "_client",
         "_connection",
         "_encoder",
-        "_module",
         "_observe_ttfb",
         "_plans",
         "_ready",
+        "_registry",
         "_request_id",
         "_subscriptions",
         "_trace",
@@ -139,7 +139,7 @@ class SocketSession:
 
     def __init__(
         self,
-        module: StreamingModule,
+        registry: StreamRegistry,
         plans: Plans,
         port: Port,
         encoder: Encoder,
@@ -151,7 +151,7 @@ class SocketSession:
         observe_ttfb: Callable[[float], None],
     ) -> None:
         self.port = port
-        self._module = module
+        self._registry = registry
         self._plans = plans
         self._encoder = encoder
         self._request_id = request_id
@@ -273,14 +273,14 @@ class SocketSession:
         return COMMANDS[kind]
 
     def _crawl(self, command: CrawlCommand) -> None:
-        begun = self._module.now()
+        begun = self._registry.now()
         plan = self._plans.checked_crawl(command, self._request_id, self._client)
         opening = replace(plan.opening, trace=self._trace.child(), connection=self._connection)
-        pipeline = self._module.open(opening, plan.make_processor)
+        pipeline = self._registry.open(opening, plan.make_processor)
         self._attach(pipeline, None, self._ack(command.id, pipeline), begun)
 
     def _subscribe(self, command: Subscribe) -> None:
-        begun = self._module.now()
+        begun = self._registry.now()
         pipeline = self._found(command.stream_id)
         if pipeline.id in self._subscriptions:
             raise Conflict("this connection is subscribed to that stream already", field="stream_id")
@@ -341,13 +341,13 @@ class SocketSession:
         """Subscribe; *head* and what is there leave in one write."""
         subscription = Subscription(self)
         self._subscriptions[pipeline.id] = subscription
-        subscriber = self._module.attach(pipeline, self._encoder, subscription, after)
+        subscriber = self._registry.attach(pipeline, self._encoder, subscription, after)
         subscription.subscriber = subscriber
-        subscriber.serve(self._module.first_bytes(), head)
-        self._observe_ttfb(self._module.now() - begun)
+        subscriber.serve(self._registry.first_bytes.share(), head)
+        self._observe_ttfb(self._registry.now() - begun)
 
     def _found(self, stream_id: str) -> StreamingPipeline:
-        pipeline = self._module.find(stream_id, self._client)
+        pipeline = self._registry.find(stream_id, self._client)
         if pipeline is None:
             raise NotFound("there is no such stream, or it can be read no more")
         return pipeline

@@ -354,7 +354,7 @@ class Connection(Peer):
         self.reader = subscriber
         self._set_due(NEVER)
         self._resume_reading()
-        subscriber.serve(shared.module.first_bytes(), head + encoder.begin())
+        subscriber.serve(shared.module.registry.first_bytes.share(), head + encoder.begin())
         shared.metrics.ttfb.labels(encoder.protocol).observe(shared.clock() - exchange.began)
 
     def failed(self, error: Exception) -> None:

@@ -1,0 +1,105 @@
+"""How well streaming is: its figures, and what they are judged to mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from fastmesh.streaming.memory import BufferManager
+from fastmesh.streaming.registry import StreamRegistry
+from fastmesh.streaming.upkeep import Upkeep
+from fastmesh.telemetry.bugs import Bugs
+
+DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE = 0.05, 0.10
+DEGRADED_DROP_RATIO, UNHEALTHY_DROP_RATIO = 0.10, 0.20
+WORST_LAST: Final = ("healthy", "degraded", "unhealthy")
+LATE_SPAN_MS: Final = 60_000
+
+
+def judged(share: float, degraded: float, unhealthy: float) -> str:
+    """The status of something of which *share* went wrong lately."""
+    return "unhealthy" if share > unhealthy else "degraded" if share > degraded else "healthy"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingFigures:
+    """What /healthz says of streaming."""
+
+    status: str
+    active_connections: int
+    active_streams: int
+    error_rate: float
+    drop_ratio: float
+    memory_bytes: int
+    loop_lag_ms: float
+    slow_clients: int
+
+
+class StreamingHealth:
+    """Reads what the others count; it keeps nothing itself."""
+
+    def __init__(self, registry: StreamRegistry, buffers: BufferManager, upkeep: Upkeep, bugs: Bugs) -> None:
+        self._registry = registry
+        self._buffers = buffers
+        self._upkeep = upkeep
+        self._bugs = bugs
+
+    def figures(self) -> StreamingFigures:
+        """Streaming's figures as of now."""
+        now, readers = self._registry.now(), self._registry.readers()
+        return StreamingFigures(
+            status=self.status(),
+            active_connections=len(readers),
+            active_streams=len(self._registry.active),
+            error_rate=round(self._registry.failures.share(now), 4),
+            drop_ratio=round(self._upkeep.drops.share(now), 4),
+            memory_bytes=self._buffers.held_bytes,
+            loop_lag_ms=round(self._upkeep.lag.worst_s * 1000, 3),
+            slow_clients=sum(reader.backpressure.under_backpressure(now) for reader in readers),
+        )
+
+    def status(self) -> str:
+        """How well it is, without a look at each reader."""
+        if self._upkeep.ended:
+            return "unhealthy"
+        now = self._registry.now()
+        return max(
+            judged(self._registry.failures.share(now), DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE),
+            judged(self._upkeep.drops.share(now), DEGRADED_DROP_RATIO, UNHEALTHY_DROP_RATIO),
+            key=WORST_LAST.index,
+        )
+
+    def journals(self) -> dict[str, object]:
+        """What all journals hold; full, they take no new stream and running ones wait for their readers."""
+        buffers = self._buffers
+        return {
+            "status": "healthy" if buffers.has_room else "degraded",
+            "bytes": buffers.held_bytes,
+            "max_bytes": buffers.total_bytes,
+            "unsent_bytes": buffers.unsent_bytes,
+            "kept_streams": len(self._registry.closed),
+        }
+
+    def loop(self) -> dict[str, object]:
+        """How late the loop ran its timers: the worst of the last second, and all of the last 60 s.
+
+        What of it was waiting for a core is said too, and judged no better: clients wait as long.
+        """
+        now, lag = self._registry.now(), self._upkeep.lag
+        late_ms = lag.late_ms(now)
+        return {
+            "status": judged(late_ms / LATE_SPAN_MS, DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE),
+            "lag_ms": round(lag.worst_s * 1000, 3),
+            "starved_ms": round(lag.worst_starved_s * 1000, 3),
+            "late_ms": late_ms,
+            "late_starved_ms": lag.starved_ms(now),
+        }
+
+    def maintenance(self) -> dict[str, object]:
+        """What looks after streams, connections and the rest: whether it runs, and what it met that it should not."""
+        recent = self._bugs.recent
+        return {
+            "status": "unhealthy" if self._upkeep.ended else "degraded" if recent else "healthy",
+            "recent_bugs": recent,
+            "bugs": self._bugs.counts.total(),
+        }
