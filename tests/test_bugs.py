@@ -1,4 +1,4 @@
-"""What one of many raises is logged and counted, and the others have their turn."""
+"""What one of many raises is logged and counted, and the others have their slot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
-from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.schedule.slots import Slots
 from fastmesh.telemetry.bugs import LINES_A_MINUTE, Bugs
 from fastmesh.telemetry.metrics import Metrics
 from fastmesh.telemetry.spans import Spans
@@ -96,15 +96,15 @@ def test_a_figure_that_raises_is_missing_and_all_others_are_said() -> None:
 def test_who_raises_at_its_turn_takes_it_from_nobody() -> None:
     async def run() -> None:
         bugs = Bugs()
-        turns = Turns(8, 1, starts_per_s=50.0, bugs=bugs)
+        slots = Slots(8, 1, starts_per_s=50.0, bugs=bugs)
 
         def ask(host: str) -> None:
-            turn = turns.take(host)
-            turn.asked = True
-            turn.release()
+            slot = slots.take(host)
+            slot.asked = True
+            slot.release()
 
         for host in ("a", "b"):
-            turns.meet(host, None)
+            slots.meet(host, None)
             ask(host)
         began: list[str] = []
         done = asyncio.Event()
@@ -119,7 +119,7 @@ def test_who_raises_at_its_turn_takes_it_from_nobody() -> None:
 
         for host in ("a", "b"):
             for name in ("broken", f"{host}1", f"{host}2"):
-                turns.wait(host, name, lambda name=name, host=host: begin(name, host))  # type: ignore[misc]
+                slots.wait(host, name, lambda name=name, host=host: begin(name, host))  # type: ignore[misc]
         await asyncio.wait_for(done.wait(), 30)
         assert sorted(began) == ["a1", "a2", "b1", "b2"]
         assert bugs.counts == {"turns": 2}

@@ -10,13 +10,13 @@ from fastmesh.api.streams.endpoints import Streams
 from fastmesh.config import Settings
 from fastmesh.crawl.extract.documents import Documents
 from fastmesh.crawl.extract.pool import ExtractPool
-from fastmesh.crawl.fetch.answers import Hops
+from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net.dns import make_dns
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.robots.robots import Robots
-from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.schedule.slots import Slots
 from fastmesh.crawl.search.choice import make_search
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
@@ -37,18 +37,18 @@ class Engine:
         self.search = make_search(settings)  # its file may not be there: before what would have to be closed again
         self.guard = AddressGuard(settings.fetch)
         fetch = settings.fetch
-        self.turns = Turns(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps, bugs=self.metrics.bugs)
+        self.slots = Slots(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps, bugs=self.metrics.bugs)
         self.pool = ExtractPool(settings.workers.extract, bugs=self.metrics.bugs)
-        self.hops = Hops(settings.cache)
-        self.documents = Documents(self.pool, self.hops.cache)
+        self.answers = Answers(settings.cache)
+        self.documents = Documents(self.pool, self.answers.cache)
         self.fetcher = Fetcher(
-            settings.fetch, self.guard, hops=self.hops, dns=make_dns(fetch.nameservers), spans=self.spans
+            settings.fetch, self.guard, answers=self.answers, dns=make_dns(fetch.nameservers), spans=self.spans
         )
-        self._robots = Robots(self.fetcher, self.turns, fetch)
+        self._robots = Robots(self.fetcher, self.slots, fetch)
         self.orchestrator = PipelineOrchestrator(
-            self.guard, self.turns, self.fetcher, self._robots, self.documents, self.metrics, self.spans
+            self.guard, self.slots, self.fetcher, self._robots, self.documents, self.metrics, self.spans
         )
-        self.module.upkeep.held_beside = lambda: self.fetcher.budget.used_bytes + self.hops.cache.bytes
+        self.module.upkeep.held_beside = lambda: self.fetcher.budget.used_bytes + self.answers.cache.bytes
         if self.spans is not None:
             self.module.registry.on_closed = self._stream_ended
         self._tell(settings)
@@ -59,12 +59,12 @@ class Engine:
 
     def _tell(self, settings: Settings) -> None:
         """The figures that its parts keep."""
-        metrics, turns, pool, cache = self.metrics, self.turns, self.pool, self.hops.cache
-        metrics.cache = self.hops.outcomes
+        metrics, slots, pool, cache = self.metrics, self.slots, self.pool, self.answers.cache
+        metrics.cache = self.answers.outcomes
         metrics.register(
             "pipeline_fetches",
             "Fetches that run, and URLs that wait for a turn or a slot",
-            lambda: {"running": turns.in_flight, "waiting": turns.waiting},
+            lambda: {"running": slots.in_flight, "waiting": slots.waiting},
             "state",
         )
         metrics.register("pipeline_fetches_limit", "FETCH__CONCURRENCY", lambda: settings.fetch.concurrency)
@@ -123,7 +123,7 @@ class Engine:
             if self.search is not None:
                 parts.push_async_callback(self.search.close)
             parts.push_async_callback(self.fetcher.close)
-            parts.callback(self.turns.close)
+            parts.callback(self.slots.close)
             parts.push_async_callback(self._robots.close)
             parts.push_async_callback(self.documents.close)
             parts.push_async_callback(self.module.close)

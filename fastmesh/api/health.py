@@ -128,8 +128,8 @@ class Health:
 
     def _pipeline(self) -> Part:
         """Origins that do not answer degrade it and no more: another daemon would not reach them either."""
-        turns, orchestrator = self._engine.turns, self._engine.orchestrator
-        now = turns.now()
+        slots, orchestrator = self._engine.slots, self._engine.orchestrator
+        now = slots.now()
         urls = orchestrator.faults.events(now)
         error_rate, bug_rate = orchestrator.faults.share(now), orchestrator.bugs.share(now)
         judgement = max(
@@ -142,9 +142,9 @@ class Health:
             "urls": urls,
             "error_rate": round(error_rate, 4),
             "bug_rate": round(bug_rate, 4),
-            "in_flight": turns.in_flight,
-            "waiting": turns.waiting,
-            "hosts": turns.hosts,
+            "in_flight": slots.in_flight,
+            "waiting": slots.waiting,
+            "hosts": slots.hosts,
         }
 
     def _extract_workers(self) -> Part:
@@ -164,7 +164,7 @@ class Health:
         }
 
     def _cache(self) -> Part:
-        cache = self._engine.hops.cache
+        cache = self._engine.answers.cache
         return {"status": "healthy", "answers": cache.answers, "bytes": cache.bytes, "max_bytes": cache.max_bytes}
 
     def _dns(self) -> Part:

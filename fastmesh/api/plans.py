@@ -14,7 +14,7 @@ import orjson
 from fastmesh.api.requests.bounds import too_many_urls
 from fastmesh.api.requests.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, PageOptions, Strict
 from fastmesh.config import Settings
-from fastmesh.crawl.options import CrawlOptions, Target
+from fastmesh.crawl.options import CrawlOptions, InputUrl
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.search.provider import SearchProvider
 from fastmesh.errors import NotFound, SearchUnavailable, ValidationError
@@ -103,7 +103,7 @@ class Plans:
             progress=body.stream.progress,
         )
 
-        async def search(pipeline: StreamingPipeline) -> Sequence[Target]:
+        async def search(pipeline: StreamingPipeline) -> Sequence[InputUrl]:
             begun = pipeline.now()
             try:
                 hits = await provider.search(body.query, body.limit)
@@ -114,7 +114,7 @@ class Plans:
             took_ms = (pipeline.now() - begun) * 1000
             found = [{"rank": hit.rank, "url": hit.url, "title": hit.title, "snippet": hit.snippet} for hit in hits]
             pipeline.append_search(search_event(pipeline.id, body.query, found, took_ms))
-            return [Target(hit.url, options) for hit in hits] if body.include_content else []
+            return [InputUrl(hit.url, options) for hit in hits] if body.include_content else []
 
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
             return self._processor(pipeline, body.options, prepare=partial(search, pipeline))
@@ -158,19 +158,19 @@ class Plans:
             **urls,
         )
 
-    def _targets(self, body: CrawlRequest) -> list[Target]:
+    def _targets(self, body: CrawlRequest) -> list[InputUrl]:
         """The URLs of *body*; those that are fetched in the same way share their options."""
         options = self._options(body.options)
         targets, known = [], {b"{}": options}
         for index, item in enumerate(body.urls):
             if isinstance(item, str):
-                targets.append(Target(item, options))
+                targets.append(InputUrl(item, options))
                 continue
             own = {} if item.options is None else item.options.model_dump(exclude_unset=True)
             key = _json(own)
             if key not in known:
                 known[key] = self._options(body.options.model_copy(update=own), f"urls.{index}.options")
-            targets.append(Target(item.url, known[key], item.id))
+            targets.append(InputUrl(item.url, known[key], item.id))
         return targets
 
     def _options(self, asked: PageOptions, at: str = "options") -> CrawlOptions:

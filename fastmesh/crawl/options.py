@@ -46,7 +46,7 @@ class CrawlOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class InputUrl:
     """A URL, how it is fetched, and the name that its client has for it.
 
     Targets that are fetched in the same way share one *options*.

@@ -1,7 +1,7 @@
 """PipelineOrchestrator: what happens to one URL, from its text to its result.
 
-guard → its host's turn → its robots.txt → a slot of the total → fetch, tried again where that helps → extraction.
-Turn and slot are given back before the extraction, so that parsing never keeps the network idle,
+guard → a slot at its host → its robots.txt → a slot of the total → fetch, tried again where that helps → extraction.
+Both slots are given back before the extraction, so that parsing never keeps the network idle,
 and while a retry waits.
 """
 
@@ -18,10 +18,10 @@ from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.guard import AddressGuard
-from fastmesh.crawl.options import CrawlOptions, Target
+from fastmesh.crawl.options import CrawlOptions, InputUrl
 from fastmesh.crawl.robots.robots import Robots
 from fastmesh.crawl.schedule.backlog import Backlog, Job
-from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.schedule.slots import Slots
 from fastmesh.errors import UrlError, UrlInternal, bare, types_of
 from fastmesh.events import PageResult, rfc3339
 from fastmesh.telemetry.log import get_logger
@@ -41,7 +41,7 @@ class PipelineOrchestrator:
     def __init__(
         self,
         guard: AddressGuard,
-        turns: Turns,
+        slots: Slots,
         fetcher: Fetcher,
         robots: Robots,
         documents: Documents,
@@ -49,7 +49,7 @@ class PipelineOrchestrator:
         spans: Spans | None = None,
     ) -> None:
         self._guard = guard
-        self._turns = turns
+        self._slots = slots
         self._fetcher = fetcher
         self._robots = robots
         self._documents = documents
@@ -63,7 +63,7 @@ class PipelineOrchestrator:
 
     def backlog(
         self,
-        targets: Sequence[Target],
+        targets: Sequence[InputUrl],
         wake: Callable[[], None],
         *,
         dedupe: bool,
@@ -75,7 +75,7 @@ class PipelineOrchestrator:
         return Backlog(
             targets,
             wake,
-            turns=self._turns,
+            slots=self._slots,
             locate=self._host_key,
             run=self.execute,
             dedupe=dedupe,
@@ -88,15 +88,15 @@ class PipelineOrchestrator:
         """Fetch and extract *job*'s URL.
 
         Never raises but CancelledError: whatever goes wrong is the result's error.
-        ``processing_time_ms`` is without the waits for turn, robots.txt and slot.
+        ``processing_time_ms`` is without the waits for slots and for robots.txt.
         """
         metrics = self._metrics
         metrics.inflight += 1
-        url, options = job.target.url, job.target.options
-        page, started = PageResult(url, id=job.target.id), time.perf_counter()
+        url, options = job.input.url, job.input.options
+        page, started = PageResult(url, id=job.input.id), time.perf_counter()
         robots = self._robots if options.respect_robots else None
-        errand = Errand(self._turns, job.backlog, job.turn, robots, options.sent_user_agent)
-        job.turn = None  # the errand's from here on
+        errand = Errand(self._slots, job.backlog, job.slot, robots, options.sent_user_agent)
+        job.slot = None  # the errand's from here on
         trace = None if job.backlog.trace is None else job.backlog.trace.child()
         fetched = Fetched(url, trace=trace, client=job.backlog.client)
         try:
@@ -122,7 +122,7 @@ class PipelineOrchestrator:
         if options.cache_mode != "bypass":
             page.cache_key = result_key(url, options)
         metrics.urls["success" if page.error is None else page.error.type] += 1
-        now = self._turns.now()
+        now = self._slots.now()
         self.faults.count(now, page.error is not None and page.error.fault)
         self.bugs.count(now, isinstance(page.error, UrlInternal))
         if self._spans is not None and trace is not None:
@@ -136,7 +136,7 @@ class PipelineOrchestrator:
         return page
 
     async def _fetch(self, fetched: Fetched, errand: Errand, options: CrawlOptions) -> None:
-        """One try: turn and slot are held for its time only."""
+        """One try: slots are held for its time only."""
         dns_s, fetch_s = fetched.dns_s, fetched.fetch_s
         try:
             await self._fetcher.fetch(fetched, options, errand)
@@ -170,7 +170,7 @@ class PipelineOrchestrator:
             self._stages["extract"].observe(time.perf_counter() - started)
 
     def _host_key(self, origin: str) -> str | None:
-        """Whose turn URLs that begin with *origin* need; None when none is fetched."""
+        """The host whose slots URLs that begin with *origin* need; None when none is fetched."""
         try:
             return self._guard.parse(origin).host_key
         except UrlError:

@@ -18,7 +18,7 @@ class Flight(Generic[T]):
 
     __slots__ = ("_flights", "_key", "_waiting", "task")
 
-    def __init__(self, flights: Flights[T], key: Hashable, task: asyncio.Task[T]) -> None:
+    def __init__(self, flights: SingleFlight[T], key: Hashable, task: asyncio.Task[T]) -> None:
         self.task = task
         self._flights = flights
         self._key = key
@@ -41,7 +41,7 @@ class Flight(Generic[T]):
         return self.task.done()
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """All that is under way, by what it is for."""
 
     def __init__(self) -> None:

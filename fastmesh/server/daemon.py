@@ -126,7 +126,7 @@ class Daemon:
         doing = "running" if self._drain is None else "draining"
         return (
             f"{doing}: {figures.active_streams} streams, {len(shared.connections)} connections,"
-            f" {figures.memory_bytes / 1_048_576:.1f} MiB in journals, {self.engine.turns.in_flight} fetches"
+            f" {figures.memory_bytes / 1_048_576:.1f} MiB in journals, {self.engine.slots.in_flight} fetches"
         )
 
     def ends_in(self) -> float | None:

@@ -13,18 +13,18 @@ from doubles import TurnedLoop, settle, turned
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.options import CrawlOptions, Target
+from fastmesh.crawl.options import CrawlOptions, InputUrl
 from fastmesh.crawl.schedule.backlog import Backlog, Job
-from fastmesh.crawl.schedule.turns import MOST_OF_FREE, Slot, Turn, Turns
+from fastmesh.crawl.schedule.slots import MOST_OF_FREE, HostSlot, Slots, TotalSlot
 from fastmesh.events import PageResult
 
 OPTIONS = CrawlOptions(1000.0, 1 << 20, "tests", 1 << 20)
 
 
-def make_turns(total: int = 256, per_host: int = 8, starts_per_s: float = 0.0) -> Turns:
+def make_slots(total: int = 256, per_host: int = 8, starts_per_s: float = 0.0) -> Slots:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, TurnedLoop)
-    return Turns(total, per_host, starts_per_s, loop.time)
+    return Slots(total, per_host, starts_per_s, loop.time)
 
 
 def host_of(origin: str) -> str | None:
@@ -33,27 +33,27 @@ def host_of(origin: str) -> str | None:
 
 
 async def nothing(job: Job) -> PageResult:
-    return PageResult(job.target.url)
+    return PageResult(job.input.url)
 
 
 class Stream:
     """Starts what its backlog lets it start, up to *places*, and ends it when the test says so."""
 
-    def __init__(self, turns: Turns, urls: list[str], places: int) -> None:
-        self._turns = turns
+    def __init__(self, slots: Slots, urls: list[str], places: int) -> None:
+        self._slots = slots
         self._places = places
         self.urls = urls
         self.running: list[Job] = []
         self.started: list[int] = []
-        targets = [Target(url, OPTIONS) for url in urls]
-        self.backlog = Backlog(targets, self.fill, turns=turns, locate=host_of, run=nothing)
+        targets = [InputUrl(url, OPTIONS) for url in urls]
+        self.backlog = Backlog(targets, self.fill, slots=slots, locate=host_of, run=nothing)
 
     def fill(self) -> None:
         while len(self.running) < self._places and self.backlog.ready():
             job = self.backlog.take()
-            if job.turn is not None:
-                self._turns.meet(job.turn.key, None)
-                job.turn.asked = True
+            if job.slot is not None:
+                self._slots.meet(job.slot.key, None)
+                job.slot.asked = True
             self.running.append(job)
             self.started.append(job.index)
 
@@ -64,12 +64,12 @@ class Stream:
         self.fill()
 
     def hosts(self) -> Counter[str | None]:
-        return Counter(host_of(job.target.url.rpartition("/")[0]) for job in self.running)
+        return Counter(host_of(job.input.url.rpartition("/")[0]) for job in self.running)
 
 
 def test_urls_start_in_the_order_of_the_input() -> None:
     async def run() -> None:
-        stream = Stream(make_turns(), [f"http://h{at}/x" for at in range(20)], places=3)
+        stream = Stream(make_slots(), [f"http://h{at}/x" for at in range(20)], places=3)
         stream.fill()
         for index in range(20):
             stream.finish(index)
@@ -82,7 +82,7 @@ def test_a_host_that_is_slow_does_not_take_the_places_of_one_that_is_quick() -> 
     async def run() -> None:
         urls = [f"http://slow/{at}" for at in range(200)] + [f"http://quick/{at}" for at in range(200)]
         for places in (4, 8, 16, 256):
-            stream = Stream(make_turns(), urls, places)
+            stream = Stream(make_slots(), urls, places)
             stream.fill()
             share = min(8, places // 2)
             while stream.hosts()["quick"]:
@@ -99,7 +99,7 @@ def test_dead_names_of_one_domain_hold_up_nobody_else(places: int) -> None:
     async def run() -> None:
         dead = [f"http://n{at}.dead.example/x" for at in range(200)]
         others = [f"http://www.shop{at}.example/x" for at in range(100)]
-        stream = Stream(make_turns(), dead + others, places)
+        stream = Stream(make_slots(), dead + others, places)
         stream.fill()
         for _ in others:  # none of the dead ones ever ends
             alive = [job.index for job in stream.running if job.index >= len(dead)]
@@ -115,7 +115,7 @@ def test_dead_names_of_one_domain_hold_up_nobody_else(places: int) -> None:
 def test_one_host_beside_dead_names_of_one_domain_has_half_of_the_places() -> None:
     async def run() -> None:
         urls = [f"http://n{at}.dead.example/x" for at in range(200)] + [f"http://quick/{at}" for at in range(200)]
-        stream = Stream(make_turns(), urls, places=8)
+        stream = Stream(make_slots(), urls, places=8)
         stream.fill()
         for index in range(200, 400):
             assert stream.hosts()["quick"] == min(4, 400 - index)
@@ -128,10 +128,10 @@ def test_one_host_beside_dead_names_of_one_domain_has_half_of_the_places() -> No
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 5), st.booleans())
 def test_names_of_several_domains_may_be_one_host(domains: list[str], places: int, in_order: bool) -> None:
     async def run() -> None:
-        turns = make_turns(per_host=places)
-        targets = [Target(f"http://x{at}.{domain}.example/", OPTIONS) for at, domain in enumerate(domains)]
-        backlog = Backlog(targets, lambda: None, turns=turns, locate=lambda _: "one:80", run=nothing, in_order=in_order)
-        turns.meet("one:80", None)
+        slots = make_slots(per_host=places)
+        targets = [InputUrl(f"http://x{at}.{domain}.example/", OPTIONS) for at, domain in enumerate(domains)]
+        backlog = Backlog(targets, lambda: None, slots=slots, locate=lambda _: "one:80", run=nothing, in_order=in_order)
+        slots.meet("one:80", None)
         running, started = [], []
         while backlog.left or running:
             while len(running) < places and backlog.ready():
@@ -144,13 +144,13 @@ def test_names_of_several_domains_may_be_one_host(domains: list[str], places: in
     turned(run())
 
 
-def taken(backlog: Backlog, turns: Turns) -> Iterator[Job]:
+def taken(backlog: Backlog, slots: Slots) -> Iterator[Job]:
     """The jobs that may be started now; each is the one that was announced."""
     while backlog.ready():
         first, job = backlog.first, backlog.take()
         assert job.index == first
-        if job.turn is not None:
-            turns.meet(job.turn.key, None)
+        if job.slot is not None:
+            slots.meet(job.slot.key, None)
         yield job
 
 
@@ -168,11 +168,11 @@ def test_a_repeated_url_is_started_once_and_its_job_knows_where_it_stands_again(
             "x",
             "http://a/A",
         ]
-        targets = [Target(url, OPTIONS, f"id{at}") for at, url in enumerate(urls)] + [Target(urls[0], other)]
-        turns = make_turns(per_host=99)
-        backlog = Backlog(targets, lambda: None, turns=turns, locate=host_of, run=nothing, dedupe=True)
+        targets = [InputUrl(url, OPTIONS, f"id{at}") for at, url in enumerate(urls)] + [InputUrl(urls[0], other)]
+        slots = make_slots(per_host=99)
+        backlog = Backlog(targets, lambda: None, slots=slots, locate=host_of, run=nothing, dedupe=True)
         assert backlog.left == 6
-        repeats = {job.index: list(job.repeats) for job in taken(backlog, turns)}
+        repeats = {job.index: list(job.repeats) for job in taken(backlog, slots)}
         assert repeats == {
             0: [(1, "HTTP://A/1", "id1"), (5, "http://a/1", "id5")],
             2: [],
@@ -187,52 +187,52 @@ def test_a_repeated_url_is_started_once_and_its_job_knows_where_it_stands_again(
 
 def test_in_the_inputs_order_a_slow_host_goes_first_where_it_stands_first() -> None:
     async def run() -> None:
-        targets = [Target(f"http://{host}/{at}", OPTIONS) for at, host in enumerate("aabbaab")]
-        turns = make_turns(per_host=99)
-        backlog = Backlog(targets, lambda: None, turns=turns, locate=host_of, run=nothing, in_order=True)
-        assert [job.index for job in taken(backlog, turns)] == list(range(7))
+        targets = [InputUrl(f"http://{host}/{at}", OPTIONS) for at, host in enumerate("aabbaab")]
+        slots = make_slots(per_host=99)
+        backlog = Backlog(targets, lambda: None, slots=slots, locate=host_of, run=nothing, in_order=True)
+        assert [job.index for job in taken(backlog, slots)] == list(range(7))
 
     turned(run())
 
 
 def test_spellings_of_one_host_share_its_turns_and_what_has_no_host_needs_none() -> None:
     async def run() -> None:
-        turns = make_turns(per_host=2)
+        slots = make_slots(per_host=2)
         urls = ["http://a/1", "nonsense", "HTTP://A/2", "https://a/3", "http:///", "http://A/4"]
-        stream = Stream(turns, urls, places=10)
+        stream = Stream(slots, urls, places=10)
         stream.fill()
         assert sorted(stream.started) == [0, 1, 2, 4]
         stream.finish(2)
         stream.finish(0)
         assert stream.started[4:] == [3, 5]
-        assert {job.budget.urls for job in stream.running if job.turn} == {4}
+        assert {job.budget.urls for job in stream.running if job.slot} == {4}
 
     turned(run())
 
 
 def test_a_queue_waits_in_its_hosts_line_and_says_how_long() -> None:
     async def run() -> None:
-        turns = make_turns(per_host=1)
-        first = Stream(turns, ["http://a/1"], 1)
-        second = Stream(turns, ["http://a/2", "http://a/3"], 2)
+        slots = make_slots(per_host=1)
+        first = Stream(slots, ["http://a/1"], 1)
+        second = Stream(slots, ["http://a/2", "http://a/3"], 2)
         first.fill()
         second.fill()
-        assert (second.started, turns.waiting) == ([], 1)
+        assert (second.started, slots.waiting) == ([], 1)
         await asyncio.sleep(7)
         first.finish(0)
         assert second.started == [0]
-        assert (second.running[0].queued_s, turns.waiting) == (7, 1)
+        assert (second.running[0].queued_s, slots.waiting) == (7, 1)
         second.finish(0)
         second.finish(1)
-        assert (turns.waiting, turns.hosts) == (0, 0)
+        assert (slots.waiting, slots.hosts) == (0, 0)
 
     turned(run())
 
 
 def test_streams_that_have_no_room_leave_their_turn_to_the_next() -> None:
     async def run() -> None:
-        turns = make_turns(per_host=1)
-        streams = [Stream(turns, [f"http://a/{at}" for at in range(3)], 1) for _ in range(3)]
+        slots = make_slots(per_host=1)
+        streams = [Stream(slots, [f"http://a/{at}" for at in range(3)], 1) for _ in range(3)]
         for stream in streams:
             stream.fill()
         streams[1]._places = 0
@@ -251,8 +251,8 @@ def test_streams_that_have_no_room_leave_their_turn_to_the_next() -> None:
 
 def test_a_rate_is_kept_by_the_clock() -> None:
     async def run() -> None:
-        turns = make_turns(starts_per_s=0.5)
-        stream = Stream(turns, [f"http://a/{at}" for at in range(4)], 4)
+        slots = make_slots(starts_per_s=0.5)
+        stream = Stream(slots, [f"http://a/{at}" for at in range(4)], 4)
         stream.fill()
         loop = asyncio.get_running_loop()
         for at in (0, 2, 4, 6):
@@ -260,22 +260,22 @@ def test_a_rate_is_kept_by_the_clock() -> None:
             assert len(stream.started) == at / 2 + 1
             await asyncio.sleep(1.998)
             assert len(stream.started) == at / 2 + 1
-        turns.close()
+        slots.close()
 
     turned(run())
 
 
 def test_a_closed_backlog_starts_nothing_and_waits_for_nothing() -> None:
     async def run() -> None:
-        turns = make_turns(per_host=1)
-        first, second = (Stream(turns, [f"http://a/{at}" for at in range(3)], 3) for _ in range(2))
+        slots = make_slots(per_host=1)
+        first, second = (Stream(slots, [f"http://a/{at}" for at in range(3)], 3) for _ in range(2))
         first.fill()
         second.fill()
         second.backlog.close()
         first.backlog.close()
         assert not second.backlog.ready()
         first.finish(0)
-        assert (first.started, second.started, turns.waiting, turns.hosts) == ([0], [], 0, 0)
+        assert (first.started, second.started, slots.waiting, slots.hosts) == ([0], [], 0, 0)
 
     turned(run())
 
@@ -290,9 +290,9 @@ def test_every_url_is_started_once_and_no_host_has_more_than_its_turns(
     given_urls: list[tuple[str, int]], places: int, per_host: int, random: Any
 ) -> None:
     async def run() -> None:
-        turns = make_turns(per_host=per_host)
+        slots = make_slots(per_host=per_host)
         streams = [
-            Stream(turns, [f"http://{host}/x" for host, whose in given_urls if whose == at], places) for at in range(4)
+            Stream(slots, [f"http://{host}/x" for host, whose in given_urls if whose == at], places) for at in range(4)
         ]
         for stream in streams:
             stream.fill()
@@ -311,7 +311,7 @@ def test_every_url_is_started_once_and_no_host_has_more_than_its_turns(
             stream.finish(random.choice(stream.running).index)
         for stream in streams:
             assert sorted(stream.started) == list(range(len(stream.urls)))
-        assert (turns.waiting, turns.hosts) == (0, 0)
+        assert (slots.waiting, slots.hosts) == (0, 0)
 
     turned(run())
 
@@ -324,16 +324,16 @@ actions = st.lists(st.tuples(st.sampled_from(["take", "finish", "cancel"]), st.i
 @given(actions, st.integers(1, 12), st.integers(1, 3))
 def test_whatever_happens_no_slot_and_no_turn_is_lost(script: list[tuple[str, int]], total: int, per_host: int) -> None:
     async def run() -> None:
-        turns = make_turns(total, per_host)
+        slots = make_slots(total, per_host)
         held: Counter[str] = Counter()
 
         async def hold(host: str, owner: int, done: asyncio.Event) -> None:
-            turn: Turn | None = None
-            slot: Slot | None = None
+            turn: HostSlot | None = None
+            slot: TotalSlot | None = None
             try:
-                turn = await turns.turn(host, owner)
-                turns.meet(host, None)
-                slot = await turns.slot(owner)
+                turn = await slots.host(host, owner)
+                slots.meet(host, None)
+                slot = await slots.total(owner)
                 held[host] += 1
                 assert held[host] <= per_host
                 assert held.total() <= total
@@ -361,27 +361,27 @@ def test_whatever_happens_no_slot_and_no_turn_is_lost(script: list[tuple[str, in
             # Sometimes right after a grant, sometimes before anybody saw it.
             for _ in range(number % 4):
                 await asyncio.sleep(0)
-            assert turns.in_flight <= total
+            assert slots.in_flight <= total
         await settle()
-        assert turns.in_flight == held.total()
+        assert slots.in_flight == held.total()
         for _, done in tasks:
             done.set()
         await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
-        assert (turns.in_flight, turns.waiting, turns.hosts) == (0, 0, 0)
+        assert (slots.in_flight, slots.waiting, slots.hosts) == (0, 0, 0)
 
     turned(run())
 
 
 def test_slots_of_the_total_are_given_to_streams_in_turn() -> None:
     async def run() -> None:
-        turns, order = make_turns(total=1), []
+        slots, order = make_slots(total=1), []
 
         async def hold(owner: str) -> None:
-            slot = await turns.slot(owner)
+            slot = await slots.total(owner)
             order.append(owner)
             slot.release()
 
-        first = await turns.slot("first")
+        first = await slots.total("first")
         tasks = [asyncio.create_task(hold(owner)) for owner in ["large"] * 6 + ["small"] * 2]
         await settle()
         first.release()
@@ -393,16 +393,16 @@ def test_slots_of_the_total_are_given_to_streams_in_turn() -> None:
 
 def test_who_has_few_slots_finds_one_free_however_many_others_want() -> None:
     async def run() -> None:
-        turns = make_turns(total=256)
-        greedy = [asyncio.create_task(turns.slot(f"greedy {at}")) for at in range(3) for _ in range(256)]
+        slots = make_slots(total=256)
+        greedy = [asyncio.create_task(slots.total(f"greedy {at}")) for at in range(3) for _ in range(256)]
         await settle()
         assert sum(task.done() for task in greedy[:256]) == 205  # four fifths
-        small = await turns.slot("small")
-        assert turns.in_flight <= 256
+        small = await slots.total("small")
+        assert slots.in_flight <= 256
         small.release()
         for task in greedy:
             (await task).release()
-        assert (turns.in_flight, turns.waiting) == (0, 0)
+        assert (slots.in_flight, slots.waiting) == (0, 0)
 
     turned(run())
 
@@ -410,10 +410,10 @@ def test_who_has_few_slots_finds_one_free_however_many_others_want() -> None:
 def test_a_small_total_is_all_for_one_who_is_alone() -> None:
     async def run() -> None:
         for total in range(1, MOST_OF_FREE + 1):
-            turns = make_turns(total)
-            slots = [await turns.slot("one") for _ in range(total)]
-            assert turns.in_flight == total
-            for slot in slots:
+            slots = make_slots(total)
+            held = [await slots.total("one") for _ in range(total)]
+            assert slots.in_flight == total
+            for slot in held:
                 slot.release()
 
     turned(run())

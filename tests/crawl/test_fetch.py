@@ -24,7 +24,7 @@ from origins import CERTIFICATE, PAGE, Origin, Request, head
 from steps import steps
 
 from fastmesh.config import CacheSettings, FetchSettings
-from fastmesh.crawl.fetch.answers import Hops
+from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.body import MAX_READ_BYTES
 from fastmesh.crawl.fetch.connector import MAX_FRAMING_BYTES, GuardedConnector
 from fastmesh.crawl.fetch.decode import (
@@ -525,18 +525,18 @@ def test_what_cookies_were_used_for_is_neither_cached_nor_shared(origin: Origin)
             yield head(302, {**kept, "Location": "/session", "Set-Cookie": f"id={origin.hits['/session']}"})
 
     async def main(fetcher: Fetcher) -> None:
-        fetcher.hops = Hops(CacheSettings())
+        fetcher.answers = Answers(CacheSettings())
         pages = [Fetched(origin.url("/session")) for _ in range(3)]
         await asyncio.gather(*(fetcher.fetch(page, options(cache_mode="read_through")) for page in pages[:2]))
         await fetcher.fetch(pages[2], options(cache_mode="read_through"))
         # Everybody got a session of his own.
         assert len({page.body for page in pages}) == 3
         assert [(page.from_cache, page.answer) for page in pages] == [(False, None)] * 3
-        assert (fetcher.hops.cache.answers, origin.hits["/session"]) == (0, 6)
+        assert (fetcher.answers.cache.answers, origin.hits["/session"]) == (0, 6)
         # A page that no cookie was sent for is like any other.
         for _ in range(2):
             await fetcher.fetch(Fetched(origin.url("/plain")), options(cache_mode="read_through"))
-        assert (fetcher.hops.cache.answers, origin.hits["/plain"]) == (1, 1)
+        assert (fetcher.answers.cache.answers, origin.hits["/plain"]) == (1, 1)
 
     origin.route("/session", answer)
     origin.page("/plain", "x", headers={"Cache-Control": "max-age=3600", "Set-Cookie": "a=b"})

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fastmesh.crawl.single_flight import Flights
+from fastmesh.crawl.single_flight import SingleFlight
 
 
 class Work:
@@ -28,9 +28,9 @@ class Work:
         return f"work {self.begun}"
 
 
-def run(test: Callable[[Flights[str], Work], Awaitable[None]]) -> None:
+def run(test: Callable[[SingleFlight[str], Work], Awaitable[None]]) -> None:
     async def main() -> None:
-        flights: Flights[str] = Flights()
+        flights: SingleFlight[str] = SingleFlight()
         await test(flights, Work())
         await flights.close()
         assert len(flights) == 0
@@ -44,7 +44,7 @@ async def turns(n: int = 5) -> None:
 
 
 def test_all_who_come_while_it_runs_share_it() -> None:
-    async def test(flights: Flights[str], work: Work) -> None:
+    async def test(flights: SingleFlight[str], work: Work) -> None:
         first = [asyncio.create_task(flights.join("k", work)) for _ in range(3)]
         await turns()
         later = asyncio.create_task(flights.join("k", work))
@@ -59,7 +59,7 @@ def test_all_who_come_while_it_runs_share_it() -> None:
 
 
 def test_one_who_leaves_ends_nothing_and_the_last_one_does() -> None:
-    async def test(flights: Flights[str], work: Work) -> None:
+    async def test(flights: SingleFlight[str], work: Work) -> None:
         waiting = [asyncio.create_task(flights.join("k", work)) for _ in range(3)]
         await turns()
         for left in (waiting[0], waiting[2]):
@@ -74,7 +74,7 @@ def test_one_who_leaves_ends_nothing_and_the_last_one_does() -> None:
 
 
 def test_who_comes_after_the_last_one_left_begins_anew() -> None:
-    async def test(flights: Flights[str], work: Work) -> None:
+    async def test(flights: SingleFlight[str], work: Work) -> None:
         left = asyncio.create_task(flights.join("k", work))
         await turns()
         left.cancel()
@@ -93,7 +93,7 @@ def test_all_are_told_why_it_failed() -> None:
         await asyncio.sleep(0)
         raise ValueError("no")
 
-    async def test(flights: Flights[str], _: Work) -> None:
+    async def test(flights: SingleFlight[str], _: Work) -> None:
         results = await asyncio.gather(*(flights.join("k", fails) for _ in range(3)), return_exceptions=True)
         assert [str(result) for result in results] == ["no"] * 3
 
@@ -109,7 +109,7 @@ def test_what_nobody_waits_for_any_more_complains_to_nobody() -> None:
 
     complaints: list[object] = []
 
-    async def test(flights: Flights[str], _: Work) -> None:
+    async def test(flights: SingleFlight[str], _: Work) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
         waits = asyncio.create_task(flights.join("k", fails))
         await turns()
@@ -123,7 +123,7 @@ def test_what_nobody_waits_for_any_more_complains_to_nobody() -> None:
 
 
 def test_closing_ends_all_of_it() -> None:
-    async def test(flights: Flights[str], work: Work) -> None:
+    async def test(flights: SingleFlight[str], work: Work) -> None:
         waiting = [asyncio.create_task(flights.join(key, work)) for key in "ab"]
         await turns()
         await flights.close()

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fastmesh.crawl.options import CrawlOptions, Target
+from fastmesh.crawl.options import CrawlOptions, InputUrl
 from fastmesh.crawl.schedule.backlog import Backlog, Job
-from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.schedule.slots import Slots
 from fastmesh.events import PageResult
 
 COUNT = 2000
@@ -27,27 +27,27 @@ def options(number: int = 0, headers: int = 0) -> CrawlOptions:
 
 
 SHARED = options()
-INPUTS: dict[str, Callable[[int], Target]] = {
-    "short": lambda number: Target(f"http://a.test/{number}", SHARED),
-    "tall": lambda number: Target(f"http://a.test/{number}/{'x' * 1000}", SHARED),
-    "wide": lambda number: Target(f"http://a.test/{number}/{'☃' * 200}", SHARED),
-    "ids": lambda number: Target(f"http://a.test/{number}", SHARED, f"id-{number}-{'i' * 50}"),
-    "hosts": lambda number: Target(f"http://host-{number}.test/", SHARED),
-    "domains": lambda number: Target(f"http://www.domain-{number}.test/", SHARED),
-    "options": lambda number: Target(f"http://a.test/{number}", options(number)),
-    "headers": lambda number: Target(f"http://a.test/{number}", options(number, 5)),
+INPUTS: dict[str, Callable[[int], InputUrl]] = {
+    "short": lambda number: InputUrl(f"http://a.test/{number}", SHARED),
+    "tall": lambda number: InputUrl(f"http://a.test/{number}/{'x' * 1000}", SHARED),
+    "wide": lambda number: InputUrl(f"http://a.test/{number}/{'☃' * 200}", SHARED),
+    "ids": lambda number: InputUrl(f"http://a.test/{number}", SHARED, f"id-{number}-{'i' * 50}"),
+    "hosts": lambda number: InputUrl(f"http://host-{number}.test/", SHARED),
+    "domains": lambda number: InputUrl(f"http://www.domain-{number}.test/", SHARED),
+    "options": lambda number: InputUrl(f"http://a.test/{number}", options(number)),
+    "headers": lambda number: InputUrl(f"http://a.test/{number}", options(number, 5)),
 }
 
 
 @pytest.mark.parametrize("kind", INPUTS)
 def test_what_is_counted_is_what_is_allocated(kind: str) -> None:
     async def measure() -> tuple[int, int]:
-        turns = Turns(256, 8)
+        slots = Slots(256, 8)
         gc.collect()
         tracemalloc.start()
         try:
             targets = [INPUTS[kind](number) for number in range(COUNT)]
-            backlog = Backlog(targets, lambda: None, turns=turns, locate=lambda origin: origin + ":80", run=never)
+            backlog = Backlog(targets, lambda: None, slots=slots, locate=lambda origin: origin + ":80", run=never)
             while backlog.ready():  # every host is asked for its place
                 backlog.take().close()
                 if backlog.left < COUNT // 2:
@@ -58,7 +58,7 @@ def test_what_is_counted_is_what_is_allocated(kind: str) -> None:
         finally:
             tracemalloc.stop()
         backlog.close()
-        turns.close()
+        slots.close()
         return backlog_memory, allocated
 
     counted, allocated = asyncio.run(measure())

@@ -27,7 +27,7 @@ from fastmesh.crawl.robots.robots import (
     Robots,
 )
 from fastmesh.crawl.schedule.politeness import FIRST_STARTS_PER_S
-from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.schedule.slots import Slots
 from fastmesh.errors import BlockedAddress, ConnectFailed, FetchTimeout, RobotsDisallowed
 
 AGENT = "fastmesh/test"
@@ -44,8 +44,8 @@ class House:
 
     def __init__(self, fetcher: Fetcher, settings: FetchSettings) -> None:
         self.now = 1000.0
-        self.turns = Turns(4, 8, clock=lambda: self.now)
-        self.robots = Robots(fetcher, self.turns, settings)
+        self.slots = Slots(4, 8, clock=lambda: self.now)
+        self.robots = Robots(fetcher, self.slots, settings)
 
     async def known(self, url: str) -> Known:
         parsed = parse_url(url)
@@ -68,9 +68,9 @@ def run(work: Callable[[House], Awaitable[None]], names: Nameserver | None = Non
             await work(house)
         finally:
             await house.robots.close()
-            house.turns.close()
+            house.slots.close()
             await fetcher.close()
-        assert (house.turns.in_flight, house.turns.waiting) == (0, 0)
+        assert (house.slots.in_flight, house.slots.waiting) == (0, 0)
 
     uvloop.run(main())
 
@@ -216,9 +216,9 @@ def test_a_host_that_refuses_its_robots_txt_is_slowed_down(origin: Origin, statu
         says(origin, "", status=status)
         url = parse_url(origin.url("/x", "127.0.0.1"))
         await house.known(origin.url("/x", "127.0.0.1"))
-        assert house.turns.ready(url.host_key) is not slowed
+        assert house.slots.ready(url.host_key) is not slowed
         house.now += 1 / FIRST_STARTS_PER_S
-        assert house.turns.ready(url.host_key)
+        assert house.slots.ready(url.host_key)
 
     run(work)
 
@@ -227,14 +227,14 @@ def test_who_asked_for_a_robots_txt_that_was_refused_waits_like_all_others(origi
     async def work(house: House) -> None:
         says(origin, "", status=429, headers={"Retry-After": "9"})
         url = parse_url(origin.url("/x", "127.0.0.1"))
-        errand = Errand(house.turns, house, None, house.robots, AGENT)
+        errand = Errand(house.slots, house, None, house.robots, AGENT)
         entering = asyncio.create_task(errand.enter(url))
         async with asyncio.timeout(10):
-            while not house.turns.waiting:  # noqa: ASYNC110 - the origin is a thread
+            while not house.slots.waiting:  # noqa: ASYNC110 - the origin is a thread
                 await asyncio.sleep(0.001)
-        assert not house.turns.ready(url.host_key)
+        assert not house.slots.ready(url.host_key)
         house.now += 9
-        house.turns.meet(url.host_key, None)  # whatever happens at the host
+        house.slots.meet(url.host_key, None)  # whatever happens at the host
         await entering
         errand.leave()
 
@@ -304,12 +304,12 @@ def test_a_fetch_that_nobody_waits_for_any_more_is_ended(origin: Origin) -> None
         url = parse_url(origin.url("/x", "127.0.0.1"))
         asking = asyncio.create_task(house.robots.learn(url, house))
         await asked.wait()
-        assert house.turns.in_flight == 1
+        assert house.slots.in_flight == 1
         asking.cancel()
         await asyncio.wait([asking])
         says(origin, "")
         assert await house.allows(origin.url("/x", "127.0.0.1"))  # whoever comes then asks anew
-        assert house.turns.in_flight == 0
+        assert house.slots.in_flight == 0
 
     run(work)
 

@@ -10,7 +10,7 @@ import uvloop
 from origins import Origin, Request, Reset, Route, head
 
 from fastmesh.config import CacheSettings, FetchSettings
-from fastmesh.crawl.fetch.answers import Hops
+from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net.guard import AddressGuard
@@ -46,7 +46,7 @@ def two(origin: Origin, answer: Route, *limits_ms: float) -> tuple[list[BaseExce
 
     async def main() -> list[BaseException | None]:
         settings = FetchSettings.model_validate({"allow_networks": "127.0.0.0/8"})
-        fetcher = Fetcher(settings, AddressGuard(settings), hops=Hops(CacheSettings()))
+        fetcher = Fetcher(settings, AddressGuard(settings), answers=Answers(CacheSettings()))
         try:
             fetches = [fetcher.fetch(page, limited(ms)) for page, ms in zip(pages, limits_ms, strict=True)]
             return await asyncio.gather(*fetches, return_exceptions=True)

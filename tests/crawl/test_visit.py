@@ -11,7 +11,7 @@ import uvloop
 from fastmesh.crawl.admission import Errand
 from fastmesh.crawl.net.url import parse_url
 from fastmesh.crawl.schedule.politeness import FIRST_STARTS_PER_S
-from fastmesh.crawl.schedule.turns import Turns
+from fastmesh.crawl.schedule.slots import Slots
 from fastmesh.crawl.schedule.visit import is_too_much, visited
 from fastmesh.errors import ConnectFailed
 
@@ -25,21 +25,21 @@ class Answer:
 
 
 class House:
-    """Turns with one place at a host and one slot, and who waits for them."""
+    """Slots, one at a host and one of the total, and who waits for them."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.turns = Turns(1, 1, clock=lambda: self.now)
+        self.slots = Slots(1, 1, clock=lambda: self.now)
         self.called = 0
 
     def errand(self) -> Errand:
-        return Errand(self.turns, self, None, None, "tests")
+        return Errand(self.slots, self, None, None, "tests")
 
     def wait(self) -> None:
         def called() -> None:
             self.called += 1
 
-        self.turns.wait(URL.host_key, "another", called)
+        self.slots.wait(URL.host_key, "another", called)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_who_waits_for_the_turn_gets_it_only_if_the_host_may_be_asked(answer: An
             return answer, None
 
         assert await visited(errand, ask) == (answer, None)
-        assert (house.called, house.turns.in_flight) == (called, 0)
+        assert (house.called, house.slots.in_flight) == (called, 0)
         house.now += 1 / FIRST_STARTS_PER_S
-        assert house.turns.ready(URL.host_key) is (called == 1)  # the other's turn is before all in the line
-        house.turns.close()
+        assert house.slots.ready(URL.host_key) is (called == 1)  # the other's turn is before all in the line
+        house.slots.close()
 
     uvloop.run(main())
 
@@ -83,8 +83,8 @@ def test_nothing_is_held_after_a_failure(error: BaseException) -> None:
         with pytest.raises(type(error)):
             await visited(errand, ask)
         errand.leave()
-        assert (house.called, house.turns.in_flight) == (1, 0)
-        house.turns.close()
+        assert (house.called, house.slots.in_flight) == (1, 0)
+        house.slots.close()
 
     uvloop.run(main())
 
@@ -96,8 +96,8 @@ def test_who_needs_nothing_asks_nobody() -> None:
         await errand.enter(URL)
         house.wait()
         errand.skip()
-        assert (house.called, house.turns.in_flight) == (1, 0)
-        house.turns.close()
+        assert (house.called, house.slots.in_flight) == (1, 0)
+        house.slots.close()
 
     uvloop.run(main())
 

@@ -13,7 +13,7 @@ from fastmesh.crawl.extract.gate import Extracted
 from fastmesh.crawl.extract.pool import ExtractPool
 from fastmesh.crawl.fairness.line import Owner
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.single_flight import Flights
+from fastmesh.crawl.single_flight import SingleFlight
 
 FRAME_BYTES: Final = 1024  # a result's frame without its document, its id, its URLs and its content type
 # Room for these, however long they are: so one document serves all URLs and ids that it is asked for by.
@@ -26,7 +26,7 @@ class Documents:
     def __init__(self, pool: ExtractPool, cache: ResponseCache) -> None:
         self._pool = pool
         self._cache = cache
-        self._under_way: Flights[Extracted] = Flights()
+        self._under_way: SingleFlight[Extracted] = SingleFlight()
 
     async def of(
         self,

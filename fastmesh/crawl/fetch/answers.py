@@ -22,7 +22,7 @@ from fastmesh.crawl.fetch.body_budget import BodyShare
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.schedule.visit import Entry, visited
-from fastmesh.crawl.single_flight import Flight, Flights
+from fastmesh.crawl.single_flight import Flight, SingleFlight
 from fastmesh.errors import CacheMiss, FetchTimeout
 
 NOT_MODIFIED: Final = 304
@@ -41,14 +41,14 @@ class Spender(Protocol):
         """An origin is asked, by this or another."""
 
 
-class Hops:
+class Answers:
     """The answers that all streams share.  *outcomes* counts where they came from."""
 
     def __init__(self, settings: CacheSettings) -> None:
         self.cache = ResponseCache(settings.max_bytes, time.monotonic)
         self.outcomes: Counter[str] = Counter(dict.fromkeys(("hit", "revalidated", "shared", "miss"), 0))
         self._ttl_s = settings.ttl_s
-        self._flights: Flights[Shared] = Flights()
+        self._flights: SingleFlight[Shared] = SingleFlight()
 
     async def answer(
         self,

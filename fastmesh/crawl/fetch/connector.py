@@ -155,7 +155,7 @@ def _oddity(head: RawResponseMessage) -> str | None:
 
 
 class GuardedConnector(TCPConnector):
-    """Opens and keeps connections.  How many there may be is decided before it (Turns)."""
+    """Opens and keeps connections.  How many there may be is decided before it (Slots)."""
 
     def __init__(self, guard: AddressGuard, resolver: GuardedResolver) -> None:
         context = ssl.create_default_context()

@@ -26,7 +26,7 @@ from fastmesh.config import FetchSettings
 from fastmesh.crawl.cache.freshness import CONDITIONS, kept_fields
 from fastmesh.crawl.cache.memory import Answer
 from fastmesh.crawl.fairness.aside import Aside
-from fastmesh.crawl.fetch.answers import Hops
+from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.body import READ_BYTES, read_body
 from fastmesh.crawl.fetch.body_budget import BodyBudget, BodyShare
 from fastmesh.crawl.fetch.connector import GuardedConnector
@@ -55,7 +55,7 @@ _UNDECODED: Final = re.compile(r"[\udc80-\udcff]")
 class Fetcher:
     """Fetches pages.  It must be made while the loop runs, and closed.
 
-    *hops* has the cache; without it every request is asked for.  *dns* is the DNS client to ask, by
+    *answers* has the cache; without it every request is asked for.  *dns* is the DNS client to ask, by
     default one of the system's settings.
     """
 
@@ -64,12 +64,12 @@ class Fetcher:
         settings: FetchSettings,
         guard: AddressGuard,
         *,
-        hops: Hops | None = None,
+        answers: Answers | None = None,
         dns: aiodns.DNSResolver | None = None,
         spans: Spans | None = None,
     ) -> None:
         self._max_redirects = settings.max_redirects
-        self.hops = hops
+        self.answers = answers
         self._spans = spans
         self.budget = BodyBudget(settings.total_bytes, settings.max_body_bytes)
         self._guard = guard
@@ -120,8 +120,8 @@ class Fetcher:
 
     async def close(self) -> None:
         """Close all connections; fetches that still run fail."""
-        if self.hops is not None:
-            await self.hops.close()
+        if self.answers is not None:
+            await self.answers.close()
         await self._session.close()
         await self._resolver.close()
         await self._aside.close()
@@ -140,14 +140,14 @@ class Fetcher:
         alone = options.cache_mode == "bypass" or (
             not CONDITIONS.isdisjoint(chosen) and options.cache_mode != "cache_only"
         )
-        if self.hops is None or alone or way.has_cookies:
+        if self.answers is None or alone or way.has_cookies:
             if entry is not None:
                 await entry.enter(url)
             page.begun()
             answer, page.share = await visited(entry, lambda: ask({}))
             return answer, "miss"
         try:
-            answer, page.share, outcome = await self.hops.answer(url, chosen, options, entry, ask, page)
+            answer, page.share, outcome = await self.answers.answer(url, chosen, options, entry, ask, page)
         except UrlError as error:
             if error.answered is not None:  # it may have been another's request
                 page.final_url, page.status, page.content_type = error.answered

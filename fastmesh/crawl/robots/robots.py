@@ -19,7 +19,7 @@ from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.robots.known import Known, KnownOrigins, Origin
 from fastmesh.crawl.robots.rules import ALLOW_ALL, DISALLOW_ALL, read
-from fastmesh.crawl.schedule.turns import Slot, Turns
+from fastmesh.crawl.schedule.slots import Slots, TotalSlot
 from fastmesh.crawl.schedule.visit import SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS, Visit
 from fastmesh.errors import ConnectFailed, HttpStatus, Reach, UrlError
 
@@ -44,9 +44,9 @@ class Flight:
 class Robots:
     """The robots.txt of all origins, asked for by the *settings*, whatever a request says."""
 
-    def __init__(self, fetcher: Fetcher, turns: Turns, settings: FetchSettings) -> None:
+    def __init__(self, fetcher: Fetcher, slots: Slots, settings: FetchSettings) -> None:
         self._fetcher = fetcher
-        self._turns = turns
+        self._slots = slots
         self._options = CrawlOptions(
             timeout_ms=settings.timeout_ms,
             max_body_bytes=MAX_BODY_BYTES,
@@ -57,7 +57,7 @@ class Robots:
             max_redirects=MAX_REDIRECTS,
             cookies="none",  # what it says is shared
         )
-        self.origins = KnownOrigins(turns.now)
+        self.origins = KnownOrigins(slots.now)
         self._flights: dict[Origin, Flight] = {}
         self._tasks: set[asyncio.Task[Known]] = set()
         self._steps = Steps()
@@ -106,10 +106,10 @@ class Robots:
         text = page.body.decode("utf-8", "surrogateescape")
         page.let_go()
         rules = await self._steps.run(read(text))
-        return Known(rules, self._turns.now() + RULES_KEPT_S, steps=self._steps)
+        return Known(rules, self._slots.now() + RULES_KEPT_S, steps=self._steps)
 
     async def _get(self, page: Fetched, owner: Owner) -> None:
-        place = _Place(self._turns, owner)
+        place = _Place(self._slots, owner)
         try:
             await self._fetcher.fetch(page, self._options, place)
         finally:
@@ -117,7 +117,7 @@ class Robots:
 
     def _without(self, error: UrlError, page: Fetched) -> Known:
         """What holds for an origin whose robots.txt failed with *error*."""
-        now = self._turns.now()
+        now = self._slots.now()
         if error.reach is Reach.ABSENT:
             return Known(ALLOW_ALL, now + NO_RULES_KEPT_S)
         if error.reach is Reach.UNREACHED:
@@ -130,22 +130,22 @@ class Robots:
 class _Place:
     """What robots.txt is asked from: a slot of the total.  The host's turn is held by the URL that needs it."""
 
-    def __init__(self, turns: Turns, owner: Owner) -> None:
-        self._turns = turns
+    def __init__(self, slots: Slots, owner: Owner) -> None:
+        self._slots = slots
         self._owner = owner
         self._key = ""
-        self._slot: Slot | None = None
+        self._slot: TotalSlot | None = None
 
     async def enter(self, url: ParsedUrl) -> None:
         self._key = url.host_key
-        self._slot = await self._turns.slot(self._owner)
+        self._slot = await self._slots.total(self._owner)
 
     def skip(self) -> None:
         self.leave()
 
     def hand_over(self) -> Visit:
         slot, self._slot = self._slot, None
-        return Visit(self._turns, self._key, self._turns.now(), None, slot, slows=_slows)
+        return Visit(self._slots, self._key, self._slots.now(), None, slot, slows=_slows)
 
     def leave(self) -> None:
         if self._slot is not None:

@@ -1,6 +1,6 @@
 """A stream's URLs that are not started yet, and which of them may be.
 
-They stand in one queue for each host.  A queue whose host has no turn waits in
+They stand in one queue for each host.  A queue whose host has no slot free waits in
 that host's line and holds nothing; the others go on.  Among those that could
 start, the host of the domain with the fewest of this stream's URLs under way is first
 (shares.py), so that one that answers slowly never takes all of the stream's places; among equals the
@@ -17,11 +17,11 @@ from heapq import heappop, heappush
 from typing import Any, Final
 
 from fastmesh.crawl.net.domain import domain_of
-from fastmesh.crawl.options import Target
+from fastmesh.crawl.options import InputUrl
 from fastmesh.crawl.schedule.input_memory import input_memory
 from fastmesh.crawl.schedule.retry_budget import RetryBudget
 from fastmesh.crawl.schedule.shares import Domain, Shares
-from fastmesh.crawl.schedule.turns import Turn, Turns
+from fastmesh.crawl.schedule.slots import HostSlot, Slots
 from fastmesh.events import PageResult
 from fastmesh.telemetry.trace import Trace
 
@@ -35,29 +35,29 @@ Repeat = tuple[int, str, str | None]
 
 
 class Job:
-    """One URL that was started: its turn at its host, if it has one, and what its retries are counted in.
+    """One URL that was started: its slot at its host, if it has one, and what its retries are counted in.
 
     *repeats* is where its URL stands again: index, URL and id of each.
     """
 
-    __slots__ = ("_queue", "_run", "backlog", "budget", "index", "queued_s", "repeats", "target", "turn")
+    __slots__ = ("_queue", "_run", "backlog", "budget", "index", "input", "queued_s", "repeats", "slot")
 
     def __init__(
         self,
         backlog: Backlog,
         queue: _Queue,
         index: int,
-        target: Target,
+        input: InputUrl,
         repeats: Sequence[Repeat],
-        turn: Turn | None,
+        slot: HostSlot | None,
         run: Run,
     ) -> None:
         self.backlog = backlog
         self.budget = queue.budget
         self.index = index
-        self.target = target
+        self.input = input
         self.repeats = repeats
-        self.turn = turn
+        self.slot = slot
         self.queued_s, queue.waited_s = queue.waited_s, 0.0
         self._queue: _Queue | None = queue
         self._run = run
@@ -70,8 +70,8 @@ class Job:
         """It has ended, however: nothing of it is held any more; again is nothing."""
         queue, self._queue = self._queue, None
         if queue is not None:
-            if self.turn is not None:
-                self.turn.release()
+            if self.slot is not None:
+                self.slot.release()
             self.backlog._ended(queue)
 
 
@@ -98,7 +98,7 @@ class _Queue:
         self.domain = domain
         self.budget = RetryBudget()
         self.indexes: list[int] = []  # a heap
-        self.key: str | None = None  # None: no host, so they need no turn
+        self.key: str | None = None  # None: no host, so they need no slot
         self.located = False
         self.open = True  # not in its host's line
         self.running = 0
@@ -106,7 +106,7 @@ class _Queue:
         self.waited_s = 0.0
 
     def called(self) -> None:
-        """It is this queue's turn at its host."""
+        """A slot of the host is this queue's to take."""
         self.backlog._called(self)
 
 
@@ -120,10 +120,10 @@ class Backlog:
 
     def __init__(
         self,
-        targets: Sequence[Target],
+        targets: Sequence[InputUrl],
         wake: Callable[[], None],
         *,
-        turns: Turns,
+        slots: Slots,
         locate: Locate,
         run: Run,
         dedupe: bool = False,
@@ -136,7 +136,7 @@ class Backlog:
         self.left = 0
         self._targets = targets
         self._wake = wake
-        self._turns = turns
+        self._slots = slots
         self._locate = locate
         self._run = run
         self._repeats: dict[int, list[Repeat]] = {}
@@ -173,14 +173,14 @@ class Backlog:
         while (queue := self._shares.first()) is not None:
             if not queue.located:
                 self._find_host(queue)
-            elif queue.key is None or self._turns.ready(queue.key, queue.called):
+            elif queue.key is None or self._slots.ready(queue.key, queue.called):
                 self._next = queue
                 return True
             else:
                 queue.open = False
                 self._shares.changed(queue)
-                queue.since = self._turns.now()
-                self._turns.wait(queue.key, self, queue.called)
+                queue.since = self._slots.now()
+                self._slots.wait(queue.key, self, queue.called)
         return False
 
     @property
@@ -196,8 +196,8 @@ class Backlog:
         index = heappop(queue.indexes)
         self.left -= 1
         self._shares.changed(queue, 1)
-        turn = None if queue.key is None else self._turns.take(queue.key)
-        return Job(self, queue, index, self._targets[index], self._repeats.pop(index, ()), turn, self._run)
+        slot = None if queue.key is None else self._slots.take(queue.key)
+        return Job(self, queue, index, self._targets[index], self._repeats.pop(index, ()), slot, self._run)
 
     def close(self) -> None:
         """No further URL is started."""
@@ -207,7 +207,7 @@ class Backlog:
         for key, queue in self._by_host.items():
             if key is not None and not queue.open:
                 queue.open = True
-                self._turns.withdraw(key, self, queue.called)
+                self._slots.withdraw(key, self, queue.called)
         # Queues know their backlog, and pages that still run know theirs.
         self._by_host.clear()
         self._repeats.clear()
@@ -231,7 +231,7 @@ class Backlog:
 
     def _called(self, queue: _Queue) -> None:
         queue.open = True
-        queue.waited_s = self._turns.now() - queue.since
+        queue.waited_s = self._slots.now() - queue.since
         self._offer(queue)
         self._wake()
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sys import getsizeof
 from typing import Final
 
-from fastmesh.crawl.options import Target
+from fastmesh.crawl.options import InputUrl
 
 # Of one URL without its text; of one host, with its queue and its name; of options, with their headers' table.
 URL_BYTES: Final = 136
@@ -18,7 +18,7 @@ HOST_BYTES: Final = 700
 OPTIONS_BYTES: Final = 400
 
 
-def input_memory(targets: Sequence[Target], hosts: int) -> int:
+def input_memory(targets: Sequence[InputUrl], hosts: int) -> int:
     """The bytes of *targets*, which are at so many *hosts*, in a backlog."""
     size = URL_BYTES * len(targets) + HOST_BYTES * hosts
     different = {}

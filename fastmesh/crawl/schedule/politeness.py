@@ -1,4 +1,4 @@
-"""Whose turn it is at a host: how many at once, how soon after another, and in which order.
+"""Who may start a fetch at a host next: how many at once, how soon after another, and in which order.
 
 Politeness is a machine: it is told who asks, who begins, who ends and what the
 host answered, each with the time, and says who is next.  It owns no socket,
@@ -63,7 +63,7 @@ class Host:
         self.slowed_at = float("-inf")
         self.rested_at = float("-inf")  # since when nothing is under way
         self.line: Line[Waiter] = Line()
-        self.called: Waiter | None = None  # whose turn it is, before all in the line
+        self.called: Waiter | None = None  # the free slot is this one's first
         self.alarmed = False
 
     @property
@@ -93,10 +93,10 @@ class Politeness:
         """Hosts that are remembered although they have not."""
         return len(self._resting)
 
-    # ── turns ────────────────────────────────────────────────────────────────────────────
+    # ── slots ────────────────────────────────────────────────────────────────────────────
 
     def may_start(self, key: str, now: float, waiter: Waiter | None = None) -> bool:
-        """Whether *waiter* may start a fetch: the host has a turn, and nobody waited before it."""
+        """Whether *waiter* may start a fetch: the host has a slot free, and nobody waited before it."""
         host = self._find(key)
         if host is None:
             return True
@@ -123,7 +123,7 @@ class Politeness:
         self._rest(key, host, now)
 
     def wait(self, key: str, owner: Owner, waiter: Waiter, now: float) -> None:
-        """*waiter* wants a turn: ``next`` will name it."""
+        """*waiter* wants a slot: ``next`` will name it."""
         host = self._active(key)
         self.waiting -= host.line.waiting
         host.line.join(owner, waiter)
@@ -138,7 +138,7 @@ class Politeness:
             self._rest(key, host, now)
 
     def next(self, key: str, now: float) -> Waiter | None:
-        """Whose turn it is; it need not take it.  None: the host has no turn, or nobody waits."""
+        """Who may take a slot now; it need not.  None: the host has none free, or nobody waits."""
         host = self._hosts.get(key)
         if host is None:
             return None
@@ -171,7 +171,7 @@ class Politeness:
             host.slowed_at = now
         pause_s = max(self._spacing_s(host), min(retry_after_s or 0.0, MAX_PAUSE_S))
         host.ready_at = max(host.ready_at, now + pause_s)
-        self._rest(key, host, now)  # who tells it may have no turn there
+        self._rest(key, host, now)  # who tells it may hold no slot there
 
     def slowed_since(self, key: str, at: float) -> bool:
         """Whether it was slowed down at *at* or later."""
@@ -193,7 +193,7 @@ class Politeness:
         return self._alarms[0][0] if self._alarms else None
 
     def due(self, now: float) -> Iterator[str]:
-        """The hosts that may have a turn by now only because time passed."""
+        """The hosts that may have a slot free by now only because time passed."""
         while self._alarms and self._alarms[0][0] <= now:
             _, key = heappop(self._alarms)
             if key in self._hosts:

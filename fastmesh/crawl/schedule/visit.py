@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
 from fastmesh.crawl.net.url import ParsedUrl
-from fastmesh.crawl.schedule.turns import Slot, Turn, Turns
+from fastmesh.crawl.schedule.slots import HostSlot, Slots, TotalSlot
 
 TOO_MANY_REQUESTS: Final = 429
 SERVICE_UNAVAILABLE: Final = 503
@@ -41,23 +41,23 @@ S = TypeVar("S")
 
 
 class Visit:
-    """A place at the host with *key*, asked at *asked_at* by the clock of *turns*, until it is ended.
+    """A place at the host with *key*, asked at *asked_at* by the clock of *slots*, until it is ended.
 
     *slows* says of a status and a Retry-After whether the host asks for less.
     """
 
-    __slots__ = ("_asked_at", "_key", "_slot", "_slows", "_turn", "_turns")
+    __slots__ = ("_asked_at", "_key", "_slot", "_slots", "_slows", "_turn")
 
     def __init__(
         self,
-        turns: Turns,
+        slots: Slots,
         key: str,
         asked_at: float,
-        turn: Turn | None,
-        slot: Slot | None,
+        turn: HostSlot | None,
+        slot: TotalSlot | None,
         slows: Callable[[int, float | None], bool] | None = None,
     ) -> None:
-        self._turns = turns
+        self._slots = slots
         self._key = key
         self._asked_at = asked_at
         self._turn = turn
@@ -67,9 +67,9 @@ class Visit:
     def told(self, answer: Said) -> None:
         """The host answered."""
         if self._slows(answer.status, answer.retry_after_s):
-            self._turns.refused(self._key, self._asked_at, answer.retry_after_s)
+            self._slots.refused(self._key, self._asked_at, answer.retry_after_s)
         else:
-            self._turns.served(self._key)
+            self._slots.served(self._key)
 
     def end(self) -> None:
         """Hold nothing; again is nothing."""

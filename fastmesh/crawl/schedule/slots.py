@@ -1,9 +1,8 @@
-"""Turns at hosts and slots of the total, handed out on the loop: Politeness with a clock and a timer.
+"""Slots at hosts and slots of the total, handed out on the loop: Politeness with a clock and a timer.
 
-A URL has its host's turn first and waits for a slot of the total only then, so a slow
-host never holds slots that others could use.  Both are given to streams in
-turn; and as a turn that comes when a thousand silent hosts time out comes late, some slots always stay free
-for a stream that has few.
+A URL has a slot of its host first and waits for one of the total only then, so a slow host never holds
+slots of the total that others could use.  Streams take turns at both; and since a turn that comes when a
+thousand silent hosts time out comes late, some slots of the total always stay free for a stream that has few.
 """
 
 from __future__ import annotations
@@ -23,42 +22,42 @@ from fastmesh.telemetry.bugs import Bugs
 MOST_OF_FREE: Final = 4
 
 
-class Turn:
+class HostSlot:
     """One fetch's place at its host, until it is released.  Whoever asks the host for something says so: *asked*."""
 
-    __slots__ = ("_turns", "_until", "asked", "key")
+    __slots__ = ("_slots", "_until", "asked", "key")
 
-    def __init__(self, turns: Turns, key: str, until: float) -> None:
-        self._turns: Turns | None = turns
+    def __init__(self, slots: Slots, key: str, until: float) -> None:
+        self._slots: Slots | None = slots
         self._until = until
         self.key = key
         self.asked = False
 
     def release(self) -> None:
         """Let somebody else ask the host; again is nothing."""
-        turns, self._turns = self._turns, None
-        if turns is not None:
-            turns._ended(self.key, None if self.asked else self._until)
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots._ended(self.key, None if self.asked else self._until)
 
 
-class Slot:
+class TotalSlot:
     """One fetch's place among all, until it is released."""
 
-    __slots__ = ("_owner", "_turns")
+    __slots__ = ("_owner", "_slots")
 
-    def __init__(self, turns: Turns, owner: Owner) -> None:
-        self._turns: Turns | None = turns
+    def __init__(self, slots: Slots, owner: Owner) -> None:
+        self._slots: Slots | None = slots
         self._owner = owner
 
     def release(self) -> None:
         """Let somebody else fetch; again is nothing."""
-        turns, self._turns = self._turns, None
-        if turns is not None:
-            turns._freed(self._owner)
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots._freed(self._owner)
 
 
-class Turns:
-    """What all streams share.  *in_flight* counts the slots that are held.
+class Slots:
+    """What all streams share.  *in_flight* counts the slots of the total that are held.
 
     Ask ``ready`` and then ``take``, both in one go; or ``wait``, and be called when it
     is your turn: then ``ready`` says yes to you, until you return.
@@ -76,15 +75,15 @@ class Turns:
         self._bugs = bugs or Bugs()
         self.in_flight = 0
         self._total = total
-        self._held: Counter[Owner] = Counter()  # slots
-        self._line: Line[tuple[Owner, asyncio.Future[Slot]]] = Line()
+        self._held: Counter[Owner] = Counter()  # of the total
+        self._line: Line[tuple[Owner, asyncio.Future[TotalSlot]]] = Line()
         self._politeness = Politeness(per_host, starts_per_s)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
     @property
     def waiting(self) -> int:
-        """How many wait for a slot or a turn; a stream's URLs of one host wait as one."""
+        """How many wait for a slot, at a host or of the total; a stream's URLs of one host wait as one."""
         return self._line.waiting + self._politeness.waiting
 
     @property
@@ -95,12 +94,12 @@ class Turns:
     # ── at a host ────────────────────────────────────────────────────────────────────────
 
     def ready(self, key: str, waiter: Waiter | None = None) -> bool:
-        """Whether *waiter* may take a turn at the host right now."""
+        """Whether *waiter* may take a slot at the host right now."""
         return self._politeness.may_start(key, self.now(), waiter)
 
-    def take(self, key: str) -> Turn:
-        """Take the turn that ``ready`` promised."""
-        return Turn(self, key, self._politeness.start(key, self.now()))
+    def take(self, key: str) -> HostSlot:
+        """Take the slot that ``ready`` promised."""
+        return HostSlot(self, key, self._politeness.start(key, self.now()))
 
     def wait(self, key: str, owner: Owner, waiter: Waiter) -> None:
         """Have *waiter* called, once, when it is its turn; it may take it or leave it to the next."""
@@ -111,11 +110,11 @@ class Turns:
         """*waiter* is not to be called."""
         self._politeness.withdraw(key, owner, waiter, self.now())
 
-    async def turn(self, key: str, owner: Owner) -> Turn:
-        """Wait for a turn."""
+    async def host(self, key: str, owner: Owner) -> HostSlot:
+        """Wait for a slot at the host."""
         if self.ready(key):
             return self.take(key)
-        given: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        given: asyncio.Future[HostSlot] = asyncio.get_running_loop().create_future()
 
         def take() -> None:
             if not given.done():
@@ -149,11 +148,11 @@ class Turns:
 
     # ── of the total ─────────────────────────────────────────────────────────────────────
 
-    async def slot(self, owner: Owner) -> Slot:
-        """Wait for a slot."""
+    async def total(self, owner: Owner) -> TotalSlot:
+        """Wait for a slot of the total."""
         if self._may_hold_more(owner):
             return self._take_slot(owner)
-        given: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        given: asyncio.Future[TotalSlot] = asyncio.get_running_loop().create_future()
         self._line.join(owner, (owner, given))
         try:
             return await given
@@ -176,10 +175,10 @@ class Turns:
     def _may_hold_more(self, owner: Owner) -> bool:
         return self._held[owner] < MOST_OF_FREE * (self._total - self.in_flight)
 
-    def _take_slot(self, owner: Owner) -> Slot:
+    def _take_slot(self, owner: Owner) -> TotalSlot:
         self.in_flight += 1
         self._held[owner] += 1
-        return Slot(self, owner)
+        return TotalSlot(self, owner)
 
     def _freed(self, owner: Owner) -> None:
         self.in_flight -= 1
