@@ -26,6 +26,7 @@ import orjson
 from fastmesh.crawl.extract.charset import decode
 from fastmesh.crawl.extract.extract import extract
 from fastmesh.crawl.extract.grades.face import EXTRACTORS
+from fastmesh.crawl.extract.spec import ExtractSpec
 
 GOALS: Final = {"fast": 0.83, "quality": 0.92}
 FOLDERS: Final = ("cache", "eval")  # trafilatura looks in this order
@@ -118,7 +119,7 @@ def _grade(name: str) -> Read:
     """A whole extraction, all parts of the document, as a worker makes it."""
 
     def read(body: bytes, url: str) -> str:
-        made = extract(body, url=url, content_type="text/html", include=PARTS, max_bytes=1 << 28, extractor=name)
+        made = extract(body, ExtractSpec(1 << 28, PARTS, name), url=url, content_type="text/html")
         return str(orjson.loads(made.document)["text"])
 
     return read

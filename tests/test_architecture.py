@@ -43,16 +43,17 @@ WITHIN: dict[str, dict[str, set[str]]] = {
     "crawl": {
         "net": set(),
         "fairness": set(),
-        "options": set(),
         "single_flight": set(),
+        "extract": {"fairness"},
+        "options": {"extract"},
         "cache": {"net", "options"},
         "schedule": {"net", "fairness", "options"},
         "fetch": {"net", "fairness", "options", "single_flight", "cache", "schedule"},
         "robots": {"net", "fairness", "options", "single_flight", "schedule", "fetch"},
         "search": {"net", "fairness", "fetch"},
-        "extract": {"fairness", "options", "single_flight", "cache"},
+        "documents": {"fairness", "single_flight", "cache", "extract"},
         "admission": {"net", "fairness", "schedule", "robots"},
-        "orchestrator": {"net", "options", "cache", "schedule", "fetch", "robots", "extract", "admission"},
+        "orchestrator": {"net", "options", "cache", "schedule", "fetch", "robots", "extract", "documents", "admission"},
     },
 }
 

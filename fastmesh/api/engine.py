@@ -8,7 +8,7 @@ from fastmesh._core import keep_large_apart
 from fastmesh.api.plans import Plans
 from fastmesh.api.streams.endpoints import Streams
 from fastmesh.config import Settings
-from fastmesh.crawl.extract.documents import Documents
+from fastmesh.crawl.documents import Documents
 from fastmesh.crawl.extract.pool import ExtractPool
 from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.fetcher import Fetcher

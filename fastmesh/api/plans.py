@@ -14,6 +14,7 @@ import orjson
 from fastmesh.api.requests.bounds import too_many_urls
 from fastmesh.api.requests.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, PageOptions, Strict
 from fastmesh.config import Settings
+from fastmesh.crawl.extract.spec import ExtractSpec, document_room
 from fastmesh.crawl.options import CrawlOptions, InputUrl
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.search.provider import SearchProvider
@@ -185,8 +186,7 @@ class Plans:
             cache_mode=asked.cache_mode,
             max_age_s=asked.max_age_s,
             cookies=asked.cookies,
-            include=asked.include,
-            extractor=asked.extractor,
+            document=ExtractSpec.asked(asked, document_room(limits.stream.max_frame_bytes)),
             headers=asked.headers,
         )
 

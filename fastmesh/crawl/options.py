@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-Grade = Literal["fast", "quality"]
+from fastmesh.crawl.extract.spec import ExtractSpec
+
 CacheMode = Literal["read_through", "bypass", "refresh", "cache_only"]
 CookieMode = Literal["redirects", "none"]
-Part = Literal["text", "markdown", "links", "metadata", "html"]
-DEFAULT_PARTS: frozenset[Part] = frozenset({"text", "markdown", "links", "metadata"})
+NO_DOCUMENT: Final = ExtractSpec(max_bytes=0)  # of what is fetched and not extracted: robots.txt
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class CrawlOptions:
     """One request's choices, already held within the settings' limits.
 
     *timeout_ms* and *max_body_bytes* bound each URL, *retries* how often it is tried again;
-    *include* says which parts of a document are wanted, *extractor* which grade of extraction
-    reads them.  *cache_mode* is the contract's; *max_age_s* is how old what the cache has may be.
+    *document* says what is extracted.  *cache_mode* is the contract's; *max_age_s* is how old what the cache has
+    may be.
     *cookies* says whether what a redirect sets is given back while it is followed.
     A larger body is an error unless it may be cut; *max_redirects* stands for the setting.
     """
@@ -35,8 +35,7 @@ class CrawlOptions:
     cache_mode: CacheMode = "bypass"
     max_age_s: float | None = None
     cookies: CookieMode = "redirects"
-    include: frozenset[Part] = DEFAULT_PARTS
-    extractor: Grade = "fast"
+    document: ExtractSpec = NO_DOCUMENT
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property

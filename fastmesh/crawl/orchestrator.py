@@ -13,7 +13,8 @@ from typing import Final
 
 from fastmesh.crawl.admission import Errand
 from fastmesh.crawl.cache.keys import result_key
-from fastmesh.crawl.extract.documents import Documents, document_room
+from fastmesh.crawl.documents import Documents
+from fastmesh.crawl.extract.spec import document_room
 from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.fetch.retries import with_retries
@@ -150,17 +151,15 @@ class PipelineOrchestrator:
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions, owner: Backlog) -> None:
         started = time.perf_counter()
         try:
+            room = document_room(options.max_frame_bytes, page.url, page.id, fetched.final_url, fetched.content_type)
             extracted = await self._documents.of(
                 fetched.answer,
                 fetched.body,
-                owner=owner,
-                client=owner.client,
+                options.document.within(room),
                 url=fetched.final_url or fetched.url,
                 content_type=fetched.content_type,
-                options=options,
-                max_bytes=document_room(
-                    options.max_frame_bytes, page.url, page.id, fetched.final_url, fetched.content_type
-                ),
+                owner=owner,
+                client=owner.client,
             )
             page.document = extracted.document
             page.gate_decision, page.quality_score = extracted.gate

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.crawl.extract.extract import extract
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.errors import ExtractFailed, UnsupportedContent
 
 ALL = frozenset({"text", "markdown", "links", "metadata", "html"})
@@ -49,7 +50,7 @@ def document(
     url: str = URL,
 ) -> dict[str, Any]:
     raw = body.encode() if isinstance(body, str) else body
-    encoded, _ = extract(raw, url=url, content_type=content_type, include=include, max_bytes=max_bytes)
+    encoded, _ = extract(raw, ExtractSpec(max_bytes, include), url=url, content_type=content_type)
     assert len(encoded) <= max_bytes
     assert b"\n" not in encoded
     whole: dict[str, Any] = json.loads(encoded)
@@ -269,7 +270,7 @@ def test_a_type_that_the_first_bytes_belie_is_refused(body: bytes, type_: str, c
 
 def test_a_long_document_is_shortened_least_important_first() -> None:
     whole = document(PAGE, include=ALL)
-    size = len(extract(PAGE.encode(), url=URL, content_type="text/html", include=ALL, max_bytes=1 << 20).document)
+    size = len(extract(PAGE.encode(), ExtractSpec(1 << 20, ALL), url=URL, content_type="text/html").document)
     assert "truncated" not in whole
     order = ["html", "markdown", "text", "links", "media", "description", "title"]
     for limit in range(size - 1, 300, -1):

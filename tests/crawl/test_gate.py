@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from fastmesh.crawl.extract.extract import extract
 from fastmesh.crawl.extract.gate import DECISIONS, NO_PAGE, Gate, PageFacts, judge
 from fastmesh.crawl.extract.page import Page
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.crawl.extract.worker import ANSWER, DONE, answer_head, gate_of
 
+BARE = ExtractSpec(1 << 20, include=frozenset())
 PROSE = "Some prose about things, with commas, and a little more of it. "
 ARTICLE = PageFacts(
     html_chars=40_000,
@@ -101,12 +103,12 @@ def test_the_facts_of_a_page() -> None:
     ],
 )
 def test_a_page_that_needs_a_browser_says_so(html: str, needs_js: bool) -> None:
-    made = extract(html.encode(), url="http://h/", content_type="text/html", include=frozenset(), max_bytes=1 << 20)
+    made = extract(html.encode(), BARE, url="http://h/", content_type="text/html")
     document = json.loads(made.document)
     assert document.get("needs_js", False) is needs_js
     assert made.gate.decision == ("headless" if needs_js else made.gate.decision)
 
 
 def test_what_is_no_page_passes_the_gate_without_a_score() -> None:
-    made = extract(b"{}", url="http://h/", content_type="application/json", include=frozenset(), max_bytes=1 << 20)
+    made = extract(b"{}", BARE, url="http://h/", content_type="application/json")
     assert made.gate == NO_PAGE

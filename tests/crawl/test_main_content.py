@@ -10,6 +10,7 @@ import pytest
 from fastmesh.crawl.extract.extract import extract
 from fastmesh.crawl.extract.main_content import MAX_ELEMENTS, find_main
 from fastmesh.crawl.extract.page import Page
+from fastmesh.crawl.extract.spec import ExtractSpec
 
 PROSE = "Some prose about things, with commas, and a little more of it. " * 8
 LINKS = "".join(f"<li><a href=/{n}>A headline that leads elsewhere {n}</a>" for n in range(6))
@@ -24,11 +25,9 @@ def main_text(body: str) -> str | None:
 def document(html: str, extractor: str) -> dict[str, Any]:
     made = extract(
         html.encode(),
+        ExtractSpec(1 << 20, extractor=extractor),
         url="http://example.com/a/b",
         content_type="text/html",
-        include=frozenset({"text", "markdown", "links", "metadata"}),
-        max_bytes=1 << 20,
-        extractor=extractor,
     )
     whole: dict[str, Any] = json.loads(made.document)
     return whole

@@ -9,6 +9,7 @@ import pytest
 
 from fastmesh.crawl.extract.extract import extract
 from fastmesh.crawl.extract.feed import MAX_ENTRIES
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.errors import ExtractFailed
 
 DEFAULT = frozenset({"text", "markdown", "links", "metadata"})
@@ -16,7 +17,7 @@ DEFAULT = frozenset({"text", "markdown", "links", "metadata"})
 
 def document(body: bytes | str, content_type: str | None) -> dict[str, Any]:
     raw = body.encode() if isinstance(body, str) else body
-    made = extract(raw, url="http://h/feeds/all", content_type=content_type, include=DEFAULT, max_bytes=1 << 22)
+    made = extract(raw, ExtractSpec(1 << 22, DEFAULT), url="http://h/feeds/all", content_type=content_type)
     assert (made.gate.decision, made.gate.quality_score) == ("raw", None)
     whole: dict[str, Any] = json.loads(made.document)
     return whole

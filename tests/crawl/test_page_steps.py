@@ -12,6 +12,7 @@ from turbohtml import parse
 from fastmesh.crawl.extract.extract import extract
 from fastmesh.crawl.extract.grids import laid_out
 from fastmesh.crawl.extract.sniff import kind_of
+from fastmesh.crawl.extract.spec import ExtractSpec
 
 ALL = frozenset({"text", "markdown", "links", "metadata", "html"})
 
@@ -33,7 +34,7 @@ def test_a_text_of_escapes_is_shortened_in_one_reading(unit: str, rest: int) -> 
         return (unit * (size // len(unit)) + "x" * 2 * min(size, rest)).encode()
 
     def shortened(body: bytes) -> None:
-        extract(body, url="", content_type="text/plain", include=frozenset({"text"}), max_bytes=len(body))
+        extract(body, ExtractSpec(len(body), frozenset({"text"})), url="", content_type="text/plain")
 
     assert growth(shortened, text, 5_000) < MOST
 
@@ -73,7 +74,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
 @pytest.mark.parametrize("what", HOSTILE)
 def test_four_times_the_page_is_four_times_the_work(what: str) -> None:
     def extracted(body: bytes) -> None:
-        extract(body, url="http://h/", content_type="text/html", include=ALL, max_bytes=1 << 22)
+        extract(body, ExtractSpec(1 << 22, ALL), url="http://h/", content_type="text/html")
 
     # At first deep enough that four times is no deeper.
     assert growth(extracted, lambda size: HOSTILE[what](size).encode(), 1_000) < MOST
@@ -81,7 +82,7 @@ def test_four_times_the_page_is_four_times_the_work(what: str) -> None:
 
 def test_the_links_of_a_page_that_says_too_much_are_those_of_its_beginning() -> None:
     body = f"<base href='http://h/{'a' * 8000}/'>{'<a href=x>t</a>' * 10_000}".encode()
-    made = extract(body, url="http://h/", content_type="text/html", include=frozenset({"links"}), max_bytes=1 << 28)
+    made = extract(body, ExtractSpec(1 << 28, frozenset({"links"})), url="http://h/", content_type="text/html")
     document = json.loads(made.document)
     assert document["truncated"] is True
     assert 6_000 < len(document["links"]) < 6_500  # 50 million characters of them

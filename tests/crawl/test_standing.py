@@ -15,9 +15,11 @@ import uvloop
 
 from fastmesh.crawl.extract import standing
 from fastmesh.crawl.extract.pool import ExtractPool
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.crawl.extract.standing import NICE_FOR_S, CoreTime, Standing, core_time, starves
 
 MS = 1_000_000
+BARE = ExtractSpec(9999, include=frozenset())
 
 
 @pytest.fixture
@@ -91,14 +93,7 @@ def test_the_page_of_a_worker_that_starves_is_given_to_one_that_does_not(monkeyp
             (first,) = pool.pids
             assert os.sched_getscheduler(first) == os.SCHED_IDLE
             os.kill(first, signal.SIGSTOP)
-            said = await pool.extract(
-                b"<title>t</title>",
-                owner=None,
-                url="http://h/",
-                content_type="text/html",
-                include=frozenset(),
-                max_bytes=9999,
-            )
+            said = await pool.extract(b"<title>t</title>", BARE, url="http://h/", content_type="text/html", owner=None)
             assert json.loads(said.document)["title"] == "t"
             (second,) = pool.pids
             assert second != first
@@ -119,7 +114,7 @@ def test_a_worker_is_replaced_when_it_may_stand_back_again() -> None:
         await pool.start()
 
         async def extract() -> None:
-            await pool.extract(b"x", owner=None, url="", content_type="text/plain", include=frozenset(), max_bytes=9999)
+            await pool.extract(b"x", BARE, url="", content_type="text/plain", owner=None)
 
         try:
             (first,) = pool.pids

@@ -21,6 +21,7 @@ import pytest
 import uvloop
 
 from fastmesh.crawl.extract.pool import ExtractPool, WorkerUnavailable
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.crawl.extract.standing import Standing
 from fastmesh.crawl.extract.worker import JOB
 from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent
@@ -118,13 +119,11 @@ def ask(
     async def document() -> bytes:
         extracted = await pool.extract(
             body.encode() if isinstance(body, str) else body,
-            owner=owner,
-            client=client,
+            ExtractSpec(1 << 25, PARTS, extractor),
             url="http://h/",
             content_type=content_type,
-            include=PARTS,
-            max_bytes=1 << 25,
-            extractor=extractor,
+            owner=owner,
+            client=client,
         )
         return extracted.document
 
@@ -191,9 +190,9 @@ def test_a_refused_page_raises_its_own_error(run: Run) -> None:
             with pytest.raises(UnsupportedContent, match="image/gif"):
                 await ask(pool, b"GIF89a", "image/gif")
             with pytest.raises(ExtractFailed, match="fits"):
-                await pool.extract(b"x", owner=None, url="", content_type="text/plain", include=PARTS, max_bytes=9)
+                await pool.extract(b"x", ExtractSpec(9, PARTS), url="", content_type="text/plain", owner=None)
             document, _ = await pool.extract(
-                b"x", owner=None, url="http://\ud800/", content_type="text/plain\udc80", include=PARTS, max_bytes=900
+                b"x", ExtractSpec(900, PARTS), url="http://\ud800/", content_type="text/plain\udc80", owner=None
             )
             assert json.loads(document)["text"] == "x"
             assert (pool.deaths, pool.failed) == (0, 0)
@@ -655,9 +654,7 @@ def test_a_worker_ends_itself_when_a_page_takes_too_long() -> None:
     head = {
         "url": "http://h/",
         "content_type": "text/html",
-        "include": ["links"],
-        "max_bytes": 1 << 20,
-        "extractor": "fast",
+        "spec": ExtractSpec(1 << 20, frozenset({"links"})).written(),
         "limit_s": 0.1,
         "core_s": 9.0,
     }

@@ -12,6 +12,7 @@ from fastmesh.crawl.extract.charset import decode
 from fastmesh.crawl.extract.extract import extract
 from fastmesh.crawl.extract.pool import _Job, _Worker
 from fastmesh.crawl.extract.sniff import kind_of
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.crawl.extract.worker import answer_head, ready
 from fastmesh.crawl.search.searxng import _found
 from fastmesh.errors import UrlError
@@ -75,9 +76,7 @@ def kinds(data: bytes, watch: Watch) -> Hashable:
 
 def _extracted(data: bytes, type_: str | None, extractor: str, watch: Watch) -> Hashable:
     try:
-        found = watch.turn(
-            extract, data, url=URL, content_type=type_, include=PARTS, max_bytes=MAX_BYTES, extractor=extractor
-        )
+        found = watch.turn(extract, data, ExtractSpec(MAX_BYTES, PARTS, extractor), url=URL, content_type=type_)
     except UrlError as error:  # which a library's own trouble with a page becomes, too
         return error.message
     assert len(found.document) <= MAX_BYTES

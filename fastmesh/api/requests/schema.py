@@ -25,8 +25,9 @@ from pydantic.config import JsonDict
 
 from fastmesh.api.requests.bounds import parsed, refuse_crowd
 from fastmesh.api.requests.form import pairs
+from fastmesh.crawl.extract.spec import DEFAULT_PARTS, Grade, Part
 from fastmesh.crawl.fetch.request_headers import NAME_PATTERN, VALUE_PATTERN, headers_refusal
-from fastmesh.crawl.options import DEFAULT_PARTS, CacheMode, CookieMode, Grade, Part
+from fastmesh.crawl.options import CacheMode, CookieMode
 from fastmesh.errors import UnsupportedMediaType, ValidationError
 from fastmesh.streaming.fill.firehose import MAX_FRAMES, MIN_FRAME_BYTES
 

@@ -36,7 +36,6 @@ def result_key(url: str, options: CrawlOptions) -> str:
         options.user_agent,
         dict(options.headers),
         options.respect_robots,
-        sorted(options.include),
-        options.extractor,
+        options.document.written(),
     ]
     return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16, key=_SALT).hexdigest()

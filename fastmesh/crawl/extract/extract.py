@@ -17,6 +17,7 @@ from fastmesh.crawl.extract.gate import NO_PAGE, Extracted, Gate, judge
 from fastmesh.crawl.extract.grades.face import EXTRACTORS, Extractor
 from fastmesh.crawl.extract.page import Page
 from fastmesh.crawl.extract.sniff import kind_of
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.errors import ExtractFailed, UrlError
 
 # The least important first; links are more use to a crawler than the rest of a long text.
@@ -40,33 +41,31 @@ CUT_ESCAPE_BYTES: Final = 5
 
 def extract(
     body: bytes,
+    spec: ExtractSpec,
     *,
     url: str,
     content_type: str | None,
-    include: frozenset[str],
-    max_bytes: int,
-    extractor: str = "fast",
     extractors: Mapping[str, Callable[[], Extractor]] = EXTRACTORS,
 ) -> Extracted:
-    """The document of *body*, as JSON without a raw newline, of at most *max_bytes*.
+    """The document of *body* that *spec* asks for, as JSON without a raw newline.
 
-    *url* is where the body came from, for its relative links; *extractor* one of
-    *extractors*.  A longer document is shortened and says so.  Raises
+    *url* is where the body came from, for its relative links; *extractors* are those that *spec* may name.
+    A document that is longer than it may be is shortened and says so.  Raises
     UnsupportedContent when no document is made of such a body, ExtractFailed when
-    nothing can be made of it or not even an empty document fits into *max_bytes*.
+    nothing can be made of it or not even an empty document fits.
     """
     try:
         kind = kind_of(body, content_type)
         if kind == "pdf":
             from fastmesh.crawl.extract.pdf import read_pdf  # loaded with the first PDF
 
-            return Extracted(_fitted(read_pdf(body, include), max_bytes), NO_PAGE)
+            return Extracted(_fitted(read_pdf(body, spec.include), spec.max_bytes), NO_PAGE)
         text = decode(body, content_type, is_html=kind == "html")
         if kind == "html":
-            document, gate = _read_html(Page(text, url), include, extractors[extractor]())
-            return Extracted(_fitted(document, max_bytes), gate)
-        listed = read_feed(text, url, include) if kind == "feed" else None
-        return Extracted(_fitted(listed or read_text(text, include), max_bytes), NO_PAGE)
+            document, gate = _read_html(Page(text, url), spec.include, extractors[spec.extractor]())
+            return Extracted(_fitted(document, spec.max_bytes), gate)
+        listed = read_feed(text, url, spec.include) if kind == "feed" else None
+        return Extracted(_fitted(listed or read_text(text, spec.include), spec.max_bytes), NO_PAGE)
     except UrlError:
         raise
     except MemoryError:

@@ -17,6 +17,7 @@ from typing import Final, cast
 import orjson
 
 from fastmesh.crawl.extract.gate import Extracted, Gate
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.crawl.extract.standing import CoreTime, Standing, core_time, starves
 from fastmesh.crawl.extract.worker import ANSWER, DONE, FAILED, JOB, LAST, gate_of, ready
 from fastmesh.crawl.fairness.line import Owner
@@ -121,14 +122,12 @@ class ExtractPool:
     async def extract(
         self,
         body: bytes,
+        spec: ExtractSpec,
         *,
-        owner: Owner,
-        client: Hashable = None,
         url: str,
         content_type: str | None,
-        include: frozenset[str],
-        max_bytes: int,
-        extractor: str = "fast",
+        owner: Owner,
+        client: Hashable = None,
     ) -> Extracted:
         """extract.extract() in a worker, when it is *client*'s turn and of its owners *owner*'s.
 
@@ -141,13 +140,11 @@ class ExtractPool:
         head = {
             "url": url.encode(errors="replace").decode(),
             "content_type": content_type and content_type.encode(errors="replace").decode(),
-            "include": sorted(include),
-            "max_bytes": max_bytes,
-            "extractor": extractor,
+            "spec": spec.written(),
             "limit_s": self._deadline_s * 2,
             "core_s": CORE_S + CORE_S_A_BYTE * len(body),
         }
-        job = _Job(client, owner, orjson.dumps(head), body, max_bytes)
+        job = _Job(client, owner, orjson.dumps(head), body, spec.max_bytes)
         self._jobs.join(client, owner, job)
         self._dispatch()
         try:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from fastmesh.crawl.extract.gate import DECISIONS, NO_PAGE, Extracted, Gate
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.errors import UrlError
 
 if TYPE_CHECKING:
@@ -113,14 +114,7 @@ def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, Extracted]
     signal.setitimer(signal.ITIMER_REAL, job["limit_s"])
     signal.setitimer(signal.ITIMER_PROF, job["core_s"])
     try:
-        return DONE, extract(
-            body,
-            url=job["url"],
-            content_type=job["content_type"],
-            include=frozenset(job["include"]),
-            max_bytes=job["max_bytes"],
-            extractor=job["extractor"],
-        )
+        return DONE, extract(body, ExtractSpec.read(job["spec"]), url=job["url"], content_type=job["content_type"])
     except UrlError as error:
         return FAILED, Extracted(orjson.dumps({"type": error.type, "message": error.message}), NO_PAGE)
     finally:
