@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 
 from fastmesh.cli import main
-from fastmesh.wire import http1
+from fastmesh.wire.http1 import head
 
-whole = http1._Fields.on_header
+whole = head._Fields.on_header
 
 
-def on_header(self: http1._Fields, name: bytes, value: bytes) -> None:
+def on_header(self: head._Fields, name: bytes, value: bytes) -> None:
     if name == b"X-Break":
         raise ZeroDivisionError("secret")
     whole(self, name, value)
 
 
-http1._Fields.on_header = on_header  # type: ignore[method-assign]
+head._Fields.on_header = on_header  # type: ignore[method-assign]
 sys.exit(main(sys.argv[4:]))  # behind this file: python -m fastmesh.cli

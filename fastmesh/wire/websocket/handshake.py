@@ -11,7 +11,9 @@ from base64 import b64encode
 from hashlib import sha1
 
 from fastmesh.errors import BadRequest, UpgradeRequired
-from fastmesh.wire.http1 import MAX_ELEMENTS, Request, has_token, listed, response_head
+from fastmesh.wire.http1.fields import MAX_ELEMENTS, TOKEN, has_token, listed
+from fastmesh.wire.http1.request import Request
+from fastmesh.wire.http1.response import response_head
 from fastmesh.wire.websocket.machine import BoundedDeflate, Limits, WebSocketMachine
 
 SUBPROTOCOL = "fastmesh.v1"
@@ -19,8 +21,8 @@ VERSION = "13"
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==", re.ASCII)  # 16 bytes in base64
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
-_PARAMETER = re.compile(rf"({_TOKEN.pattern})(?:[ \t]*=[ \t]*(\"?)({_TOKEN.pattern})\2)?", re.ASCII)
+_TOKEN = re.compile(TOKEN, re.ASCII)
+_PARAMETER = re.compile(rf"({TOKEN})(?:[ \t]*=[ \t]*(\"?)({TOKEN})\2)?", re.ASCII)
 _WINDOW_BITS = re.compile(r"[89]|1[0-5]", re.ASCII)
 _FLAGS = frozenset({"server_no_context_takeover", "client_no_context_takeover"})
 

@@ -1,37 +1,25 @@
-"""HTTP/1.1 requests out of bytes, and heads of responses (RFC 9112).
+"""HttpParser: requests out of the bytes of a connection, wherever these are cut.
 
-HttpParser finds where a head ends by itself, so every limit is exact wherever
-the bytes are cut and an idle connection holds no parser; httptools then reads
-the head, whole, in one call.  Whatever two readers could read differently is
-refused: a request with a ``fault`` is the last one that a parser gives.  A call
-takes MAX_STEPS steps at most, however small the pieces are that a body is cut
+It finds where a head ends by itself, so every limit is exact and an idle connection
+holds no parser of httptools.  A request with a ``fault`` is the last one that it gives.
+A call takes MAX_STEPS steps at most, however small the pieces are that a body is cut
 into, and no byte is looked at again for every packet.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import Enum
-from http import HTTPStatus
-
-import httptools
 
 from fastmesh.errors import ApiError, BadRequest, HeaderTooLarge, PayloadTooLarge
+from fastmesh.wire.http1.fields import TOKEN
+from fastmesh.wire.http1.head import MAX_HEADERS, read_head
+from fastmesh.wire.http1.request import Request
 
-MAX_HEADERS = 100  # and so many trailers
-MAX_ELEMENTS = 100  # of a field that is a list
 MAX_CHUNK_LINE = 256  # a chunk's size with its extensions
 MAX_STEPS = 256  # a call: a chunk takes two, of 1.5 µs each; 256 KB may hold 42,000 chunks
 
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
-# A browser leaves | ^ ` { } and \ raw in a query and escapes the rest (WHATWG URL, query percent-encode set); no path
-# of ours has any of them.
-_UNWISE_IN_PATH = re.compile(r'[\\"<>#^`{|}]')
-_UNWISE_IN_QUERY = re.compile(r'["<>#]')
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{0,5})?")
-_LENGTH = re.compile(rb"[0-9]{1,19}")
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_TOKEN = TOKEN.encode() + b"+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 # Size and extensions (RFC 9112, section 7.1.1).  Possessive: there is one way to read it, and no other is tried.
 _CHUNK_LINE = re.compile(
@@ -40,33 +28,6 @@ _CHUNK_LINE = re.compile(
 _FIELD_LINE = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*+" % _TOKEN)
 _BLANK_LINES = re.compile(rb"(?:\r\n)*+")
 _LONE_LF = re.compile(rb"(?<!\r)\n")
-# Not by splitting: 64 KB of commas are 65,000 elements.
-_LISTED = {
-    token: re.compile(rf"(?:^|,)[ \t]*+{token}[ \t]*+(?:,|\Z)", re.IGNORECASE | re.ASCII)
-    for token in ("close", "keep-alive", "upgrade", "websocket")
-}
-# Fields of which a second one would be read by some and not by others.
-_SINGLE = frozenset({"host", "content-length", "transfer-encoding", "content-type", "origin", "expect", "x-request-id"})
-_UNWRITABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-@dataclass(slots=True)
-class Request:
-    """One request, whole; or, with a *fault*, why there will be none."""
-
-    method: str = ""
-    path: str = ""
-    query: str = ""
-    headers: dict[str, str] = field(default_factory=dict)  # names in lower case, values latin-1
-    body: bytes = b""
-    minor: int = 1  # HTTP/1.minor
-    keep_alive: bool = False
-    fault: ApiError | None = None
-
-    @property
-    def expects_continue(self) -> bool:
-        """Whether the client waits for a 100 before it sends the body (RFC 9110, section 10.1.1)."""
-        return self.minor == 1 and self.headers.get("expect", "").lower() == "100-continue"
 
 
 class Phase(Enum):
@@ -204,7 +165,7 @@ class HttpParser:
             raise self._head_too_large()
         head = bytes(buffer[: end + 4])
         del buffer[: end + 4]
-        return self._begin_body(*_read_head(head))
+        return self._begin_body(*read_head(head))
 
     def _begin_body(self, request: Request, length: int | None) -> Request | None:
         """*length* is the body's, None when it is chunked."""
@@ -314,121 +275,3 @@ _STEPS = {
     Phase.CHUNK_DATA: HttpParser._read_chunk_data,
     Phase.TRAILER: HttpParser._read_trailer,
 }
-
-
-# ── a head ───────────────────────────────────────────────────────────────────────────────
-
-
-class _Fields:
-    """Takes httptools' callbacks for one head."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[bytes, bytes]] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.pairs.append((name, value))
-
-
-def _read_head(head: bytes) -> tuple[Request, int | None]:
-    """The request of a whole *head*, and its body's length, None when it is chunked."""
-    line = _REQUEST_LINE.match(head)
-    if line is None:
-        raise BadRequest("a request line is METHOD, one space, target, one space, HTTP/1.1 or HTTP/1.0")
-    if head.count(b"\r\n") - 2 > MAX_HEADERS:
-        raise HeaderTooLarge(f"a request may have {MAX_HEADERS} header fields")
-    fields = _Fields()
-    try:
-        httptools.HttpRequestParser(fields).feed_data(head)
-    except httptools.HttpParserUpgrade:
-        pass  # the head is whole; what an upgrade means is decided below
-    except httptools.HttpParserCallbackError:
-        raise  # a fault of ours, not of the head
-    except httptools.HttpParserError:
-        raise BadRequest("the header fields are not as RFC 9112 has them") from None
-    request = Request(method=line[1].decode(), minor=int(line[3]))
-    request.headers = headers = _joined(fields.pairs)
-    request.path, request.query = _target(line[2].decode(), headers)
-    length = _body_length(request, headers)
-    connection = headers.get("connection", "")
-    kept = request.minor == 1 or has_token(connection, "keep-alive")
-    request.keep_alive = kept and not has_token(connection, "close")
-    if "upgrade" in headers and has_token(connection, "upgrade"):
-        # Some readers take what follows such a head for the new protocol, some for its body.
-        if length != 0:
-            raise BadRequest("a request that asks for an upgrade may have no body")
-        request.keep_alive = False
-    return request, length
-
-
-def _joined(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in pairs:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip(" \t")
-        if name in headers:
-            if name in _SINGLE:
-                raise BadRequest(f"a request may have one {name} field")
-            value = f"{headers[name]}, {value}"
-        headers[name] = value
-    return headers
-
-
-def _target(target: str, headers: dict[str, str]) -> tuple[str, str]:
-    """Path and query of the request target, in origin form or, naming the same Host, in absolute form."""
-    host = headers.get("host")
-    if host is not None and _HOST.fullmatch(host) is None:
-        raise BadRequest("Host must be a name or an address, and perhaps a port")
-    if target.lower().startswith("http://"):
-        authority, slash, rest = target[7:].partition("/")
-        if authority.lower() != (host or "").lower():
-            raise BadRequest("the request target names another host than Host")
-        target = slash + rest or "/"
-    path, _, query = target.partition("?")
-    if (
-        not path.startswith("/")
-        or path.startswith("//")
-        or _UNWISE_IN_PATH.search(path)
-        or _UNWISE_IN_QUERY.search(query)
-    ):
-        raise BadRequest("the request target must be a path, and perhaps a query")
-    return path, query
-
-
-def _body_length(request: Request, headers: dict[str, str]) -> int | None:
-    if request.minor == 1 and "host" not in headers:
-        raise BadRequest("a request must have a Host field")
-    coding = headers.get("transfer-encoding")
-    if coding is not None:
-        if request.minor == 0 or coding.lower() != "chunked" or "content-length" in headers:
-            raise BadRequest("Transfer-Encoding must be chunked, on HTTP/1.1, without a Content-Length")
-        return None
-    length = headers.get("content-length", "0")
-    if _LENGTH.fullmatch(length.encode("latin-1")) is None:
-        raise BadRequest("Content-Length must be a number")
-    return int(length)
-
-
-def listed(value: str) -> list[str]:
-    """The elements of a field that is a list; empty ones are none (RFC 9110, section 5.6.1.2).
-
-    Raises BadRequest where it has over MAX_ELEMENTS.
-    """
-    if value.count(",") >= MAX_ELEMENTS:
-        raise BadRequest(f"a field that is a list may have {MAX_ELEMENTS} elements")
-    return [element for part in value.split(",") if (element := part.strip(" \t"))]
-
-
-def has_token(value: str, token: str) -> bool:
-    """Whether *value*, a field that is a list, has *token*, in either case (RFC 9110, section 5.6.1)."""
-    return _LISTED[token].search(value) is not None
-
-
-# ── responses ────────────────────────────────────────────────────────────────────────────
-
-
-def response_head(status: int, headers: list[tuple[str, str]]) -> bytes:
-    """A response's head.  Raises ValueError for a field that would end its line early."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
-    for line in lines:
-        if _UNWRITABLE.search(line):
-            raise ValueError(f"a header field with a control character: {line!r}")
-    return "\r\n".join((*lines, "\r\n")).encode("latin-1")
