@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 
 from fastmesh.cli import main
-from fastmesh.server import daemon
+from fastmesh.server import serve
 
 
 def settle() -> None:
@@ -37,5 +37,5 @@ def tell() -> None:
 
 
 if __name__ == "__main__":
-    daemon.settle_collector = settle
+    serve.settle_collector = settle
     sys.exit(main(["serve"]))
