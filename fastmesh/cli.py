@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from fastmesh import config
-from fastmesh.api.requests.schema import CrawlRequest, read_value
+from fastmesh.api.requests.bodies import CrawlRequest
+from fastmesh.api.requests.reading import read_value
 from fastmesh.commands.config import reference, show_settings
 from fastmesh.errors import ConfigError, FastmeshError, ValidationError
 from fastmesh.telemetry import log, standard_files

@@ -10,8 +10,8 @@ from typing import Final, Protocol
 import orjson
 from prometheus_client.exposition import choose_encoder
 
+from fastmesh.api.calls import Call, Reply, Route
 from fastmesh.api.engine import Engine
-from fastmesh.api.router import Call, Reply, Route
 from fastmesh.errors import Overloaded, ShuttingDown
 from fastmesh.streaming.health import DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE, WORST_LAST, judged
 from fastmesh.version import __version__

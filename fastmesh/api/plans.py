@@ -11,8 +11,11 @@ from typing import Any
 
 import orjson
 
+from fastmesh.api.requests.bodies import CrawlRequest, DeepSearchRequest
 from fastmesh.api.requests.bounds import too_many_urls
-from fastmesh.api.requests.schema import CrawlRequest, DeepSearchRequest, FirehoseQuery, Options, PageOptions, Strict
+from fastmesh.api.requests.model import Strict
+from fastmesh.api.requests.options import Options, PageOptions
+from fastmesh.api.requests.queries import FirehoseQuery
 from fastmesh.config import Settings
 from fastmesh.crawl.extract.spec import ExtractSpec, document_room
 from fastmesh.crawl.options import CrawlOptions, InputUrl

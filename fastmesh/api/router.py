@@ -1,4 +1,4 @@
-"""From a request to what answers it, and everything that is refused before (contract section 3).
+"""From a request to what answers it, and everything that is refused before.
 
 Refusals come in this order: 400 (HTTP), 421, 403, 401, then 404, 405, 413, and what
 the endpoint itself refuses.  Pages of other origins may ask only where
@@ -9,80 +9,20 @@ not even which routes there are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
 from urllib.parse import urlsplit
 
 from fastmesh.api.access.callers import Access
-from fastmesh.api.access.tickets import Ticket
+from fastmesh.api.calls import Call, Reply, Route
 from fastmesh.config import ServerSettings
 from fastmesh.errors import Forbidden, MethodNotAllowed, MisdirectedRequest, NotFound, PayloadTooLarge
-from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.subscriber import Sink, Subscriber
-from fastmesh.telemetry.trace import Trace
-from fastmesh.wire.encoders import Encoder
 from fastmesh.wire.http1 import Request
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})
 PREFIX = "/api/v1"
 ALL_METHODS = ("GET", "HEAD", "POST", "DELETE")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request, and what is known of who sent it."""
-
-    request: Request
-    request_id: str
-    client: str | None  # whose its streams are: of a token, else of an address; None: of this machine
-    local_address: str  # the address it arrived at; empty on a Unix socket
-    connection: int = 0  # the number of the one it came over
-    trace: Trace = field(default_factory=Trace.begin)
-    value: str = ""  # what stands in the path where the route has a name in braces
-    ticket: Ticket | None = None  # when it was shown in place of a token
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole answer."""
-
-    body: bytes
-    content_type: str = "application/json"
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StreamReply:
-    """An answer that is a stream: *attach* lets the sink that it is given read it."""
-
-    encoding: Literal["ndjson", "sse", "json"]  # json: the whole stream as one document
-    attach: Callable[[Encoder, Sink], Subscriber]
-
-
-@dataclass(frozen=True, slots=True)
-class SocketReply:
-    """An answer that is a WebSocket; *open* gives the stream that runs on it from the start, if there is one."""
-
-    open: Callable[[], StreamingPipeline | None]
-
-
-Handler = Callable[[Call], Reply | StreamReply | SocketReply]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One method of one path."""
-
-    name: str  # the path as it is documented: a metric's label; "{…}" stands for one segment
-    method: str
-    handler: Handler
-    health: bool = False  # may be read by any page, and without a token
-    ticket: bool = False  # a browser asks here that can set no header
-    socket: bool = False  # opens a WebSocket
 
 
 Methods = dict[str, Route]

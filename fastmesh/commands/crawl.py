@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import orjson
 
 from fastmesh.api.engine import Engine
-from fastmesh.api.requests.schema import CrawlRequest
+from fastmesh.api.requests.bodies import CrawlRequest
 from fastmesh.commands.progress import ProgressBar
 from fastmesh.commands.stdout import ThreadSink, write_all
 from fastmesh.commands.table import ResultTable

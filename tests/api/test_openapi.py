@@ -18,15 +18,15 @@ from pydantic import TypeAdapter
 from sockets import WebSocket
 
 from fastmesh.api.access.tokens import new_token
-from fastmesh.api.openapi import shapes
-from fastmesh.api.openapi.document import frames_schema
+from fastmesh.api.openapi import answers, frames, messages
+from fastmesh.api.openapi.schemas import frames_schema
 from fastmesh.errors import ApiError, UrlError
 
 ROOT = Path(__file__).parent.parent.parent
 QUERY = "what is known"
 
-FRAME = TypeAdapter[Any](shapes.Frame)
-MESSAGE = TypeAdapter[Any](shapes.Message)
+FRAME = TypeAdapter[Any](frames.Frame)
+MESSAGE = TypeAdapter[Any](messages.Message)
 
 
 def held_against(shape: Any, *values: Any) -> None:
@@ -135,25 +135,25 @@ class TestShapes:
 
     def test_of_streams_as_resources(self, searching: Daemon, origin: Origin) -> None:
         opened = searching.ask("POST", "/streams", {"urls": [origin.url("/page")]})
-        held_against(shapes.OpenedStream, opened.json)
+        held_against(answers.OpenedStream, opened.json)
         path = opened.headers["location"]
-        held_against(shapes.StreamStatus, searching.ask("GET", path).json)
+        held_against(answers.StreamStatus, searching.ask("GET", path).json)
         held_against(FRAME, *searching.ask("GET", f"{path}/events").frames)
-        held_against(shapes.StreamList, searching.ask("GET", "/streams").json)
+        held_against(answers.StreamList, searching.ask("GET", "/streams").json)
         waiting = searching.ask("POST", "/streams", {"urls": [origin.url("/page")]}).headers["location"]
-        held_against(shapes.CancelledStream, searching.ask("DELETE", waiting).json)
-        held_against(shapes.RefusalEnvelope, searching.ask("DELETE", waiting).json)
+        held_against(answers.CancelledStream, searching.ask("DELETE", waiting).json)
+        held_against(answers.RefusalEnvelope, searching.ask("DELETE", waiting).json)
 
     def test_of_a_whole_crawl(self, searching: Daemon, origin: Origin) -> None:
         urls = [{"url": origin.url("/page"), "id": "mine"}, "nonsense", "nonsense"]
-        held_against(shapes.WholeCrawl, searching.ask("POST", "/crawl", {"urls": urls}).json)
+        held_against(answers.WholeCrawl, searching.ask("POST", "/crawl", {"urls": urls}).json)
         body = {"urls": urls, "options": {"stop_after_errors": 1}}
-        held_against(shapes.WholeCrawl, searching.ask("POST", "/crawl", body).json)
+        held_against(answers.WholeCrawl, searching.ask("POST", "/crawl", body).json)
 
     def test_of_health(self, searching: Daemon) -> None:
-        held_against(shapes.HealthReport, searching.ask("GET", "/healthz").json)
-        held_against(shapes.Alive, searching.ask("GET", "/livez").json)
-        held_against(shapes.Ready, searching.ask("GET", "/readyz").json)
+        held_against(answers.HealthReport, searching.ask("GET", "/healthz").json)
+        held_against(answers.Alive, searching.ask("GET", "/livez").json)
+        held_against(answers.Ready, searching.ask("GET", "/readyz").json)
 
     @pytest.mark.parametrize(
         "asked",
@@ -167,7 +167,7 @@ class TestShapes:
         ],
     )
     def test_of_refusals(self, searching: Daemon, asked: tuple[str, str, Any]) -> None:
-        held_against(shapes.RefusalEnvelope, searching.ask(*asked).json)
+        held_against(answers.RefusalEnvelope, searching.ask(*asked).json)
 
     def test_of_a_websocket(self, searching: Daemon, origin: Origin) -> None:
         kinds = set()
@@ -191,7 +191,7 @@ class TestShapes:
         token = new_token()
         (tmp_path / "tokens").write_text(token)
         with Daemon(AUTH__TOKENS_FILE=tmp_path / "tokens") as daemon:
-            held_against(shapes.Ticket, daemon.ask("POST", "/tickets", Authorization=f"Bearer {token}").json)
+            held_against(answers.Ticket, daemon.ask("POST", "/tickets", Authorization=f"Bearer {token}").json)
 
     def test_a_field_that_nobody_described_would_be_seen(self, searching: Daemon) -> None:
         frame = searching.crawl("nonsense")[0]

@@ -11,18 +11,12 @@ from daemons import Daemon
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastmesh.api.requests.bodies import CrawlRequest
 from fastmesh.api.requests.bounds import MAX_FIELDS
-from fastmesh.api.requests.schema import (
-    MAX_INTEGER,
-    CrawlQuery,
-    CrawlRequest,
-    FirehoseQuery,
-    Strict,
-    pairs_of,
-    read_body,
-    read_query,
-)
-from fastmesh.api.websocket import session
+from fastmesh.api.requests.model import MAX_INTEGER, Strict
+from fastmesh.api.requests.queries import CrawlQuery, FirehoseQuery
+from fastmesh.api.requests.reading import pairs_of, read_body, read_query
+from fastmesh.api.websocket.commands import Subscribe
 from fastmesh.errors import ValidationError
 
 JSON = "application/json"
@@ -158,7 +152,7 @@ def models(base: type[Strict] = Strict) -> list[type[Strict]]:
 
 
 def test_every_integer_of_every_body_query_and_command_is_bounded() -> None:
-    assert session.Subscribe in models()
+    assert Subscribe in models()
     found = [(model, each) for model in models() for each in integers(model.model_json_schema())]
     assert len(found) > 10
     for model, each in found:

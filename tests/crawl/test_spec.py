@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from fastmesh.api.requests.schema import PageOptions
+from fastmesh.api.requests.options import PageOptions
 from fastmesh.crawl.extract.spec import ExtractSpec, document_room
 
 

@@ -15,7 +15,8 @@ from origins import Origin
 from sockets import WebSocket, handshake
 
 from fastmesh.api.access.tokens import line_of, new_token
-from fastmesh.api.router import PREFIX, Route
+from fastmesh.api.calls import Route
+from fastmesh.api.router import PREFIX
 from fastmesh.config import load
 from fastmesh.server.daemon import Daemon as InThisProcess
 

@@ -11,21 +11,11 @@ import orjson
 
 from fastmesh.api.access.callers import _subprotocol_tokens, _tickets
 from fastmesh.api.access.tokens import Tokens
+from fastmesh.api.requests.bodies import CrawlRequest, DeepSearchRequest, WholeCrawlRequest
 from fastmesh.api.requests.bounds import parsed
-from fastmesh.api.requests.schema import (
-    CrawlQuery,
-    CrawlRequest,
-    DeepSearchRequest,
-    EventsQuery,
-    FirehoseQuery,
-    KeyQuery,
-    WholeCrawlRequest,
-    pairs_of,
-    read_body,
-    read_query,
-    read_value,
-)
-from fastmesh.api.streams.endpoints import _last_event_id, _wants_events
+from fastmesh.api.requests.queries import CrawlQuery, EventsQuery, FirehoseQuery, KeyQuery
+from fastmesh.api.requests.reading import pairs_of, read_body, read_query, read_value
+from fastmesh.api.streams.asked import last_event_id, wants_events
 from fastmesh.api.websocket.session import COMMANDS
 from fastmesh.errors import ApiError, ConfigError
 from fastmesh.telemetry.trace import Trace
@@ -55,9 +45,9 @@ def http_requests(data: bytes, watch: Watch) -> Hashable:
         Trace.of(request.headers.get("traceparent"))
         _subprotocol_tokens(request)
         _tickets(request)
-        _wants_events(request.headers.get("accept", ""))
+        wants_events(request.headers.get("accept", ""))
         try:
-            _last_event_id(_Asked(request))  # type: ignore[arg-type]
+            last_event_id(_Asked(request))  # type: ignore[arg-type]
         except ApiError:
             pass
         try:

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from fastmesh.api.router import Reply, Route, Router
+from fastmesh.api.calls import Reply, Route
+from fastmesh.api.router import Router
 from fastmesh.config import Settings
 from fastmesh.server.context import Context
 from fastmesh.server.http.connection import AT_ONCE_BYTES, Connection

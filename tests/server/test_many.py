@@ -15,9 +15,9 @@ import orjson
 import pytest
 
 from fastmesh import config
+from fastmesh.api.calls import Call
 from fastmesh.api.engine import Engine
 from fastmesh.api.health import Health
-from fastmesh.api.router import Call
 from fastmesh.server.daemon import Daemon
 from fastmesh.server.listener import Listener
 from fastmesh.server.serve import _unhandled

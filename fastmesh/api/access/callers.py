@@ -1,4 +1,4 @@
-"""Who asks, and whether they may (contract section 3).
+"""Who asks, and whether they may.
 
 A request shows a token in ``Authorization: Bearer``.  Where a browser can set no
 header, a page shows the token as a second subprotocol of its WebSocket, or a ticket

@@ -6,8 +6,9 @@ import orjson
 
 from fastmesh.api.access.callers import Access
 from fastmesh.api.access.tickets import TICKET_S
-from fastmesh.api.requests.schema import NoFields, read_body
-from fastmesh.api.router import Call, Reply, Route
+from fastmesh.api.calls import Call, Reply, Route
+from fastmesh.api.requests.bodies import NoFields
+from fastmesh.api.requests.reading import read_body
 from fastmesh.errors import NotFound
 
 

@@ -1,61 +1,23 @@
 """GET /openapi.json: what this daemon takes and answers, as OpenAPI 3.1.
 
-Made of the models that read requests, of the shapes that the tests hold answers against, of
+Made of the models that read requests, of the types that the tests hold answers against, of
 the tree of errors and of the table of routes; with the limits of this daemon's settings.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections import defaultdict
-from collections.abc import Iterable
 from copy import deepcopy
-from functools import cache
-from typing import Any, Final
 
 import orjson
-from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
 
-from fastmesh.api.openapi.operations import JSON, NDJSON, OPERATIONS, Answer, Operation, Parameter
-from fastmesh.api.openapi.shapes import Frame, Message, RefusalEnvelope
-from fastmesh.api.router import PREFIX, Call, Reply, Route, Router
-from fastmesh.api.websocket.session import COMMANDS, PROTOCOL_VERSION
+from fastmesh.api.calls import Call, Reply, Route
+from fastmesh.api.openapi.paths import paths_of
+from fastmesh.api.openapi.schemas import Json, Schemas
+from fastmesh.api.router import PREFIX, Router
 from fastmesh.config import Settings
-from fastmesh.errors import (
-    ApiError,
-    BadRequest,
-    Forbidden,
-    HeaderTooLarge,
-    InternalError,
-    MisdirectedRequest,
-    Overloaded,
-    RequestTimeout,
-    Unauthorized,
-)
+from fastmesh.errors import Overloaded
 from fastmesh.version import __version__
-
-REF: Final = "#/components/schemas/{model}"
-
-# What may refuse any request.
-ALWAYS: Final = (
-    BadRequest,
-    Forbidden,
-    RequestTimeout,
-    MisdirectedRequest,
-    HeaderTooLarge,
-    InternalError,
-    Overloaded,
-)
-HEADERS: Final = {
-    "X-Request-ID": "the request's own when it was 1 to 128 characters of A-Z a-z 0-9 . _ -, else a new one",
-    "X-Stream-ID": "the stream, for reading it again at /streams/{id}/events",
-    "Location": "where the stream is",
-    "Retry-After": "seconds",
-}
-
-Json = dict[str, Any]
 
 
 class OpenApi:
@@ -84,9 +46,9 @@ class OpenApi:
         self._body = orjson.dumps(self._document(settings))
 
     def _describe(self) -> None:
-        shapes = _Shapes()
-        self._paths = _paths(self._router.routes, shapes, tokens=self._router.access is not None)
-        self._schemas = shapes.schemas
+        schemas = Schemas()
+        self._paths = paths_of(self._router.routes, schemas, tokens=self._router.access is not None)
+        self._schemas = schemas.all
         self.reload(self._settings)
 
     def _document(self, settings: Settings) -> Json:
@@ -108,194 +70,6 @@ class OpenApi:
                 "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
             }
         return document
-
-
-class _Shapes:
-    """The schemas of all types that were named, each once."""
-
-    def __init__(self) -> None:
-        self.schemas: Json = {}
-        self.schemas["Frame"] = self.of(Frame)  # these have no name of their own
-        self.schemas["Message"] = self.of(Message)
-        self.schemas["Command"] = {"anyOf": [self._command(name) for name in COMMANDS]}
-
-    def _command(self, name: str) -> Json:
-        schema = dict(_schema(COMMANDS[name][0]))
-        self.schemas |= schema.pop("$defs", {})
-        own = {"title": f"{name} command", "properties": schema["properties"] | {"type": {"const": name}}}
-        return schema | own
-
-    def of(self, shape: Any) -> Json:
-        """The schema of *shape*, by reference where it has a name."""
-        schema = dict(_schema(shape))
-        self.schemas |= schema.pop("$defs", {})
-        title = schema.get("title")
-        if schema.get("type") == "object" and title is not None and isinstance(shape, type):
-            self.schemas[title] = schema
-            return {"$ref": REF.format(model=title)}
-        return schema
-
-
-class _Untitled(GenerateJsonSchema):
-    """A field's title would only be its name again."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
-@cache
-def _schema(shape: Any) -> Json:
-    return TypeAdapter(shape).json_schema(ref_template=REF, schema_generator=_Untitled)
-
-
-def frames_schema() -> Json:
-    """JSON Schema (2020-12) of every frame, message and command, for docs/frames.schema.json."""
-    shapes = _Shapes()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A frame of a stream, or what else goes over a WebSocket",
-        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("Frame", "Message", "Command")],
-        "$defs": orjson.loads(orjson.dumps(shapes.schemas).replace(b"#/components/schemas/", b"#/$defs/")),
-    }
-
-
-# ── paths ────────────────────────────────────────────────────────────────────────────────
-
-
-def _paths(routes: Iterable[Route], shapes: _Shapes, *, tokens: bool) -> Json:
-    paths: Json = defaultdict(dict)
-    for route in routes:
-        operation = OPERATIONS[route.method, route.name]
-        if route.socket:
-            paths[route.name] |= _socket(operation, shapes)
-            continue
-        described = _operation(route, operation, shapes, guarded=tokens and not route.health)
-        paths[route.name][route.method.lower()] = described
-    return dict(paths)
-
-
-def _operation(route: Route, operation: Operation, shapes: _Shapes, *, guarded: bool) -> Json:
-    described: Json = {
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.name}").strip("_"),
-        "summary": operation.summary,
-        "parameters": [
-            *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _names(route)),
-            *_query(operation, shapes),
-            *(_header(parameter) for parameter in operation.headers),
-        ],
-    }
-    if operation.body is not None:
-        described["requestBody"] = {
-            "required": True,
-            "content": {JSON: {"schema": shapes.of(operation.body)}},
-        }
-    answers = {str(status): _answer(answer, shapes) for status, answer in operation.answers.items()}
-    described["responses"] = answers | _refusals(operation, shapes, answers, guarded=guarded)
-    if guarded:
-        described["security"] = [{"token": []}, *([{"ticket": []}] if route.ticket else [])]
-    return described
-
-
-def _socket(operation: Operation, shapes: _Shapes) -> Json:
-    """A WebSocket, for which OpenAPI has no word: its handshake is no request that a client of HTTP could make."""
-    return {
-        "summary": operation.summary,
-        "description": "GET with the opening handshake of RFC 6455 is answered by 101, any other by 426.",
-        "parameters": _query(operation, shapes),
-        "x-websocket": {
-            "subprotocol": PROTOCOL_VERSION,
-            "takes": {"$ref": REF.format(model="Command")},
-            "sends": {"anyOf": [{"$ref": REF.format(model=name)} for name in ("Frame", "Message")]},
-        },
-    }
-
-
-def _names(route: Route) -> list[str]:
-    return re.findall(r"\{(\w+)\}", route.name)
-
-
-def _query(operation: Operation, shapes: _Shapes) -> list[Json]:
-    if operation.query is None:
-        return []
-    schema = _schema(operation.query)
-    required = schema.get("required", [])
-    return [
-        {"name": name, "in": "query", "required": name in required, "schema": _without_null(part)}
-        for name, part in schema["properties"].items()
-    ]
-
-
-def _without_null(schema: Json) -> Json:
-    """A query has no null: what is not wanted is left out."""
-    either = [part for part in schema.get("anyOf", []) if part.get("type") != "null"]
-    return either[0] if len(either) == 1 else schema
-
-
-def _header(parameter: Parameter) -> Json:
-    return {
-        "name": parameter.name,
-        "in": "header",
-        "description": parameter.description,
-        "schema": dict(parameter.schema),
-        "example": parameter.example,
-    }
-
-
-def _answer(answer: Answer, shapes: _Shapes) -> Json:
-    described: Json = {"description": answer.description, "headers": _headers("X-Request-ID", *answer.headers)}
-    if answer.content:
-        described["content"] = {
-            media_type: {"schema": _content(media_type, shape, shapes)} for media_type, shape in answer.content.items()
-        }
-    return described
-
-
-def _content(media_type: str, shape: Any, shapes: _Shapes) -> Json:
-    if shape is not Frame:
-        return shapes.of(shape)
-    each = {"contentMediaType": JSON, "contentSchema": {"$ref": REF.format(model="Frame")}}
-    if media_type == NDJSON:
-        return {"type": "string", "description": "one frame a line", "x-line": each}
-    return {
-        "type": "object",
-        "description": "one event for each frame",
-        "properties": {
-            "event": {"description": "the frame's type", "type": "string"},
-            "id": {"description": "stream:seq, of durable frames only", "type": "string"},
-            "data": {"type": "string", **each},
-            "retry": {"description": "ms, with the first event", "type": "integer"},
-        },
-    }
-
-
-def _refusals(operation: Operation, shapes: _Shapes, answers: Json, *, guarded: bool) -> Json:
-    """One answer for each status, with the types that it may have."""
-    of_status: dict[int, list[type[ApiError]]] = defaultdict(list)
-    for error in dict.fromkeys((*operation.refusals, *ALWAYS, *((Unauthorized,) if guarded else ()))):
-        of_status[error.status].append(error)
-    envelope = shapes.of(RefusalEnvelope)
-    refusals: Json = {}
-    for status, errors in sorted(of_status.items()):
-        schema = envelope
-        if (there := answers.get(str(status))) is not None:  # the status of an answer that is no refusal, too
-            schema = {"anyOf": [there["content"][JSON]["schema"], envelope]}
-        refusals[str(status)] = {
-            "description": "; ".join(f"{error.type}: {_first_line(error)}" for error in errors),
-            "headers": _headers("X-Request-ID", *(["Retry-After"] if status in (429, 503) else [])),
-            "content": {JSON: {"schema": schema}},
-        }
-    return refusals
-
-
-def _first_line(error: type[ApiError]) -> str:
-    return (error.__doc__ or "").strip().partition("\n")[0]
-
-
-def _headers(*names: str) -> Json:
-    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
-
-
-# ── this daemon's limits ─────────────────────────────────────────────────────────────────
 
 
 def _limited(schemas: Json, settings: Settings) -> Json:

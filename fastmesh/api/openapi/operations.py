@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fastmesh.api.openapi.shapes import (
+from fastmesh.api.openapi.answers import (
     Alive,
     CancelledStream,
-    Frame,
     HealthReport,
     OpenedStream,
     Ready,
@@ -21,18 +20,17 @@ from fastmesh.api.openapi.shapes import (
     Ticket,
     WholeCrawl,
 )
-from fastmesh.api.requests.schema import (
+from fastmesh.api.openapi.frames import Frame
+from fastmesh.api.requests.bodies import CrawlRequest, DeepSearchRequest, WholeCrawlRequest
+from fastmesh.api.requests.model import Strict
+from fastmesh.api.requests.queries import (
     EVENT_ID_PATTERN,
     KEY_PATTERN,
     CrawlQuery,
-    CrawlRequest,
-    DeepSearchRequest,
     EventsQuery,
     FirehoseQuery,
     KeyQuery,
     Query,
-    Strict,
-    WholeCrawlRequest,
 )
 from fastmesh.errors import (
     ApiError,

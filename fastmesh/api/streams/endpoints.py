@@ -1,45 +1,32 @@
-"""The endpoints that open, read, list and end streams."""
+"""Streams as resources: the endpoints that open, read, list and end them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
 
 import orjson
 
-from fastmesh.api.access.callers import TICKET
+from fastmesh.api.calls import Call, Reply, Route, SocketReply, StreamReply
 from fastmesh.api.plans import Plan, Plans
-from fastmesh.api.requests.bounds import MAX_FIELDS
-from fastmesh.api.requests.schema import (
-    EVENT_ID_PATTERN,
-    KEY_PATTERN,
-    KEY_WANTED,
+from fastmesh.api.requests.bodies import CrawlRequest, DeepSearchRequest, WholeCrawlRequest
+from fastmesh.api.requests.options import Options
+from fastmesh.api.requests.queries import (
     CrawlQuery,
-    CrawlRequest,
-    DeepSearchRequest,
     EventsQuery,
     FirehoseQuery,
     KeyQuery,
-    Model,
-    Options,
-    WholeCrawlRequest,
-    pairs_of,
-    read_body,
-    read_query,
 )
-from fastmesh.api.router import PREFIX, Call, Reply, Route, SocketReply, StreamReply
+from fastmesh.api.requests.reading import Model, read_body, read_query
+from fastmesh.api.router import PREFIX
+from fastmesh.api.streams.asked import Encoding, key_of, last_event_id, query_of, wants_events
+from fastmesh.api.streams.status import described
 from fastmesh.errors import Conflict, NotFound, ValidationError
-from fastmesh.events import rfc3339
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.registry import StreamRegistry
 from fastmesh.streaming.subscriber import Sink, Subscriber
 from fastmesh.wire.encoders import Encoder
-from fastmesh.wire.http1 import MAX_ELEMENTS, listed
-
-Encoding = Literal["ndjson", "sse"]  # of frames
 
 
 class Streams:
@@ -72,7 +59,7 @@ class Streams:
 
     def _opening(self, encoding: Encoding, planned: Callable[[Call], Plan], call: Call) -> Reply | StreamReply:
         """A stream of the caller's own; or the one that it names or opened before, where it left off."""
-        named = _last_event_id(call)
+        named = last_event_id(call)
         if named is not None:  # never starts the crawl anew
             stream_id, after = named
             return self._reading(call, encoding, self._found(call, stream_id), after, "Last-Event-ID")
@@ -82,7 +69,7 @@ class Streams:
             if ticket.request != plan.digest:
                 raise Conflict("this ticket opened another stream", field="ticket")
             return self._reading(call, encoding, self._found(call, ticket.stream_id), 0, "ticket")
-        key = self._key(call)
+        key = key_of(call, self._pairs(call))
         if key is not None:
             joined = self._registry.joined(call.client, key, plan.digest)
             if joined is not None:
@@ -102,7 +89,7 @@ class Streams:
         Raises Conflict when its key names a stream already: a document has no middle to go on from.
         """
         plan = self._plans.checked_crawl(self._posted(WholeCrawlRequest, call), call.request_id, call.client)
-        key = self._key(call)
+        key = key_of(call, self._pairs(call))
         joined = None if key is None else self._registry.joined(call.client, key, plan.digest)
         if joined is not None:
             raise Conflict(
@@ -185,7 +172,7 @@ class Streams:
     def open_stream(self, call: Call) -> Reply:
         """POST /streams: opened and not read; detached it runs at once, else it waits for its first reader."""
         plan = self._crawl_plan(call)
-        key = self._key(call)
+        key = key_of(call, self._pairs(call))
         status, pipeline = 200, None
         if key is not None:
             pipeline = self._registry.joined(call.client, key, plan.digest)
@@ -222,21 +209,14 @@ class Streams:
         pipeline = self._found(call, call.value)
         query, field = read_query(EventsQuery, self._pairs(call)), "after"
         after = None if query.after is None else int(query.after)
-        named = _last_event_id(call)
+        named = last_event_id(call)
         if named is not None:
             stream_id, after = named
             field = "Last-Event-ID"
             if stream_id != pipeline.id:
                 raise ValidationError(f"{field}: it names another stream than the path", field=field)
-        encoding: Encoding = "sse" if _wants_events(call.request.headers.get("accept", "")) else "ndjson"
+        encoding: Encoding = "sse" if wants_events(call.request.headers.get("accept", "")) else "ndjson"
         return self._reading(call, encoding, pipeline, after, field)
-
-    def _pairs(self, call: Call) -> list[tuple[str, str]]:
-        """The query, without the ticket that let the caller in."""
-        if not call.request.query:
-            return []
-        pairs = pairs_of(call.request.query, self._plans.max_urls + MAX_FIELDS)
-        return pairs if call.ticket is None else [pair for pair in pairs if pair[0] != TICKET]
 
     def _posted(self, model: type[Model], call: Call) -> Model:
         """What the body of a request asks for that opens a stream; its query may have a key and nothing else."""
@@ -244,14 +224,8 @@ class Streams:
         request = call.request
         return read_body(model, request.headers.get("content-type"), request.body, self._plans.max_urls)
 
-    def _key(self, call: Call) -> str | None:
-        """Idempotency-Key, or ?key= for a browser's EventSource, which the query's model has read."""
-        key = call.request.headers.get("idempotency-key")
-        if key is None:
-            return dict(self._pairs(call)).get("key")
-        if re.fullmatch(KEY_PATTERN, key) is None:
-            raise ValidationError(f"Idempotency-Key: {KEY_WANTED}", field="Idempotency-Key")
-        return key
+    def _pairs(self, call: Call) -> list[tuple[str, str]]:
+        return query_of(call, self._plans.max_urls)
 
     def _found(self, call: Call, stream_id: str) -> StreamingPipeline:
         """The caller's stream of that id; that there is one of somebody else is not told."""
@@ -262,72 +236,7 @@ class Streams:
         return pipeline
 
 
-def described(pipeline: StreamingPipeline) -> dict[str, Any]:
-    """A stream as GET /streams shows it."""
-    successful, failed = pipeline.results
-    return {
-        "stream_id": pipeline.id,
-        "stream_type": pipeline.opening.stream_type,
-        "request_id": pipeline.opening.request_id,
-        "state": pipeline.state,
-        "status": pipeline.status or None,
-        "opened_at": rfc3339(pipeline.opened_wall),
-        "detached": pipeline.opening.detached,
-        "total_urls": pipeline.opening.total_urls,
-        "successful": successful,
-        "failed": failed,
-        "first_seq": pipeline.journal.ring.first,
-        "last_seq": pipeline.journal.last_seq,
-        "kept_bytes": pipeline.journal.ring.allocated,
-        "pacer": pipeline.pacer.place,
-        "subscribers": [
-            {
-                "protocol": reader.encoder.protocol,
-                "pacer": reader is pipeline.pacer.holder,
-                "paused": reader.sink.paused,
-                "capacity_frames": reader.buffer.capacity_frames,
-                "capacity_bytes": reader.buffer.capacity_bytes,
-                "sent_seq": reader.next_seq - 1,
-                "unread_frames": reader.unread_frames,
-                "unread_bytes": reader.unread_bytes,
-                "sent_frames": reader.sent_frames,
-                "sent_bytes": reader.sent_bytes,
-                "missed_frames": reader.missed_frames,
-            }
-            for reader in pipeline.subscribers
-        ],
-    }
-
-
 def _spent(call: Call) -> None:
     """A WebSocket opens: the ticket that let it in is no use for another."""
     if call.ticket is not None:
         call.ticket.spend()
-
-
-def _last_event_id(call: Call) -> tuple[str, int] | None:
-    """The stream and the frame that Last-Event-ID names.  Raises ValidationError when it is not one of our ids."""
-    given = call.request.headers.get("last-event-id")
-    if not given:  # to an EventSource the empty one is none (HTML standard, section 9.2.3)
-        return None
-    if re.fullmatch(EVENT_ID_PATTERN, given) is None:
-        raise ValidationError("Last-Event-ID: want an id as it was sent, stream:seq", field="Last-Event-ID")
-    stream_id, _, seq = given.partition(":")
-    return stream_id, int(seq)
-
-
-def _wants_events(accept: str) -> bool:
-    """Whether Accept asks for text/event-stream, and not more for NDJSON (RFC 9110, section 12.5.1)."""
-    quality = {"text/event-stream": 0.0, "application/x-ndjson": 0.0}
-    for part in listed(accept):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";", MAX_ELEMENTS))
-        if name in quality:
-            quality[name] = next((_quality(p) for p in parameters if p.startswith("q=")), 1.0)
-    return quality["text/event-stream"] > quality["application/x-ndjson"]
-
-
-def _quality(parameter: str) -> float:
-    try:
-        return float(parameter[2:])
-    except ValueError:
-        return 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fastmesh.api.router import Call, Reply, SocketReply, StreamReply
+from fastmesh.api.calls import Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, Overloaded, RateLimited, RequestTimeout, bare
 from fastmesh.server.context import Context
 from fastmesh.server.http.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole

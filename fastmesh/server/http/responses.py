@@ -9,7 +9,7 @@ from secrets import token_hex
 
 import orjson
 
-from fastmesh.api.router import Reply
+from fastmesh.api.calls import Reply
 from fastmesh.errors import ApiError
 from fastmesh.wire.http1 import Request, response_head
 

@@ -1,12 +1,13 @@
-"""What is answered, as types: frames, the messages of a WebSocket, documents of the API.
+"""The frames of a stream, as types.
 
-They are what ``/openapi.json`` and docs/frames.schema.json are made of.  No answer is built by
-them: frames are built in events.py, once and fast, and the tests hold every one against its type.
+No frame is built by them: events.py does so, once and fast, and the tests hold every one against
+its type.  ``/openapi.json`` and docs/frames.schema.json are made of them.  The client's own
+(client/frames.py) say less on purpose: it takes what a later daemon may add.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict  # typing's own cannot be read by pydantic before Python 3.12
@@ -14,7 +15,6 @@ from typing_extensions import TypedDict  # typing's own cannot be read by pydant
 from fastmesh.crawl.extract.document import Document
 from fastmesh.errors import ApiError, UrlError, types_of
 from fastmesh.streaming.lifecycle import State
-from fastmesh.streaming.pacer import Place
 
 StreamId = Annotated[str, Field(pattern=r"^[0-9a-f]{5}-[0-9a-f]{32}$")]
 Seq = Annotated[int, Field(ge=1)]
@@ -22,14 +22,10 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(ge=0)]
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-Health = Literal["healthy", "degraded", "unhealthy"]
 StreamType = Literal["crawl", "deepsearch", "firehose"]
 Status = Literal["completed", "cancelled", "deadline", "failed", "shutdown"]
 ApiErrorType = Annotated[str, Field(json_schema_extra={"enum": [*types_of(ApiError)]})]
 UrlErrorType = Annotated[str, Field(json_schema_extra={"enum": [*types_of(UrlError)]})]
-
-
-# ── frames ───────────────────────────────────────────────────────────────────────────────
 
 
 class MetadataFrame(TypedDict):
@@ -192,197 +188,3 @@ Frame = Annotated[
     MetadataFrame | SearchFrame | ResultFrame | ErrorFrame | SummaryFrame | GapFrame | ProgressFrame | HeartbeatFrame,
     Field(discriminator="type"),
 ]
-
-
-# ── a WebSocket's messages to one connection ─────────────────────────────────────────────
-
-
-class Welcome(TypedDict):
-    """The first message."""
-
-    type: Literal["welcome"]
-    protocol_version: Literal["fastmesh.v1"]
-    session_id: str
-    operations: list[str]
-
-
-class Ack(TypedDict):
-    """A command was carried out."""
-
-    type: Literal["ack"]
-    id: str
-    stream_id: StreamId
-    complete: NotRequired[Annotated[bool, Field(description="true: the stream is over, and all of it was read")]]
-    cut_off: NotRequired[
-        Annotated[Literal["slow_client"], Field(description="why a WebSocket that read the stream before was cut off")]
-    ]
-
-
-class Pong(TypedDict):
-    """The answer to ping."""
-
-    type: Literal["pong"]
-    id: str
-
-
-class SubscriptionStatus(TypedDict):
-    """How far one subscription of the connection is."""
-
-    stream_id: StreamId
-    state: State
-    last_seq: Count
-    sent_seq: Count
-    capacity: Count
-    unread: Count
-    held: bool
-
-
-class StatusMessage(TypedDict):
-    """The answer to status."""
-
-    type: Literal["status"]
-    id: str
-    streams: list[SubscriptionStatus]
-
-
-class CommandFailure(TypedDict):
-    """Why a command failed."""
-
-    type: Annotated[str, Field(json_schema_extra={"enum": [*types_of(ApiError), "slow_client"]})]
-    message: str
-    retryable: bool
-    field: NotRequired[str]
-    retry_after_s: NotRequired[Count]
-
-
-class CommandError(TypedDict):
-    """A command failed, or a subscription ended because its reader was too slow."""
-
-    type: Literal["error"]
-    id: NotRequired[str]
-    stream_id: NotRequired[StreamId]
-    error: CommandFailure
-
-
-Message = Welcome | Ack | Pong | StatusMessage | CommandError
-
-
-# ── documents ────────────────────────────────────────────────────────────────────────────
-
-
-class Refusal(TypedDict):
-    """Why a request was refused."""
-
-    type: ApiErrorType
-    message: str
-    retryable: bool
-    status: Annotated[int, Field(ge=400, le=599)]
-    request_id: str
-    field: NotRequired[str]
-    stream_id: NotRequired[StreamId]
-
-
-class RefusalEnvelope(TypedDict):
-    """The body of every answer that is an error."""
-
-    error: Refusal
-
-
-class IndexedPage(Page):
-    """A page with its place in urls."""
-
-    index: Count
-
-
-class WholeCrawl(TypedDict):
-    """A crawl as one document."""
-
-    results: list[IndexedPage]
-    error: NotRequired[Failure]
-    summary: SummaryFrame
-
-
-class OpenedStream(TypedDict):
-    """A stream that was opened and can be read."""
-
-    stream_id: StreamId
-    stream_type: StreamType
-    total_urls: Count | None
-    detached: bool
-
-
-class SubscriberStatus(TypedDict):
-    """One reader of a stream."""
-
-    protocol: Literal["ndjson", "sse", "websocket"]
-    pacer: bool
-    paused: bool
-    capacity_frames: Count
-    capacity_bytes: Count
-    sent_seq: Count
-    unread_frames: Count
-    unread_bytes: Count
-    sent_frames: Count
-    sent_bytes: Count
-    missed_frames: Count
-
-
-class StreamStatus(TypedDict):
-    """A stream as it is now."""
-
-    stream_id: StreamId
-    stream_type: StreamType
-    request_id: str
-    state: State | Literal["waiting"]
-    status: Status | None
-    opened_at: Timestamp
-    detached: bool
-    total_urls: Count | None
-    successful: Count
-    failed: Count
-    first_seq: Count
-    last_seq: Count
-    kept_bytes: Count
-    pacer: Place
-    subscribers: list[SubscriberStatus]
-
-
-class StreamList(TypedDict):
-    """The caller's streams."""
-
-    streams: list[StreamStatus]
-
-
-class CancelledStream(TypedDict):
-    """A stream that ends."""
-
-    stream_id: StreamId
-    status: Literal["cancelled"]
-
-
-class Ticket(TypedDict):
-    """Lets a browser's EventSource or WebSocket in once."""
-
-    ticket: str
-    expires_in_s: Count
-
-
-class HealthReport(TypedDict):
-    """How the daemon is; each dependency has its status and figures of its own."""
-
-    status: Health
-    version: str
-    uptime_s: Annotated[float, Field(ge=0)]
-    dependencies: dict[str, dict[str, Any]]
-
-
-class Alive(TypedDict):
-    """The loop runs."""
-
-    status: Literal["alive"]
-
-
-class Ready(TypedDict):
-    """New streams are taken."""
-
-    status: Literal["ready"]

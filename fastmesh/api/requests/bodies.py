@@ -1,0 +1,58 @@
+"""The bodies of requests, as models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import Discriminator, FailFast, Field, Tag
+
+from fastmesh.api.requests.model import Strict, Whole
+from fastmesh.api.requests.options import Options, PageOptions, Stream, WholeOptions, WholeStream
+
+TEXT: Final = "a string"  # what stands for a URL
+OBJECT: Final = "an object"
+
+
+class UrlItem(Strict):
+    """One URL with a name of the client's own, and options that go before the batch's."""
+
+    url: str
+    id: str | None = Field(None, min_length=1, max_length=256)
+    options: PageOptions | None = None
+
+
+def _kind_of_url(value: Any) -> str:
+    return OBJECT if isinstance(value, dict | UrlItem) else TEXT
+
+
+# Which of the two is meant is told by the value, so that a message speaks of that one alone.
+Url = Annotated[Annotated[str, Tag(TEXT)] | Annotated[UrlItem, Tag(OBJECT)], Discriminator(_kind_of_url)]
+
+
+class CrawlRequest(Strict):
+    """The body of POST /crawl/stream, /crawl/sse and /streams."""
+
+    urls: Annotated[list[Url], FailFast()] = Field(min_length=1)
+    options: Options = Field(default_factory=Options)
+    stream: Stream = Field(default_factory=Stream)
+
+
+class WholeCrawlRequest(CrawlRequest):
+    """The body of POST /crawl."""
+
+    options: WholeOptions = Field(default_factory=WholeOptions)
+    stream: WholeStream = Field(default_factory=WholeStream)
+
+
+class DeepSearchRequest(Strict):
+    """The body of POST /deepsearch/stream."""
+
+    query: str = Field(min_length=1, max_length=500)
+    limit: Annotated[int, Field(ge=1, le=50), Whole] = 10
+    include_content: bool = True
+    options: Options = Field(default_factory=Options)
+    stream: Stream = Field(default_factory=Stream)
+
+
+class NoFields(Strict):
+    """A body that says nothing."""

@@ -1,0 +1,73 @@
+"""From bytes and text to the models of requests; what is wrong is told by the path of its field."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, TypeVar, get_origin
+
+import pydantic
+
+from fastmesh.api.requests.bodies import OBJECT, TEXT
+from fastmesh.api.requests.bounds import parsed, refuse_crowd
+from fastmesh.api.requests.form import pairs
+from fastmesh.api.requests.model import Strict
+from fastmesh.errors import UnsupportedMediaType, ValidationError
+
+Model = TypeVar("Model", bound=Strict)
+
+NO_FIELD: Final = "there is no such field"
+_JSON = re.compile(r'application/json[ \t]*(;[ \t]*charset[ \t]*=[ \t]*"?utf-8"?[ \t]*)?', re.IGNORECASE)
+
+
+def read_body(model: type[Model], content_type: str | None, body: bytes, max_urls: int) -> Model:
+    """*body* as *model*, with *max_urls* URLs at most.
+
+    Raises UnsupportedMediaType, or ValidationError with the path of the field.
+    """
+    if content_type is None or _JSON.fullmatch(content_type) is None:
+        raise UnsupportedMediaType("the body must be application/json in UTF-8")
+    value = parsed(body, max_urls)
+    refuse_crowd(value, body, max_urls)
+    return read_value(model, value)
+
+
+def pairs_of(query: str, most: int) -> list[tuple[str, str]]:
+    """The names and values of a *query*, *most* of them at most.  Raises ValidationError."""
+    if query.count("&") >= most:
+        raise ValidationError(f"the query has over {most} values")
+    try:
+        return pairs(query)
+    except UnicodeDecodeError:
+        raise ValidationError("the query: want percent-encoded UTF-8") from None
+
+
+def read_query(model: type[Model], pairs: list[tuple[str, str]]) -> Model:
+    """A query's *pairs* as *model*; what is a list there may be given again.
+
+    Raises ValidationError with the name of the field.
+    """
+    given: dict[str, Any] = {}
+    for name, value in pairs:
+        field = model.model_fields.get(name)
+        if field is None:
+            raise ValidationError(f"{name}: {NO_FIELD}", field=name)
+        if get_origin(field.annotation) is list:
+            given.setdefault(name, []).append(value)
+        elif name in given:
+            raise ValidationError(f"{name} is given more than once", field=name)
+        else:
+            given[name] = value
+    return read_value(model, given)
+
+
+def read_value(model: type[Model], value: Any) -> Model:
+    """*value*, as it came out of JSON, as *model*.  Raises ValidationError with the path of the field."""
+    try:
+        return model.model_validate(value)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        path = ".".join(str(part) for part in first["loc"] if part not in (TEXT, OBJECT))
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = NO_FIELD
+        raise ValidationError(f"{path}: {message}" if path else message, field=path or None) from None
