@@ -16,7 +16,8 @@ from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.encoders import WebSocketEncoder
-from fastmesh.wire.websocket.machine import Binary, Ended, Event, Ping, Text, WebSocketMachine
+from fastmesh.wire.websocket.events import Binary, Ended, Event, Ping, Text
+from fastmesh.wire.websocket.machine import WebSocketMachine
 
 log = get_logger()
 

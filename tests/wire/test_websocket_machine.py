@@ -14,18 +14,13 @@ from hypothesis import strategies as st
 from sockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, closing, deflated, frame, masked
 
 from fastmesh._core import Batch
+from fastmesh.wire.websocket.deflate import BoundedDeflate
+from fastmesh.wire.websocket.events import Binary, Ended, Event, Ping, Pong, Text
 from fastmesh.wire.websocket.machine import (
     DEFLATED_COSTS,
     DEFLATED_SLICE_BYTES,
     PINGS_A_CALL,
-    Binary,
-    BoundedDeflate,
-    Ended,
-    Event,
     Limits,
-    Ping,
-    Pong,
-    Text,
     WebSocketMachine,
 )
 

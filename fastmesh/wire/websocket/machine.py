@@ -10,17 +10,18 @@ before that is still to be answered.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.events import Ping as PingEvent
 from wsproto.events import Pong as PongEvent
-from wsproto.extensions import Extension
-from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+from wsproto.frame_protocol import CloseReason, Opcode
 
 from fastmesh._core import Batch, frame_messages
+from fastmesh.wire.websocket.deflate import BoundedDeflate
+from fastmesh.wire.websocket.events import Binary, Ended, Event, Ping, Pong, Text
+from fastmesh.wire.websocket.frames import Header, framed, read_header
 
 POLICY, TOO_LARGE, NO_STATUS = 1008, 1009, 1005
 
@@ -30,10 +31,7 @@ SLICE_BYTES = 16_384  # of a frame's payload, fed at once
 DEFLATED_SLICE_BYTES = 512  # the same where it may be compressed: half a MiB comes out at most
 DEFLATED_COSTS = 4  # so many bytes a compressed one counts: 64 KB of empty blocks, each with its codes, take 15 ms
 CRUMB_BYTES = 128  # a smaller piece of a message is a crumb
-INFLATE_STEP = 65_536
-MAX_FINAL_BLOCKS = 8  # of a compressed message; behind each zlib wants a new inflater
 
-_FIN, _COMPRESSED, _MASKED = 0x80, 0x40, 0x80
 _FIRST_CONTROL = 8
 
 # Where wsproto's words depend on where the bytes were cut, or say nothing.
@@ -53,52 +51,6 @@ class Limits:
     messages_a_call: int = 8  # a command may open a stream: a third of a millisecond
     small_frames_burst: int = 1000  # control frames, empty ones and crumbs of messages
     small_frames_a_second: float = 100.0
-
-
-# ── what comes out ───────────────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True)
-class Text:
-    """A whole message, as valid UTF-8."""
-
-    data: bytes
-
-
-@dataclass(slots=True)
-class Binary:
-    """A whole message of bytes."""
-
-    data: bytes
-
-
-@dataclass(slots=True)
-class Ping:
-    """Wants a pong with the same payload; of many in a call only the last ones are told."""
-
-    payload: bytes
-
-
-@dataclass(slots=True)
-class Pong:
-    """The answer to a ping of ours, or a sign of life."""
-
-    payload: bytes
-
-
-@dataclass(slots=True)
-class Ended:
-    """The connection is over: *reply* is the close frame to send, and nothing that comes is read any more.
-
-    It comes alone, in a call of its own, so that all before it can be answered first.
-    """
-
-    code: int
-    reason: str
-    reply: bytes
-
-
-Event = Text | Binary | Ping | Pong | Ended
 
 
 class WebSocketMachine:
@@ -149,7 +101,7 @@ class WebSocketMachine:
         data = self._input
         if data is None:
             return self._ending is not None
-        return len(data) > 0 and (self._left > 0 or _header(data) is not None)
+        return len(data) > 0 and (self._left > 0 or read_header(data) is not None)
 
     @property
     def compresses(self) -> bool:
@@ -177,7 +129,7 @@ class WebSocketMachine:
             and self._messages < limits.messages_a_call
         ):
             if self._left == 0:
-                header = _header(self._input)
+                header = read_header(self._input)
                 if header is None:
                     break
                 frames += 1
@@ -197,7 +149,7 @@ class WebSocketMachine:
             events.append(Ended(code, reason, self.close(code, reason)))
         return events
 
-    def _judge(self, header: _Header, now: float) -> tuple[int, str] | None:
+    def _judge(self, header: Header, now: float) -> tuple[int, str] | None:
         """Count the frame that begins with *header*; return code and reason when it is one too many."""
         control = header.opcode >= _FIRST_CONTROL
         whole = header.fin and header.opcode != Opcode.CONTINUATION
@@ -275,15 +227,15 @@ class WebSocketMachine:
         """*data* as a message."""
         if self._closed:
             return b""
-        return _framed(Opcode.BINARY, data) if self._deflate is None else self._deflate.message(Opcode.BINARY, data)
+        return framed(Opcode.BINARY, data) if self._deflate is None else self._deflate.message(Opcode.BINARY, data)
 
     def ping(self, payload: bytes) -> bytes:
         """A ping; *payload* has 125 bytes at most."""
-        return b"" if self._closed else _framed(Opcode.PING, payload)
+        return b"" if self._closed else framed(Opcode.PING, payload)
 
     def pong(self, payload: bytes) -> bytes:
         """The answer to a ping."""
-        return b"" if self._closed else _framed(Opcode.PONG, payload)
+        return b"" if self._closed else framed(Opcode.PONG, payload)
 
     def close(self, code: int, reason: str) -> bytes:
         """A close frame, whose *reason* is cut to what fits; b"" when one was made already."""
@@ -291,123 +243,6 @@ class WebSocketMachine:
             return b""
         self._closed = True
         if code == NO_STATUS:  # stands for a close frame without a code
-            return _framed(Opcode.CLOSE, b"")
+            return framed(Opcode.CLOSE, b"")
         cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
-        return _framed(Opcode.CLOSE, code.to_bytes(2, "big") + cut.encode())
-
-
-# ── a frame's header ─────────────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True)
-class _Header:
-    opcode: int
-    fin: bool
-    compressed: bool
-    size: int  # of the header itself
-    length: int  # of the payload
-
-
-def _header(data: bytearray) -> _Header | None:
-    """The header at the start of *data*, None while it is not whole."""
-    if len(data) < 2:
-        return None
-    length = data[1] & 0x7F
-    extended = {126: 2, 127: 8}.get(length, 0)
-    size = 2 + extended + (4 if data[1] & _MASKED else 0)
-    if len(data) < size:
-        return None
-    if extended:
-        length = int.from_bytes(data[2 : 2 + extended], "big")
-    return _Header(data[0] & 0x0F, bool(data[0] & _FIN), bool(data[0] & _COMPRESSED), size, length)
-
-
-def _framed(opcode: Opcode, payload: bytes, flags: int = 0) -> bytes:
-    """An unmasked, unfragmented frame."""
-    first, length = _FIN | flags | opcode, len(payload)
-    if length < 126:
-        return bytes((first, length)) + payload
-    if length < 65536:
-        return bytes((first, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((first, 127)) + length.to_bytes(8, "big") + payload
-
-
-# ── compression ──────────────────────────────────────────────────────────────────────────
-
-
-class BoundedDeflate(Extension):
-    """permessage-deflate without context takeover on either side, inflating in bounded steps.
-
-    A compressor takes some 100 KB, so each message has one of its own that goes
-    with it; a message that inflates beyond *max_message_bytes* ends the
-    connection before it is in memory.
-    """
-
-    name = "permessage-deflate"
-
-    def __init__(self, max_message_bytes: int, *, window_bits: int = 15) -> None:
-        self._max_message_bytes = max_message_bytes
-        self._window_bits = window_bits
-        self._inflater: zlib._Decompress | None = None  # while a compressed message is under way
-        self._inflated = 0
-        self._final_blocks = 0
-        self._is_control = False  # the frame under way
-
-    def offer(self) -> bool | str:
-        """A server offers nothing."""
-        return False
-
-    def enabled(self) -> bool:
-        """It was agreed on before the connection is made."""
-        return True
-
-    def frame_inbound_header(
-        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
-    ) -> CloseReason | RsvBits:
-        """RSV1 stands on the first frame of a compressed message alone (RFC 7692, section 6)."""
-        self._is_control = opcode.iscontrol()
-        if rsv.rsv1:
-            if opcode not in (Opcode.TEXT, Opcode.BINARY):
-                return CloseReason.PROTOCOL_ERROR
-            self._inflater = zlib.decompressobj(-15)
-            self._inflated = self._final_blocks = 0
-        return RsvBits(True, False, False)
-
-    def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
-        """The text of a piece of a frame."""
-        return data if self._inflater is None or self._is_control else self._inflate(data)
-
-    def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
-        """The text that the end of the message sets free."""
-        if self._inflater is None or self._is_control or not fin:
-            return None
-        rest = self._inflate(b"\x00\x00\xff\xff")
-        self._inflater = None
-        return rest
-
-    def message(self, opcode: Opcode, data: bytes) -> bytes:
-        """*data* as one compressed message."""
-        compressor = zlib.compressobj(wbits=-self._window_bits)
-        deflated = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
-        return _framed(opcode, deflated[:-4], _COMPRESSED)
-
-    def _inflate(self, data: bytes) -> bytes | CloseReason:
-        inflater = self._inflater
-        assert inflater is not None
-        text = bytearray()
-        while data:
-            if inflater.eof:  # a block said that it is the last; what follows begins anew (RFC 7692, section 7.2.3.5)
-                self._final_blocks += 1
-                if self._final_blocks > MAX_FINAL_BLOCKS:
-                    return CloseReason.INVALID_FRAME_PAYLOAD_DATA
-                self._inflater = inflater = zlib.decompressobj(-15)
-            try:
-                step = inflater.decompress(data, INFLATE_STEP)
-            except zlib.error:
-                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
-            text += step
-            self._inflated += len(step)
-            if self._inflated > self._max_message_bytes:
-                return CloseReason.MESSAGE_TOO_BIG
-            data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-        return bytes(text)
+        return framed(Opcode.CLOSE, code.to_bytes(2, "big") + cut.encode())
