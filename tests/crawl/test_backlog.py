@@ -21,10 +21,10 @@ from fastmesh.events import PageResult
 OPTIONS = CrawlOptions(1000.0, 1 << 20, "tests", 1 << 20)
 
 
-def make_slots(total: int = 256, per_host: int = 8, starts_per_s: float = 0.0) -> Slots:
+def make_slots(total: int = 256, per_host: int = 8, starts_per_s: float = 0.0, starts_a_turn: int = 1_000_000) -> Slots:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, TurnedLoop)
-    return Slots(total, per_host, starts_per_s, loop.time)
+    return Slots(total, per_host, starts_per_s, loop.time, starts_a_turn=starts_a_turn)
 
 
 def host_of(origin: str) -> str | None:
@@ -247,6 +247,44 @@ def test_streams_that_have_no_room_leave_their_turn_to_the_next() -> None:
         assert [stream.started for stream in streams] == [[0, 1], [0], [0, 1]]
 
     turned(run())
+
+
+def test_a_few_urls_begin_in_a_turn_of_the_loop_and_streams_take_turns_at_that() -> None:
+    async def run() -> None:
+        slots = make_slots(starts_a_turn=3)
+        sizes = (8, 4, 1)
+        streams = [Stream(slots, [f"http://h{at}.{number}/" for at in range(number)], number) for number in sizes]
+        begun = [(0, 0, 0)]
+        for stream in streams:
+            stream.fill()
+        while sum(begun[-1]) < sum(sizes):
+            begun.append((len(streams[0].started), len(streams[1].started), len(streams[2].started)))
+            await asyncio.sleep(0)
+        assert begun[1:] == [(3, 0, 0), (6, 0, 0), (6, 3, 0), (8, 3, 1), (8, 4, 1)]
+
+    turned(run())
+
+
+def test_a_stream_that_ends_in_the_line_and_one_that_fails_hold_up_no_other() -> None:
+    async def run() -> None:
+        slots = make_slots(starts_a_turn=1)
+        streams = [Stream(slots, ["http://a/"], 1) for _ in range(4)]
+        streams[2].fill = failing  # type: ignore[method-assign]
+        streams[2].backlog = Backlog(
+            [InputUrl("http://a/", OPTIONS)], failing, slots=slots, locate=host_of, run=nothing
+        )
+        for stream in streams:
+            Stream.fill(stream)
+        streams[1].backlog.close()
+        for _ in streams:
+            await asyncio.sleep(0)
+        assert [len(stream.started) for stream in streams] == [1, 0, 0, 1]
+
+    turned(run())
+
+
+def failing() -> None:
+    raise RuntimeError("a bug")
 
 
 def test_a_rate_is_kept_by_the_clock() -> None:

@@ -175,7 +175,7 @@ class Backlog:
                 self._find_host(queue)
             elif queue.key is None or self._slots.ready(queue.key, queue.called):
                 self._next = queue
-                return True
+                return self._slots.starts.may(self._wake)
             else:
                 queue.open = False
                 self._shares.changed(queue)
@@ -193,6 +193,7 @@ class Backlog:
         """Start the URL that ``ready`` said may be."""
         queue, self._next = self._next, None
         assert queue is not None
+        self._slots.starts.count()
         index = heappop(queue.indexes)
         self.left -= 1
         self._shares.changed(queue, 1)

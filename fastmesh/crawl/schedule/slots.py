@@ -15,6 +15,7 @@ from typing import Final
 
 from fastmesh.crawl.fairness.line import Line, Owner
 from fastmesh.crawl.schedule.politeness import Politeness, Waiter
+from fastmesh.crawl.schedule.starts import STARTS_A_TURN, Starts
 from fastmesh.telemetry.bugs import Bugs
 
 # A stream gets a slot only while it holds fewer than so many times those that are free: one alone has up to 4/5 of a
@@ -70,9 +71,11 @@ class Slots:
         starts_per_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         bugs: Bugs | None = None,
+        starts_a_turn: int = STARTS_A_TURN,
     ) -> None:
         self.now = clock
         self._bugs = bugs or Bugs()
+        self.starts = Starts(self._bugs, starts_a_turn)
         self.in_flight = 0
         self._total = total
         self._held: Counter[Owner] = Counter()  # of the total
