@@ -22,6 +22,7 @@ from fastmesh.server.context import Context, Served
 from fastmesh.server.drain import Drain
 from fastmesh.server.figures import ServerFigures
 from fastmesh.server.host.files import raise_file_limit
+from fastmesh.server.host.gc import look_for_cycles
 from fastmesh.server.host.systemd import Inherited
 from fastmesh.server.intake import Intake
 from fastmesh.server.listener import Listener
@@ -184,7 +185,12 @@ class Daemon:
     async def _turn_wheel(self) -> None:
         while True:
             await asyncio.sleep(self._wheel.step_s)
-            self.bugs.survive("timers", lambda: self._wheel.turn(self._shared.clock()))
+            self.bugs.survive("timers", self._look_after)
+
+    def _look_after(self) -> None:
+        self._wheel.turn(self._shared.clock())
+        if not self.engine.module.registry.active:
+            look_for_cycles()
 
 
 def _encoders(retry_ms: int) -> dict[tuple[str, bool], Encoder]:
