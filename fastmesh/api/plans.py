@@ -36,7 +36,12 @@ class Plan:
 
     opening: Opening
     make_processor: MakeProcessor
-    digest: bytes  # the same for requests that ask for the same
+    body: Strict
+
+    @property
+    def digest(self) -> bytes:
+        """Equal for requests that ask for the same stream, however they are written; few are asked for theirs."""
+        return blake2b(_json([self.opening.stream_type, self.body.model_dump()]), digest_size=16).digest()
 
 
 class Plans:
@@ -82,7 +87,7 @@ class Plans:
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
             return self._processor(pipeline, body.options, urls=targets)
 
-        return Plan(opening, fill, _digest(opening, body))
+        return Plan(opening, fill, body)
 
     def checked_crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
         """The same for a request from outside, which may have STREAM__MAX_URLS at most."""
@@ -123,7 +128,7 @@ class Plans:
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
             return self._processor(pipeline, body.options, prepare=partial(search, pipeline))
 
-        return Plan(opening, fill, _digest(opening, body))
+        return Plan(opening, fill, body)
 
     def firehose(self, query: FirehoseQuery, request_id: str, client: str | None) -> Plan:
         """Made-up results.  Raises NotFound unless FIREHOSE__ENABLED."""
@@ -139,7 +144,7 @@ class Plans:
         def fill(pipeline: StreamingPipeline) -> FirehoseProcessor:
             return FirehoseProcessor(pipeline, query.frames, query.bytes, query.rate)
 
-        return Plan(opening, fill, _digest(opening, query))
+        return Plan(opening, fill, query)
 
     def _count_search(self, outcome: str) -> None:
         self.searches[outcome] += 1
@@ -195,11 +200,6 @@ class Plans:
 
     def _deadline_s(self, asked: float | None) -> float:
         return _lowered("stream.deadline_s", asked, self._settings.stream.deadline_s)
-
-
-def _digest(opening: Opening, body: Strict) -> bytes:
-    """The same for bodies that ask for the same stream, however they are written."""
-    return blake2b(_json([opening.stream_type, body.model_dump()]), digest_size=16).digest()
 
 
 def _json(value: Any) -> bytes:
