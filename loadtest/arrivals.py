@@ -19,6 +19,7 @@ from loadtest.nginx import nginx
 from loadtest.servers import FASTMESH, Server, running
 
 OPEN, RATE = 1000, 100
+ANSWER_WITHIN_S = 5  # of the last one
 # Each of the open streams has one page under way and more than a run takes; together they keep the workers full.
 URLS_OF_OPEN, PAGES = 100, 500
 # In a shell, as it is an answer and no error when there is no chrt.
@@ -76,13 +77,15 @@ def _arrive(server: Server, urls: list[str], seconds: float) -> dict[str, list[f
     It reads a few kilobytes for each stream, so it takes next to nothing from the others.
     """
     count = max(1, round(RATE * seconds))
-    options = ("-d", _body(urls[:1], 1), "-r", RATE, "-s", 5)
+    options = ("-d", _body(urls[:1], 1), "-r", RATE, "-s", seconds + ANSWER_WITHIN_S)
     command = client.command("first", server, "/crawl/stream", count, None, *options)
     if subprocess.run([*BEFORE_EVERYBODY, "true"], stderr=subprocess.DEVNULL).returncode == 0:
         command = [*BEFORE_EVERYBODY, *command]
     run = client.answered(command, count)
     if None in run["first_body_ms"]:
-        raise RuntimeError(f"{run['first_body_ms'].count(None)} of {count} streams had no byte within 5 s")
+        raise RuntimeError(
+            f"{run['first_body_ms'].count(None)} of {count} streams had no byte within {ANSWER_WITHIN_S} s"
+        )
     return run
 
 
