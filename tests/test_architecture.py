@@ -40,11 +40,21 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Within a room: a folder or a file, and which others of the room it may import from.
 WITHIN: dict[str, dict[str, set[str]]] = {
+    "errors": {"base": set(), "api": {"base"}, "url": {"base"}},
+    "config": {
+        "kinds": set(),
+        "setting": set(),
+        "sections": {"kinds", "setting"},
+        "model": {"setting", "sections"},
+        "describe": {"setting", "model"},
+        "sources": {"model", "describe"},
+    },
+    "wire": {"http1": set(), "websocket": {"http1"}, "encoders": set(), "whole": set()},
     "crawl": {
         "net": set(),
         "fairness": set(),
         "single_flight": set(),
-        "extract": {"fairness"},
+        "extract": {"net", "fairness"},
         "options": {"extract"},
         "cache": {"net", "options"},
         "schedule": {"net", "fairness", "options"},

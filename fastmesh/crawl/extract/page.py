@@ -15,9 +15,9 @@ from turbohtml import Document, Element, Namespace, parse
 
 from fastmesh.crawl.extract.document import Image, Link
 from fastmesh.crawl.extract.gate import PageFacts
+from fastmesh.crawl.net.url import MAX_URL_CHARS
 
 MAX_METADATA_CHARS: Final = 2000
-MAX_URL_CHARS: Final = 8192
 MAX_IMAGES: Final = 100
 # Of texts and URLs together: elements stand within one another, and each link may be as long as the page's base.
 MAX_CHARS_LOOKED_AT: Final = 50_000_000

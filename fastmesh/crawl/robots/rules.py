@@ -14,13 +14,14 @@ from collections import defaultdict
 from collections.abc import Generator
 from typing import Final, NamedTuple
 
+from fastmesh.crawl.net.url import MAX_URL_CHARS
+
 CHARS_A_STEP: Final = 4_096
 RULES_A_STEP: Final = 1_000
 # So many characters of a path may be looked through for a rule's wildcards in the time that a rule without any takes.
 # A part of under 100 characters may take its length times the path's, see CPython's fastsearch.h; longer ones do not.
 CHARS_A_RULE: Final = 8
-MAX_PATTERN_CHARS: Final = 8_192  # as long as a URL may be
-MAX_LINE_CHARS: Final = 2 * MAX_PATTERN_CHARS  # what is beyond does not count
+MAX_LINE_CHARS: Final = 2 * MAX_URL_CHARS  # what is beyond does not count
 
 # Line by line; keys without regard to case, comments cut off.
 _LINE: Final = re.compile(r"[^\r\n]+")
@@ -186,9 +187,9 @@ def read(text: str) -> Generator[None, None, Rules]:
 
 def _rule(allow: bool, pattern: str) -> Rule | None:
     """What *pattern* says; None when that is nothing, or longer than any path."""
-    if len(pattern) <= MAX_PATTERN_CHARS:
+    if len(pattern) <= MAX_URL_CHARS:
         pattern = _BEYOND_ASCII.sub(_escaped, pattern)  # "prior to comparison": its octets are those of this form
-    if not 0 < len(pattern) <= MAX_PATTERN_CHARS:
+    if not 0 < len(pattern) <= MAX_URL_CHARS:
         return None
     head, *parts = [canonical(part) for part in pattern.removesuffix("$").split("*")]
     # The last part is empty after a final wildcard, and then it anchors nothing.
