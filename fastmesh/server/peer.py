@@ -37,13 +37,13 @@ OPEN, CLOSING, CLOSED = range(3)
 class Peer(Outlet, asyncio.Protocol):
     """The transport's side of a connection."""
 
-    __slots__ = ("_due", "_finished", "_progress", "_shared", "born", "deadline", "filed", "place", "waits")
+    __slots__ = ("_due", "_finished", "_progress", "born", "deadline", "filed", "place", "shared", "waits")
 
     transport: asyncio.Transport | None
 
     def __init__(self, shared: Context) -> None:
         super().__init__(shared.pump)
-        self._shared = shared
+        self.shared = shared
         self.born = 0.0  # when the connection was accepted, in seconds
         self.place: Place | None = None  # among its peer's, where these are counted
         self._finished = False  # the client sends no more
@@ -91,21 +91,36 @@ class Peer(Outlet, asyncio.Protocol):
     def _made(self, transport: asyncio.BaseTransport) -> None:
         # No isinstance: uvloop's Unix transport is none of asyncio's.
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(self._shared.high_water, self._shared.low_water)
-        self._shared.connections.add(self)
+        self.transport.set_write_buffer_limits(self.shared.high_water, self.shared.low_water)
+        self.shared.connections.add(self)
 
     def _lost(self) -> None:
         self.life = CLOSED
-        self._shared.connections.discard(self)
+        self.shared.connections.discard(self)
         self._forget_deadlines()
         self.transport = None
         if self.place is not None:
             self.place.give_back()
 
+    def hand_over(self, to: Peer) -> None:
+        """Give the socket to *to*, which speaks another protocol on it."""
+        transport = self.transport
+        assert transport is not None
+        to.born, to.place, self.place = self.born, self.place, None
+        self._lost()
+        self._let_go()
+        transport.set_protocol(to)
+        to._made(transport)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it may stay when what is under way is over."""
+        return not self.shared.draining and not self._aged()
+
     def _aged(self) -> bool:
         """Whether it is so old that it ends as soon as nothing is under way."""
-        most_s = self._shared.settings.max_age_s
-        return most_s > 0 and self._shared.clock() - self.born >= most_s
+        most_s = self.shared.settings.max_age_s
+        return most_s > 0 and self.shared.clock() - self.born >= most_s
 
     @property
     def _half_open(self) -> bool:
@@ -116,7 +131,7 @@ class Peer(Outlet, asyncio.Protocol):
         return self.transport is None or self.transport.can_write_eof()
 
     def _forget_deadlines(self) -> None:
-        self._shared.wheel.forget(self)
+        self.shared.wheel.forget(self)
         self.deadline = self._due = NEVER
 
     def pause_writing(self) -> None:
@@ -144,21 +159,21 @@ class Peer(Outlet, asyncio.Protocol):
         """When the wheel shall look at this connection next."""
         self.deadline = self._due
         if self._progress is not None:
-            pause_s = min(LINGER_S, self._shared.settings.write_stall_timeout_s / LOOKS_A_TIMEOUT)
-            self.deadline = min(self._due, self._shared.clock() + pause_s)
-        self._shared.wheel.file(self)
+            pause_s = min(LINGER_S, self.shared.settings.write_stall_timeout_s / LOOKS_A_TIMEOUT)
+            self.deadline = min(self._due, self.shared.clock() + pause_s)
+        self.shared.wheel.file(self)
 
     def _watch_progress(self) -> None:
         """Look from now on whether the client takes what is written, until all is taken."""
         if self._progress is None:
-            self._progress = Progress(self._shared.clock())
+            self._progress = Progress(self.shared.clock())
             self._look_again()
 
     def expired(self, now: float) -> None:
         """The wheel's call: it is time to look."""
         if self._progress is not None and self.transport is not None:
             left = outstanding(self.transport)
-            if self._progress.look(self.written, left, now) >= self._shared.settings.write_stall_timeout_s:
+            if self._progress.look(self.written, left, now) >= self.shared.settings.write_stall_timeout_s:
                 log.info("connection.write_stall", request_id=self.request_id, bytes=left)
                 self._cut_off()
                 return
@@ -203,12 +218,12 @@ class Peer(Outlet, asyncio.Protocol):
         else:  # TLS says that it ends, and waits for the peer to say so
             self.paused = False  # nobody tells any more that there is room
             transport.close()
-        now = self._shared.clock()
+        now = self.shared.clock()
         self._set_due(now + LINGER_S)
         self._watch_progress()
         if self._progress is not None:
             if within_s is None:
-                within_s = self._shared.settings.write_stall_timeout_s + outstanding(transport) / LEAST_RATE
+                within_s = self.shared.settings.write_stall_timeout_s + outstanding(transport) / LEAST_RATE
             self._progress.until = now + within_s
         if self._finished:
             self._abort_when_written()

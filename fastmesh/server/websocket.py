@@ -7,17 +7,17 @@ for a while is pinged, and closed when no byte comes.
 
 from __future__ import annotations
 
-import asyncio
-
+from fastmesh.api.calls import Call, SocketReply
 from fastmesh.api.websocket.session import SocketSession
 from fastmesh.server.context import Context
+from fastmesh.server.http.responses import socket_fields
 from fastmesh.server.peer import OPEN, Peer
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.telemetry.log import get_logger
-from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.encoders import WebSocketEncoder
 from fastmesh.wire.websocket.events import Binary, Ended, Event, Ping, Text
-from fastmesh.wire.websocket.machine import WebSocketMachine
+from fastmesh.wire.websocket.handshake import upgrade
+from fastmesh.wire.websocket.machine import Limits, WebSocketMachine
 
 log = get_logger()
 
@@ -29,68 +29,55 @@ NOT_TEXT, GOING_AWAY, NO_PONG = 1003, 1001, 1011
 class WebSocketPeer(Peer):
     """The protocol of a socket after its upgrade, and the port of its session."""
 
-    __slots__ = (
-        "_answers_bytes",
-        "_client",
-        "_connection",
-        "_heard_at",
-        "_machine",
-        "_pinged_at",
-        "_request_id",
-        "_session",
-        "_trace",
-    )
+    __slots__ = ("_answers_bytes", "_client", "_heard_at", "_machine", "_pinged_at", "_request_id", "_session")
 
-    def __init__(
-        self,
-        shared: Context,
-        machine: WebSocketMachine,
-        request_id: str,
-        client: str | None,
-        connection: int,
-        trace: Trace,
-    ) -> None:
+    def __init__(self, shared: Context, machine: WebSocketMachine, call: Call) -> None:
         super().__init__(shared)
         self._machine = machine
-        self._request_id = request_id
-        self._client = client
-        self._connection = connection
-        self._trace = trace
-        self._session: SocketSession | None = None
+        self._request_id = call.request_id
+        self._client = call.client
         self._heard_at = shared.clock()
         self._pinged_at: float | None = None  # while an answer is awaited
         self._answers_bytes = 0  # written while the transport had enough
-
-    def begin(
-        self,
-        transport: asyncio.BaseTransport,
-        head: bytes,
-        stream: StreamingPipeline | None,
-        rest: bytes,
-        began: float,
-    ) -> None:
-        """Take over *transport*: *head* and the welcome leave in one write; *stream* is read, *rest* was received.
-
-        The request's first byte was here at *began* seconds.
-        """
-        shared, machine = self._shared, self._machine
-        self._made(transport)
-        encoder = WebSocketEncoder(machine.text) if machine.compresses else shared.encoders["websocket", False]
-        self._session = session = SocketSession(
+        self._session: SocketSession | None = SocketSession(
             shared.module.registry,
             shared.plans,
             self,
-            encoder,
-            request_id=self._request_id,
-            client=self._client,
-            connection=self._connection,
-            trace=self._trace,
+            WebSocketEncoder(machine.text) if machine.compresses else shared.encoders["websocket", False],
+            request_id=call.request_id,
+            client=call.client,
+            connection=call.connection,
+            trace=call.trace,
             observe_ttfb=shared.metrics.ttfb.labels("websocket").observe,
         )
+
+    @classmethod
+    def take_over(cls, http: Peer, call: Call, reply: SocketReply, rest: bytes, began: float) -> None:
+        """Speak WebSocket where *http* spoke HTTP: the answer to *call* and the welcome leave in one write.
+
+        *rest* was received behind the request, whose first byte was here at *began*
+        seconds.  Raises an ApiError while it can still be refused.
+        """
+        shared = http.shared
+        limits = Limits(max_message_bytes=shared.stream.ws_max_message_bytes)
+        fields = socket_fields(call.request_id)
+        head, machine = upgrade(call.request, fields, limits=limits, deflate=shared.stream.ws_deflate)
+        stream = reply.open()
+        peer = cls(shared, machine, call)
+        http.hand_over(peer)
+        try:
+            peer._begin(head, stream, rest, began)
+        except BaseException:
+            peer.abort()
+            raise
+
+    def _begin(self, head: bytes, stream: StreamingPipeline | None, rest: bytes, began: float) -> None:
+        session = self._session
+        assert session is not None
         self.send(head + session.welcome())
         if stream is not None:
             session.read(stream, began)
-        self._set_due(self._heard_at + shared.stream.ws_ping_s)
+        self._set_due(self._heard_at + self.shared.stream.ws_ping_s)
         self._resume_reading()
         if rest:
             self.data_received(rest)
@@ -100,10 +87,10 @@ class WebSocketPeer(Peer):
     def data_received(self, data: bytes) -> None:
         """Some bytes came: life, and perhaps commands."""
         if self.life == OPEN:
-            self._heard_at = self._shared.clock()
+            self._heard_at = self.shared.clock()
             if self._pinged_at is not None:
                 self._pinged_at = None
-                self._set_due(self._heard_at + self._shared.stream.ws_ping_s)
+                self._set_due(self._heard_at + self.shared.stream.ws_ping_s)
             self._machine.receive(data)
             self.go_on()
 
@@ -116,12 +103,12 @@ class WebSocketPeer(Peer):
     def pause_writing(self) -> None:
         """The transport has enough."""
         super().pause_writing()
-        self._shared.metrics.protocols["websocket"].pauses += 1
+        self.shared.metrics.protocols["websocket"].pauses += 1
 
     def resume_writing(self) -> None:
         """There is room again."""
         super().resume_writing()
-        self._shared.metrics.protocols["websocket"].resumes += 1
+        self.shared.metrics.protocols["websocket"].resumes += 1
         self._answers_bytes = 0
         if self._session is not None:
             self._session.resumed()
@@ -142,7 +129,7 @@ class WebSocketPeer(Peer):
             self._pause_reading()
             return
         try:
-            for event in self._machine.events(self._shared.clock()):
+            for event in self._machine.events(self.shared.clock()):
                 if self.life != OPEN:
                     return
                 self._take(event)
@@ -154,7 +141,7 @@ class WebSocketPeer(Peer):
             return
         if self._machine.pending:
             self._pause_reading()
-            self._shared.intake.wait(self)
+            self.shared.intake.wait(self)
         else:
             self._resume_reading()
 
@@ -230,7 +217,7 @@ class WebSocketPeer(Peer):
 
     def _too_late(self) -> None:
         """Nothing was heard for a while: ping; nothing after the ping: it is gone."""
-        now, stream = self._shared.clock(), self._shared.stream
+        now, stream = self.shared.clock(), self.shared.stream
         if self.idle and self._aged():
             self.close(GOING_AWAY, "the connection is old")
             return

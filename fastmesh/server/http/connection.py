@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import asyncio
 
-from fastmesh.api.calls import Call, Reply, SocketReply, StreamReply
-from fastmesh.errors import ApiError, InternalError, Overloaded, RateLimited, RequestTimeout, bare
+from fastmesh.api.calls import Call
+from fastmesh.errors import ApiError, InternalError, Overloaded, RateLimited, RequestTimeout
 from fastmesh.server.context import Context
-from fastmesh.server.http.responses import CONTINUE, refusal, request_id, socket_fields, stream_head, whole
+from fastmesh.server.http.exchange import BUG, Exchange
+from fastmesh.server.http.responses import CONTINUE
+from fastmesh.server.http.stream_sink import StreamSink
 from fastmesh.server.intake import SLICE_S
-from fastmesh.server.peer import CLOSED, CLOSING, OPEN, Peer, addresses
+from fastmesh.server.peer import CLOSING, OPEN, addresses
 from fastmesh.server.per_peer import Place
-from fastmesh.server.timers import NEVER
-from fastmesh.server.websocket import WebSocketPeer
-from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.telemetry.log import get_logger
-from fastmesh.telemetry.trace import HEADER, Trace
+from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.http1 import MAX_STEPS, HttpParser, Phase, Request
-from fastmesh.wire.websocket.handshake import upgrade
-from fastmesh.wire.websocket.machine import Limits
-from fastmesh.wire.whole import WholeEncoder
 
 log = get_logger()
 
@@ -38,27 +34,10 @@ MAX_AT_END = 64
 STEPS_AT_END = 2048
 RETRY_S = 1.0  # what is late while the daemon itself is, is looked at again
 NO_TRACE = Trace("", "")  # of what is only judged
-BUG = "the request failed by a fault of the server"  # all that a client is told of one
-UNROUTED = "other"  # the metrics' name for what has no route
-CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream", "json": "application/json"}
 
 
-class Exchange:
-    """What is known of the request under way as long as its answer is written: of streams there are many."""
-
-    __slots__ = ("began", "keep_alive", "method", "request_id", "route", "trace")
-
-    def __init__(self, request: Request, began: float) -> None:
-        self.method = request.method
-        self.keep_alive = request.keep_alive
-        self.request_id = request_id(request)
-        self.trace = Trace.of(request.headers.get(HEADER))
-        self.began = began
-        self.route = UNROUTED
-
-
-class Connection(Peer):
-    """The protocol of one socket, and the sink of the stream that it carries."""
+class Connection(StreamSink):
+    """The protocol of one socket: what comes on it, request by request, and until when."""
 
     __slots__ = (
         "_begun",
@@ -70,8 +49,6 @@ class Connection(Peer):
         "_parser",
         "_request_began",
     )
-
-    reader: Subscriber | None  # while a stream is written
 
     def __init__(self, shared: Context, place: Place | None = None) -> None:
         super().__init__(shared)
@@ -90,7 +67,7 @@ class Connection(Peer):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here; it has so long for its first request."""
-        shared = self._shared
+        shared = self.shared
         self._made(transport)
         assert self.transport is not None
         self._client, self._local_address = addresses(self.transport)
@@ -111,7 +88,7 @@ class Connection(Peer):
             return  # the connection ends with its stream
         parser = self._parser
         if parser is None:
-            settings = self._shared.settings
+            settings = self.shared.settings
             parser = self._parser = HttpParser(settings.max_header_bytes, settings.max_body_bytes)
             self._begun = self._judged = 0
         parser.receive(data)
@@ -137,37 +114,22 @@ class Connection(Peer):
             self._close()
         return self._half_open
 
-    def pause_writing(self) -> None:
-        """The transport has enough: the pump passes this connection by."""
-        super().pause_writing()
-        if self.reader is not None:
-            self._shared.metrics.protocols[self.reader.encoder.protocol].pauses += 1
-
     def resume_writing(self) -> None:
         """There is room again."""
         super().resume_writing()
-        subscriber = self.reader
-        if subscriber is not None:
-            self._shared.metrics.protocols[subscriber.encoder.protocol].resumes += 1
-            if subscriber.wants_service:
-                self.ready()
-        elif not self.waits:
+        if self.reader is None and not self.waits:
             self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone, and with it who read the stream."""
-        self._lost()
-        self._let_go()
-        subscriber, self.reader = self.reader, None
-        if subscriber is not None:
-            subscriber.pipeline.detach(subscriber)
-            self._answered(200)
+        """The socket is gone, and with it who waits for an answer."""
+        super().connection_lost(exc)
+        self._exchange = None
 
     # ── requests in their order ──────────────────────────────────────────────────────────
 
     def go_on(self) -> None:
         """Answer a slice of what was received; the rest waits for its turn, and no more is read until then."""
-        shared, parser = self._shared, self._parser
+        shared, parser = self.shared, self._parser
         if parser is None or not self._reading:
             return
         began = now = shared.clock()
@@ -198,7 +160,7 @@ class Connection(Peer):
     def _wait(self) -> None:
         """Go on when it is this connection's turn, and read no more until then."""
         self._pause_reading()
-        self._shared.intake.wait(self)
+        self.shared.intake.wait(self)
 
     def _answer_next(self, parser: HttpParser, now: float) -> bool:
         """Answer the next request; False when none is whole yet, or not read in so many steps."""
@@ -212,16 +174,17 @@ class Connection(Peer):
             return False
         if request is None:
             return False
-        self._answer(request)
+        exchange = self._exchange = Exchange(self, request, self._request_began)
+        exchange.answer(self._call(request, exchange.request_id, exchange.trace), parser.rest)
         return True
 
     def _answer_at_end(self) -> None:
         """Answer what waits for its turn, for the last time: only TLS comes here with anything that does."""
         parser, steps = self._parser, STEPS_AT_END
-        until = self.written + self._shared.high_water
+        until = self.written + self.shared.high_water
         for _ in range(MAX_AT_END):
             while parser is not None and parser.pending and self._reading and self.written < until and steps > 0:
-                if self._answer_next(parser, self._shared.clock()):
+                if self._answer_next(parser, self.shared.clock()):
                     break
                 steps -= MAX_STEPS
 
@@ -233,7 +196,7 @@ class Connection(Peer):
 
     def _await_more(self, parser: HttpParser, now: float) -> None:
         """A request is here in part: until when must the rest be here?  Absolute, from the first byte of each part."""
-        settings, awaited = self._shared.settings, parser.awaiting_body
+        settings, awaited = self.shared.settings, parser.awaiting_body
         if awaited is None:
             if parser.begun != self._begun:
                 self._begun = parser.begun
@@ -248,170 +211,37 @@ class Connection(Peer):
     def _judge_early(self, parser: HttpParser, request: Request) -> None:
         """A head is here and its body is not: who would be refused anyway need not send it (RFC 9110, 10.1.1)."""
         try:
-            self._shared.router.find(self._call(request, "", NO_TRACE))
+            self.shared.router.find(self._call(request, "", NO_TRACE))
         except ApiError as error:
             self._refuse(request, error)
             return
         if request.expects_continue and not parser.held:
             self.send(CONTINUE)
 
-    # ── one request ──────────────────────────────────────────────────────────────────────
-
-    def _answer(self, request: Request) -> None:
-        exchange = Exchange(request, self._request_began)
-        self._exchange = exchange
-        call = self._call(request, exchange.request_id, exchange.trace)
-        try:
-            route, call = self._shared.router.find(call)
-            exchange.route = route.name
-            reply = route.handler(call)
-            if isinstance(reply, StreamReply):
-                self._start_stream(request, reply)
-                return
-            if isinstance(reply, SocketReply):
-                self._start_socket(request, reply, call.client)
-                return
-        except ApiError as error:  # the request may have it, as its fault
-            reply = refusal(bare(error), exchange.request_id)
-        except Exception as error:
-            log.error("request.bug", request_id=exchange.request_id, trace_id=exchange.trace.trace_id, exc_info=error)
-            if not self._reading:  # the stream has begun: there is no room for an answer any more
-                self.abort()
-                return
-            reply = refusal(InternalError(BUG), exchange.request_id)
-        self._reply(request, reply)
-
-    def _reply(self, request: Request, reply: Reply) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        keep_alive = request.keep_alive and not self._shared.draining and not self._aged()
-        with_body = request.method != "HEAD"
-        cors = self._shared.router.cors_fields(request)
-        self.send(
-            whole(reply, exchange.request_id, cors, minor=request.minor, keep_alive=keep_alive, with_body=with_body)
-        )
-        self._answered(reply.status)
-        if not keep_alive:
-            self._close()
-
     def _refuse(self, request: Request, error: ApiError) -> None:
-        """Answer *request* with *error* and close: what follows it cannot be read."""
-        request.keep_alive = False
-        self._exchange = Exchange(request, self._request_began or self._shared.clock())
-        self._reply(request, refusal(error, self._exchange.request_id))
+        self._exchange = Exchange(self, request, self._request_began or self.shared.clock())
+        self._exchange.refuse(request, error)
 
     def _call(self, request: Request, request_id: str, trace: Trace) -> Call:
         return Call(request, request_id, self._client, self._local_address, self._number, trace)
 
-    def _answered(self, status: int) -> None:
+    # ── the end of one ───────────────────────────────────────────────────────────────────
+
+    def over(self, status: int) -> None:
+        """The request under way was answered with *status*, to its last byte."""
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
-        shared = self._shared
-        took_s = shared.clock() - exchange.began
-        method = exchange.method if exchange.route != UNROUTED else UNROUTED
-        shared.metrics.requests[exchange.route, method, status] += 1
-        shared.metrics.request_seconds.labels(exchange.route).observe(took_s)
-        log.debug(
-            "request.answered",
-            request_id=exchange.request_id,
-            trace_id=exchange.trace.trace_id,
-            route=exchange.route,
-            method=exchange.method,
-            status=status,
-            took_ms=round(took_s * 1000, 2),
-        )
-
-    # ── a stream ─────────────────────────────────────────────────────────────────────────
-
-    def _start_stream(self, request: Request, reply: StreamReply) -> None:
-        """Open the stream; head and metadata leave in one write, in this turn of the loop."""
-        exchange, shared = self._exchange, self._shared
-        assert exchange is not None
-        chunked = request.minor == 1
-        exchange.keep_alive = request.keep_alive and chunked and not shared.draining and not self._aged()
-        fields = [("Content-Type", CONTENT_TYPES[reply.encoding]), *shared.router.cors_fields(request)]
-        if request.method == "HEAD":
-            self.send(stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=exchange.keep_alive))
-            self._answered(200)
-            if not exchange.keep_alive:
-                self._close()
-            return
-        own = reply.encoding == "json"
-        encoder = WholeEncoder(chunked=chunked) if own else shared.encoders[reply.encoding, chunked]
-        subscriber = reply.attach(encoder, self)
-        pipeline = subscriber.pipeline
-        log.debug(
-            "stream.attached",
-            stream_id=pipeline.id,
-            request_id=exchange.request_id,
-            trace_id=exchange.trace.trace_id,
-            protocol=encoder.protocol,
-        )
-        exchange.trace = pipeline.opening.trace  # one object for all that read: of these there are many
-        fields.append(("X-Stream-ID", pipeline.id))
-        head = stream_head(fields, exchange.request_id, minor=request.minor, keep_alive=exchange.keep_alive)
-        self.reader = subscriber
-        self._set_due(NEVER)
-        self._resume_reading()
-        subscriber.serve(shared.module.registry.first_bytes.share(), head + encoder.begin())
-        shared.metrics.ttfb.labels(encoder.protocol).observe(shared.clock() - exchange.began)
-
-    def failed(self, error: Exception) -> None:
-        """The stream's delivery raised *error*, perhaps at its very end, when the reader is gone."""
-        named = {} if self.reader is None else self.reader.pipeline.named
-        log.error("stream.bug", **named, exc_info=error)
-        self.abort()
-
-    write = Peer.send  # the sink's side
-    give_up = Peer.abort
-
-    def beat(self, data: bytes) -> None:
-        """The sink's side: take a heartbeat; a client that does not acknowledge it in time is gone."""
-        self.send(data)
-        self._watch_progress()
-
-    def end(self) -> None:
-        """The sink's side: the stream's last byte was written."""
-        subscriber, self.reader = self.reader, None
-        exchange = self._exchange
-        assert subscriber is not None
-        assert exchange is not None
-        subscriber.pipeline.detach(subscriber)
-        keep_alive = exchange.keep_alive
-        self._answered(200)
-        if self.life != OPEN:
-            return
-        if not keep_alive:
+        exchange.record(status)
+        if not exchange.keep_alive:
             self._close()
-            return
-        now = self._shared.clock()
-        self._set_due(self._kept_until(now))
-        if self._parser is not None:  # something came behind it
-            self._wait()
 
-    # ── a WebSocket ──────────────────────────────────────────────────────────────────────
-
-    def _start_socket(self, request: Request, reply: SocketReply, client: str | None) -> None:
-        """Hand the transport over to a WebSocket; its welcome leaves with the answer."""
-        exchange, shared, transport = self._exchange, self._shared, self.transport
-        assert exchange is not None
-        assert transport is not None
-        limits = Limits(max_message_bytes=shared.stream.ws_max_message_bytes)
-        fields = socket_fields(exchange.request_id)
-        head, machine = upgrade(request, fields, limits=limits, deflate=shared.stream.ws_deflate)
-        stream = reply.open()  # raises an ApiError, as the handshake does: until here it can still be refused
-        rest = self._parser.rest if self._parser is not None else b""
-        self._answered(101)
-        self._let_go()
-        shared.connections.discard(self)
-        self._forget_deadlines()
-        self.life = CLOSED
-        self.transport = None
-        peer = WebSocketPeer(shared, machine, exchange.request_id, client, self._number, exchange.trace)
-        peer.born, peer.place, self.place = self.born, self.place, None
-        transport.set_protocol(peer)
-        peer.begin(transport, head, stream, rest, exchange.began)
+    def go_on_behind(self) -> None:
+        """An answer that took its time is over: go on with what came behind its request."""
+        if self.life == OPEN:
+            self._set_due(self._kept_until(self.shared.clock()))
+            if self._parser is not None:
+                self._wait()
 
     # ── what the peer asks ───────────────────────────────────────────────────────────────
 
@@ -432,7 +262,7 @@ class Connection(Peer):
 
     def _kept_until(self, now: float) -> float:
         """Until when it is kept, from *now* on, with nothing under way."""
-        settings = self._shared.settings
+        settings = self.shared.settings
         until = now + settings.keepalive_timeout_s
         return min(until, self.born + settings.max_age_s) if settings.max_age_s else until
 
@@ -460,7 +290,7 @@ class Connection(Peer):
         if self.reader is not None:
             return
         if not self.transport.is_reading():  # what is late may be here, and waits for its turn
-            self._set_due(self._shared.clock() + RETRY_S)
+            self._set_due(self.shared.clock() + RETRY_S)
             return
         if parser is None or parser.phase is Phase.IDLE:
             self._abort_when_written()  # nothing was asked, nothing is unread

@@ -1,0 +1,87 @@
+"""A connection while it carries a stream: the sink that the stream's reader writes to.
+
+The connection itself is the sink, since an Outlet is what a Reader in C writes to without a call into Python.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from fastmesh.server.peer import Peer
+from fastmesh.server.timers import NEVER
+from fastmesh.streaming.subscriber import Subscriber
+from fastmesh.telemetry.log import get_logger
+
+log = get_logger()
+
+
+class StreamSink(Peer):
+    """Carries one stream at a time; what comes before and behind it is the subclass's."""
+
+    __slots__ = ()
+
+    reader: Subscriber | None  # while a stream is written
+
+    @abstractmethod
+    def over(self, status: int) -> None:
+        """The request under way was answered with *status*, to its last byte."""
+
+    @abstractmethod
+    def go_on_behind(self) -> None:
+        """An answer that took its time is over: go on with what came behind its request."""
+
+    def carry(self, subscriber: Subscriber, head: bytes) -> None:
+        """Read the stream of *subscriber*; *head* and what is there leave in one write, in this turn of the loop."""
+        self.reader = subscriber
+        self._set_due(NEVER)
+        self._resume_reading()
+        subscriber.serve(self.shared.module.registry.first_bytes.share(), head + subscriber.encoder.begin())
+
+    def pause_writing(self) -> None:
+        """The transport has enough: the pump passes this connection by."""
+        super().pause_writing()
+        if self.reader is not None:
+            self.shared.metrics.protocols[self.reader.encoder.protocol].pauses += 1
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        super().resume_writing()
+        subscriber = self.reader
+        if subscriber is not None:
+            self.shared.metrics.protocols[subscriber.encoder.protocol].resumes += 1
+            if subscriber.wants_service:
+                self.ready()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone, and with it who read the stream."""
+        self._lost()
+        self._let_go()
+        if self.reader is not None:
+            self._detach()
+
+    # ── what its reader asks ─────────────────────────────────────────────────────────────
+
+    write = Peer.send
+    give_up = Peer.abort
+
+    def beat(self, data: bytes) -> None:
+        """Write a heartbeat; a client that does not acknowledge it in time is gone."""
+        self.send(data)
+        self._watch_progress()
+
+    def end(self) -> None:
+        """The stream's last byte was written."""
+        self._detach()
+        self.go_on_behind()
+
+    def failed(self, error: Exception) -> None:
+        """The stream's delivery raised *error*, perhaps at its very end, when the reader is gone."""
+        named = {} if self.reader is None else self.reader.pipeline.named
+        log.error("stream.bug", **named, exc_info=error)
+        self.abort()
+
+    def _detach(self) -> None:
+        subscriber, self.reader = self.reader, None
+        assert subscriber is not None
+        subscriber.pipeline.detach(subscriber)
+        self.over(200)
