@@ -90,6 +90,9 @@ WITHOUT_IO = [
     *(
         f"crawl/{name}.py"
         for name in (
+            "cache/*",
+            "extract/protocol",
+            "extract/spec",
             "fairness/line",
             "fairness/rota",
             "schedule/backlog",

@@ -59,7 +59,8 @@ class Engine:
 
     def _tell(self, settings: Settings) -> None:
         """The figures that its parts keep."""
-        metrics, slots, pool, cache = self.metrics, self.slots, self.pool, self.answers.cache
+        metrics, slots, cache = self.metrics, self.slots, self.answers.cache
+        pool, workers = self.pool, self.pool.workers
         metrics.cache = self.answers.outcomes
         metrics.register(
             "pipeline_fetches",
@@ -75,12 +76,12 @@ class Engine:
         metrics.register(
             "extract_workers",
             "Processes that extract",
-            lambda: {"wanted": pool.count, "alive": pool.alive, "busy": pool.busy},
+            lambda: {"wanted": workers.count, "alive": workers.alive, "busy": workers.busy},
             "state",
         )
         metrics.register("extract_waiting_pages", "Pages that wait for a worker", lambda: pool.waiting)
         metrics.register(
-            "extract_worker_deaths", "Workers that died or took too long", lambda: pool.deaths, counted=True
+            "extract_worker_deaths", "Workers that died or took too long", lambda: workers.deaths, counted=True
         )
         metrics.register("cache_bytes", "Held of bodies and documents", lambda: cache.bytes)
         metrics.register("cache_limit_bytes", "CACHE__MAX_BYTES", lambda: cache.max_bytes)

@@ -148,18 +148,18 @@ class Health:
         }
 
     def _extract_workers(self) -> Part:
-        pool = self._engine.pool
-        recent_deaths = pool.died.bad(self._engine.module.registry.now())
-        poor = pool.alive < pool.count or recent_deaths >= MANY_DEATHS
+        pool, workers = self._engine.pool, self._engine.pool.workers
+        recent_deaths = workers.died.bad(self._engine.module.registry.now())
+        poor = workers.alive < workers.count or recent_deaths >= MANY_DEATHS
         return {
-            "status": "unhealthy" if not pool.alive else "degraded" if poor else "healthy",
-            "alive": pool.alive,
-            "wanted": pool.count,
-            "busy": pool.busy,
+            "status": "unhealthy" if not workers.alive else "degraded" if poor else "healthy",
+            "alive": workers.alive,
+            "wanted": workers.count,
+            "busy": workers.busy,
             "waiting": pool.waiting,
-            "deaths": pool.deaths,
+            "deaths": workers.deaths,
             "recent_deaths": recent_deaths,
-            "retired": pool.retired,
+            "retired": workers.retired,
             "failed": pool.failed,
         }
 

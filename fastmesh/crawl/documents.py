@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from functools import partial
 
 from fastmesh.crawl.cache.memory import Answer, ResponseCache
-from fastmesh.crawl.extract.gate import Extracted
+from fastmesh.crawl.extract.extracted import Extracted
 from fastmesh.crawl.extract.pool import ExtractPool
 from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.crawl.fairness.line import Owner

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from fastmesh.crawl.extract.extract import extract
 from fastmesh.crawl.extract.gate import DECISIONS, NO_PAGE, Gate, PageFacts, judge
 from fastmesh.crawl.extract.page import Page
+from fastmesh.crawl.extract.protocol import ANSWER, DONE, answer_head, gate_of
 from fastmesh.crawl.extract.spec import ExtractSpec
-from fastmesh.crawl.extract.worker import ANSWER, DONE, answer_head, gate_of
 
 BARE = ExtractSpec(1 << 20, include=frozenset())
 PROSE = "Some prose about things, with commas, and a little more of it. "

@@ -66,9 +66,9 @@ def test_where_it_is_refused_niceness_must_do(sleeper: int, monkeypatch: pytest.
     monkeypatch.setattr(standing, "core_time", lambda _: CoreTime(100 * MS, 0))
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     assert not policy.put_back(sleeper, 0.0)
-    assert not policy.may_be_idle(1e9)
+    assert not policy.may_stand_back(1e9)
     policy.starved(0.0)
-    assert not policy.may_be_idle(1e9)
+    assert not policy.may_stand_back(1e9)
 
 
 def test_what_the_kernel_does_not_count_is_nothing() -> None:
@@ -86,20 +86,20 @@ def test_the_page_of_a_worker_that_starves_is_given_to_one_that_does_not(monkeyp
 
     async def main() -> None:
         monkeypatch.setattr(standing, "core_time", fake)
-        monkeypatch.setattr("fastmesh.crawl.extract.pool.core_time", fake)
+        monkeypatch.setattr("fastmesh.crawl.extract.worker_process.core_time", fake)
         pool = ExtractPool(1)
         await pool.start()
         try:
-            (first,) = pool.pids
+            (first,) = pool.workers.pids
             assert os.sched_getscheduler(first) == os.SCHED_IDLE
             os.kill(first, signal.SIGSTOP)
             said = await pool.extract(b"<title>t</title>", BARE, url="http://h/", content_type="text/html", owner=None)
             assert json.loads(said.document)["title"] == "t"
-            (second,) = pool.pids
+            (second,) = pool.workers.pids
             assert second != first
             assert os.sched_getscheduler(second) == os.SCHED_OTHER
             assert os.getpriority(os.PRIO_PROCESS, second) == 5
-            assert (pool.retired, pool.deaths, pool.failed) == (1, 0, 0)
+            assert (pool.workers.retired, pool.workers.deaths, pool.failed) == (1, 0, 0)
         finally:
             await pool.close()
 
@@ -117,14 +117,14 @@ def test_a_worker_is_replaced_when_it_may_stand_back_again() -> None:
             await pool.extract(b"x", BARE, url="", content_type="text/plain", owner=None)
 
         try:
-            (first,) = pool.pids
+            (first,) = pool.workers.pids
             await extract()
-            assert pool.pids == [first]
+            assert pool.workers.pids == [first]
             policy._nice_until_s = float("-inf")
             await extract()
             await extract()
-            assert first not in pool.pids
-            assert (pool.retired, pool.deaths, pool.failed) == (1, 0, 0)
+            assert first not in pool.workers.pids
+            assert (pool.workers.retired, pool.workers.deaths, pool.failed) == (1, 0, 0)
         finally:
             await pool.close()
 

@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from fastmesh.crawl.extract.pool import ExtractPool, WorkerUnavailable
+from fastmesh.crawl.extract.pool import ExtractPool
+from fastmesh.crawl.extract.protocol import JOB, JobHead
 from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.crawl.extract.standing import Standing
-from fastmesh.crawl.extract.worker import JOB
+from fastmesh.crawl.extract.worker_process import WorkerUnavailable
 from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent
 from fastmesh.telemetry.bugs import Bugs
 
@@ -36,11 +37,12 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 PUPPET = """
     import os, signal, socket, sys, time
     sys.path.insert(0, {repository!r})
-    from fastmesh.crawl.extract.worker import DONE, FAILED, JOB, _read, answer_head, ready
+    from fastmesh.crawl.extract.protocol import DONE, FAILED, JOB, answer_head, ready
+    from fastmesh.crawl.extract.worker import read
     link = socket.socket(fileno=int(sys.argv[-1]))
     link.sendall(ready())
-    while prefix := _read(link, JOB.size):
-        head, body = (_read(link, size).decode() for size in JOB.unpack(prefix))
+    while prefix := read(link, JOB.size):
+        head, body = (read(link, size).decode() for size in JOB.unpack(prefix))
         verb, _, rest = body.partition(" ")
         if verb == "hang":
             open(rest, "w").close()
@@ -105,7 +107,7 @@ async def started(count: int = 1, **choices: Any) -> AsyncIterator[ExtractPool]:
         yield pool
     finally:
         await pool.close()
-        assert (pool.alive, pool.busy, pool.waiting, pool.pids) == (0, 0, 0, [])
+        assert (pool.workers.alive, pool.workers.busy, pool.waiting, pool.workers.pids) == (0, 0, 0, [])
 
 
 def ask(
@@ -161,11 +163,11 @@ def _exists(pid: int) -> bool:
 def test_pages_become_documents(run: Run) -> None:
     async def test() -> None:
         async with started(2) as pool:
-            assert (pool.count, pool.alive, len(set(pool.pids))) == (2, 2, 2)
+            assert (pool.workers.count, pool.workers.alive, len(set(pool.workers.pids))) == (2, 2, 2)
             answers = await asyncio.gather(*(ask(pool, f"<title>{n}</title><a href=x>") for n in range(20)))
             assert [json.loads(answer)["title"] for answer in answers] == [str(n) for n in range(20)]
             assert json.loads(answers[0])["links"] == [{"url": "http://h/x", "text": "", "rel": None}]
-            assert (pool.deaths, pool.failed, pool.busy, pool.waiting) == (0, 0, 0, 0)
+            assert (pool.workers.deaths, pool.failed, pool.workers.busy, pool.waiting) == (0, 0, 0, 0)
 
     run(test())
 
@@ -195,7 +197,7 @@ def test_a_refused_page_raises_its_own_error(run: Run) -> None:
                 b"x", ExtractSpec(900, PARTS), url="http://\ud800/", content_type="text/plain\udc80", owner=None
             )
             assert json.loads(document)["text"] == "x"
-            assert (pool.deaths, pool.failed) == (0, 0)
+            assert (pool.workers.deaths, pool.failed) == (0, 0)
 
     run(test())
 
@@ -221,13 +223,13 @@ def test_a_killed_worker_costs_its_page_alone(run: Run, puppet: tuple[str, ...],
             mark = tmp_path / "mark"
             held, waiting = ask(pool, f"hang {mark}"), ask(pool, "next")
             await until(mark.exists)
-            assert (pool.busy, pool.waiting) == (1, 1)
-            (pid,) = pool.pids
+            assert (pool.workers.busy, pool.waiting) == (1, 1)
+            (pid,) = pool.workers.pids
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(ExtractFailed, match="died"):
                 await held
             assert await waiting == b"next"
-            assert (pool.deaths, pool.failed, pool.alive) == (1, 1, 1)
+            assert (pool.workers.deaths, pool.failed, pool.workers.alive) == (1, 1, 1)
             assert not _exists(pid)
 
     run(test())
@@ -236,13 +238,13 @@ def test_a_killed_worker_costs_its_page_alone(run: Run, puppet: tuple[str, ...],
 def test_a_worker_that_is_killed_while_idle_is_replaced(run: Run) -> None:
     async def test() -> None:
         async with started(2) as pool:
-            before = set(pool.pids)
+            before = set(pool.workers.pids)
             victim = min(before)
             os.kill(victim, signal.SIGKILL)
-            await until(lambda: pool.alive == 2 and victim not in pool.pids)
-            assert len(set(pool.pids) & before) == 1
+            await until(lambda: pool.workers.alive == 2 and victim not in pool.workers.pids)
+            assert len(set(pool.workers.pids) & before) == 1
             await asyncio.gather(*(ask(pool, "<p>") for _ in range(4)))
-            assert (pool.deaths, pool.failed) == (1, 0)
+            assert (pool.workers.deaths, pool.failed) == (1, 0)
 
     run(test())
 
@@ -263,9 +265,9 @@ def test_a_worker_that_could_not_be_started_once_is_started_again(run: Run) -> N
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(socket, "socketpair", pair)
-                os.kill(pool.pids[0], signal.SIGKILL)
-                await until(lambda: not pool.alive)
-                await until(lambda: pool.alive == 1)
+                os.kill(pool.workers.pids[0], signal.SIGKILL)
+                await until(lambda: not pool.workers.alive)
+                await until(lambda: pool.workers.alive == 1)
             assert await ask(pool, "<p>")
             assert bugs.counts == {"workers": 1}
 
@@ -280,8 +282,8 @@ def test_a_hung_worker_is_killed_at_the_deadline(run: Run, puppet: tuple[str, ..
             assert await asyncio.gather(*others) == [b"0", b"1", b"2", b"3", b"4"]
             with pytest.raises(ExtractFailed, match=r"longer than 0\.2 s"):
                 await hung
-            await until(lambda: pool.alive == 2)
-            assert (pool.deaths, pool.failed) == (1, 1)
+            await until(lambda: pool.workers.alive == 2)
+            assert (pool.workers.deaths, pool.failed) == (1, 1)
 
     run(test())
 
@@ -325,13 +327,14 @@ def test_a_document_with_a_line_end_in_it_would_break_every_frame_behind_it(
 SHORT_LIVED = """
     import os, socket, sys
     sys.path.insert(0, {repository!r})
-    from fastmesh.crawl.extract.worker import DONE, JOB, _read, answer_head, ready
+    from fastmesh.crawl.extract.protocol import DONE, JOB, answer_head, ready
+    from fastmesh.crawl.extract.worker import read
     link = socket.socket(fileno=int(sys.argv[-1]))
     with open({starts!r}, "ab") as starts:
         starts.write(b"x")
     link.sendall(ready())
-    while os.path.getsize({starts!r}) > 9 and (prefix := _read(link, JOB.size)):
-        _, body = (_read(link, size) for size in JOB.unpack(prefix))
+    while os.path.getsize({starts!r}) > 9 and (prefix := read(link, JOB.size)):
+        _, body = (read(link, size) for size in JOB.unpack(prefix))
         link.sendall(answer_head(DONE, len(body)) + body)
 """
 
@@ -353,7 +356,7 @@ def test_workers_that_die_at_once_come_back_later_and_later(
     async def test() -> None:
         monkeypatch.setattr(asyncio, "sleep", noted)
         async with started(command=(sys.executable, str(script))) as pool:
-            await until(lambda: pool.deaths == 9 and pool.alive == 1)
+            await until(lambda: pool.workers.deaths == 9 and pool.workers.alive == 1)
             assert delays == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
             assert await ask(pool, "fine") == b"fine"
 
@@ -378,7 +381,7 @@ def test_a_worker_that_a_page_killed_comes_back_at_once(
                     await ask(pool, "die")
             assert await ask(pool, "fine") == b"fine"
             assert delays == [0] * 5
-            assert pool.deaths == 5
+            assert pool.workers.deaths == 5
 
     run(test())
 
@@ -410,7 +413,7 @@ def test_a_page_that_ruins_its_worker_costs_that_page_alone(run: Run, deed: str,
             assert [json.loads(answer)["text"] for answer in await asyncio.gather(*after)] == list(map(str, range(20)))
             # The goal is a second; the rest is for a machine that does other things.
             assert asyncio.get_running_loop().time() - begun_s < 10
-            assert (pool.deaths, pool.alive) == (deaths, 1)
+            assert (pool.workers.deaths, pool.workers.alive) == (deaths, 1)
 
     run(test())
 
@@ -418,11 +421,11 @@ def test_a_page_that_ruins_its_worker_costs_that_page_alone(run: Run, deed: str,
 def test_a_worker_that_holds_too_much_memory_gives_its_answer_and_is_replaced(run: Run) -> None:
     async def test() -> None:
         async with started(command=MISBEHAVING) as pool:
-            (pid,) = pool.pids
+            (pid,) = pool.workers.pids
             bloated, after = ask(pool, "<p>x", extractor="bloat"), ask(pool, "<p>after")
             assert json.loads(await bloated)["text"] == "done"
             assert json.loads(await after)["text"] == "after"
-            assert (pool.retired, pool.deaths, pool.failed, pool.alive) == (1, 0, 0, 1)
+            assert (pool.workers.retired, pool.workers.deaths, pool.failed, pool.workers.alive) == (1, 0, 0, 1)
             assert not _exists(pid)
 
     run(test())
@@ -433,7 +436,7 @@ def test_no_page_can_name_an_extractor_of_the_tests(run: Run) -> None:
         async with started() as pool:
             with pytest.raises(ExtractFailed, match="KeyError"):
                 await ask(pool, "<p>x", extractor="segfault")
-            assert pool.deaths == 0
+            assert pool.workers.deaths == 0
 
     run(test())
 
@@ -445,12 +448,12 @@ def test_pages_wait_for_a_worker_no_longer_than_the_deadline(run: Run, puppet: t
             first, second = ask(pool, "die"), ask(pool, "second")
             with pytest.raises(ExtractFailed, match="died"):
                 await first
-            await until(lambda: pool.alive == 0)
+            await until(lambda: pool.workers.alive == 0)
             third = ask(pool, "third")
             for page in (second, third):
                 with pytest.raises(ExtractFailed, match=r"no extraction worker was alive for 0\.3 s"):
                     await page
-            assert (pool.failed, pool.waiting, pool.alive) == (3, 0, 0)
+            assert (pool.failed, pool.waiting, pool.workers.alive) == (3, 0, 0)
 
     run(test())
 
@@ -510,16 +513,16 @@ def test_a_cancelled_page_leaves_the_queue(run: Run, puppet: tuple[str, ...], tm
             os.mkfifo(fifo)
             running, waiting, last = ask(pool, f"hold {mark} {fifo}"), ask(pool, "waiting"), ask(pool, "last")
             await until(mark.exists)
-            (pid,) = pool.pids
+            (pid,) = pool.workers.pids
             for page in (running, waiting):
                 page.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await page
-            assert (pool.busy, pool.waiting) == (1, 1)
+            assert (pool.workers.busy, pool.waiting) == (1, 1)
             os.close(os.open(fifo, os.O_WRONLY))
             assert await last == b"last"
-            assert pool.pids == [pid]
-            assert (pool.deaths, pool.failed) == (0, 0)
+            assert pool.workers.pids == [pid]
+            assert (pool.workers.deaths, pool.failed) == (0, 0)
 
     run(test())
 
@@ -534,7 +537,7 @@ def test_a_cancelled_page_that_hangs_still_ends_at_the_deadline(
             await until(mark.exists)
             running.cancel()
             assert await waiting == b"waiting"
-            assert pool.deaths == 1
+            assert pool.workers.deaths == 1
 
     run(test())
 
@@ -567,7 +570,7 @@ def test_a_pool_that_cannot_start_says_so_and_leaves_nothing(run: Run, command: 
         pool = ExtractPool(3, command=command)
         with pytest.raises(WorkerUnavailable, match=r"No such file|status 3"):
             await pool.start()
-        assert pool.alive == 0
+        assert pool.workers.alive == 0
 
     run(test())
 
@@ -589,10 +592,10 @@ def test_a_start_that_is_cancelled_leaves_nothing(run: Run) -> None:
 def test_a_worker_goes_on_when_its_group_is_told_to_stop(run: Run, stop: signal.Signals) -> None:
     async def test() -> None:
         async with started() as pool:
-            (pid,) = pool.pids
+            (pid,) = pool.workers.pids
             os.kill(pid, stop)
             await ask(pool, "<p>")
-            assert pool.pids == [pid]
+            assert pool.workers.pids == [pid]
             assert os.getpriority(os.PRIO_PROCESS, pid) >= 5
 
     run(test())
@@ -601,7 +604,7 @@ def test_a_worker_goes_on_when_its_group_is_told_to_stop(run: Run, stop: signal.
 def test_a_worker_holds_no_file_but_its_own(run: Run) -> None:
     async def test() -> None:
         async with started() as pool:
-            (pid,) = pool.pids
+            (pid,) = pool.workers.pids
             files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
             assert __file__ not in files
             assert sum(file.startswith("socket:") for file in files) == 1
@@ -617,7 +620,7 @@ ORPHANS = """
     async def main():
         pool = ExtractPool(2)
         await pool.start()
-        print(*pool.pids, flush=True)
+        print(*pool.workers.pids, flush=True)
         await asyncio.Event().wait()
     asyncio.run(main())
 """
@@ -651,14 +654,8 @@ def test_a_worker_ends_itself_when_a_page_takes_too_long() -> None:
     """So none stays behind whose daemon was killed while a page kept it."""
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "fastmesh.crawl.extract.worker", str(theirs.fileno())]
-    head = {
-        "url": "http://h/",
-        "content_type": "text/html",
-        "spec": ExtractSpec(1 << 20, frozenset({"links"})).written(),
-        "limit_s": 0.1,
-        "core_s": 9.0,
-    }
-    sent, body = json.dumps(head).encode(), b"<a href=x>" * 500_000
+    head = JobHead("http://h/", "text/html", ExtractSpec(1 << 20, frozenset({"links"})), limit_s=0.1, core_s=9.0)
+    sent, body = head.written(), b"<a href=x>" * 500_000
     with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:
         theirs.close()
         ours.sendall(JOB.pack(len(sent), len(body)) + sent + body)
@@ -671,11 +668,11 @@ def test_a_page_has_a_core_for_so_long_by_its_size(run: Run) -> None:
     async def test() -> None:
         async with started(command=MISBEHAVING, deadline_s=25.0) as pool:
             spun = ask(pool, "<p>x", extractor="spin")
-            (pid,) = pool.pids
+            (pid,) = pool.workers.pids
             with pytest.raises(ExtractFailed, match="died"):
                 await spun
             assert json.loads(await ask(pool, "<p>after"))["text"] == "after"
-            assert (pool.deaths, pid not in pool.pids) == (1, True)
+            assert (pool.workers.deaths, pid not in pool.workers.pids) == (1, True)
 
     run(test())
 

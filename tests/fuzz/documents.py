@@ -10,10 +10,11 @@ import orjson
 
 from fastmesh.crawl.extract.charset import decode
 from fastmesh.crawl.extract.extract import extract
-from fastmesh.crawl.extract.pool import _Job, _Worker
+from fastmesh.crawl.extract.job import Job
+from fastmesh.crawl.extract.protocol import JobHead, answer_head, ready
 from fastmesh.crawl.extract.sniff import kind_of
 from fastmesh.crawl.extract.spec import ExtractSpec
-from fastmesh.crawl.extract.worker import answer_head, ready
+from fastmesh.crawl.extract.worker_process import WorkerProcess
 from fastmesh.crawl.search.searxng import _found
 from fastmesh.errors import UrlError
 
@@ -117,12 +118,14 @@ class Process:
 class Pool:
     """What a worker tells."""
 
-    failed = 0
-
-    def worker_idle(self, _: object) -> None:
+    def worker_free(self, _: object) -> None:
         """It may have another page."""
 
-    worker_gone = worker_starved = worker_idle
+    worker_gone = worker_starved = worker_free
+
+    def page_failed(self, job: Job, reason: str) -> None:
+        """It ended with its page."""
+        job.fail(reason)
 
 
 def worker(data: bytes, watch: Watch) -> Hashable:
@@ -134,10 +137,10 @@ async def _answered(parts: list[bytes], watch: Watch) -> Hashable:
     pool: Any = Pool()
     process: Any = Process()
     link: Any = None
-    made = _Worker(pool, process, link)
+    made = WorkerProcess(pool, process, link)
     made.data_received(ready())
     owner: Any = None
-    job = _Job("client", owner, b"{}", b"body", 1000)
+    job = Job("client", owner, JobHead(URL, None, ExtractSpec(1000), 1.0, 1.0), b"body")
     made.job = job
     for part in filter(None, parts):
         if not made.gone.done():

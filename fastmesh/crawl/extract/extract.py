@@ -12,8 +12,9 @@ import orjson
 
 from fastmesh.crawl.extract.charset import decode
 from fastmesh.crawl.extract.document import Document, count, empty, read_text
+from fastmesh.crawl.extract.extracted import Extracted
 from fastmesh.crawl.extract.feed import read_feed
-from fastmesh.crawl.extract.gate import NO_PAGE, Extracted, Gate, judge
+from fastmesh.crawl.extract.gate import NO_PAGE, Gate, judge
 from fastmesh.crawl.extract.grades.face import EXTRACTORS, Extractor
 from fastmesh.crawl.extract.page import Page
 from fastmesh.crawl.extract.sniff import kind_of

@@ -49,13 +49,6 @@ class Gate(NamedTuple):
     quality_score: float | None
 
 
-class Extracted(NamedTuple):
-    """What a worker makes of a page: the document as JSON, and what the gate says of it."""
-
-    document: bytes
-    gate: Gate
-
-
 NO_PAGE: Final = Gate("raw", None)
 
 

@@ -29,13 +29,13 @@ class Standing:
     def __init__(self, *, allowed: bool = True) -> None:
         self._nice_until_s = float("-inf") if allowed else float("inf")
 
-    def may_be_idle(self, now_s: float) -> bool:
+    def may_stand_back(self, now_s: float) -> bool:
         """Whether a worker that starts now may."""
         return now_s >= self._nice_until_s
 
     def put_back(self, pid: int, now_s: float) -> bool:
         """Put the worker *pid*, which has just started, under SCHED_IDLE if it may be; whether it is."""
-        if not self.may_be_idle(now_s):
+        if not self.may_stand_back(now_s):
             return False
         if starves(CoreTime(0, 0), core_time(pid)):  # its start already waited for others
             self.starved(now_s)

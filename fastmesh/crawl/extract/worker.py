@@ -1,13 +1,8 @@
 """``python -m fastmesh.crawl.extract.worker FD``: extracts pages until FD, one end of a socket pair, is closed.
 
-It says READY, then answers each job before it reads the next:
-
-    job     JOB: length of head, length of body · head (JSON) · body
-    answer  ANSWER: DONE or FAILED, length, the gate's decision and score · the document, or {"type", "message"}
-
-No job outlives its ``limit_s``, even when whoever waits for it is dead, or has a core for longer than its ``core_s``.
-A worker
-that holds too much memory afterwards says LAST with its answer, and ends.
+What it reads and writes there is said in protocol.py.  The system ends it when a page takes longer, or has a core for
+longer, than the page's job allows, also when the daemon is dead; a worker that holds too much memory after a page ends
+itself.
 """
 
 from __future__ import annotations
@@ -20,25 +15,15 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
-from fastmesh.crawl.extract.gate import DECISIONS, NO_PAGE, Extracted, Gate
-from fastmesh.crawl.extract.spec import ExtractSpec
+from fastmesh.crawl.extract.extracted import Extracted
+from fastmesh.crawl.extract.gate import NO_PAGE
+from fastmesh.crawl.extract.protocol import DONE, FAILED, JOB, LAST, JobHead, answer_head, failure, ready
 from fastmesh.errors import UrlError
 
 if TYPE_CHECKING:
     from fastmesh.crawl.extract.grades.face import Extractor
-
-JOB: Final = Struct("!II")
-ANSWER: Final = Struct("!BIBH")
-READY, DONE, FAILED = range(3)
-LAST: Final = 0x80  # added to DONE and FAILED
-# The gate travels beside the document, which is spliced into the frame unread: its place in
-# DECISIONS, and its score in thousandths.
-SCORE_UNIT, NO_SCORE = 1000, 0xFFFF
 
 Extract = Callable[..., Extracted]
 
@@ -61,7 +46,7 @@ def main(
     # What a library has to say of a page is in its result; standard error is the daemon's log.
     logging.disable()
     _limit_memory()
-    # Here, since the pool imports this module for the format above, and needs no parser.
+    # Here, after all that: the parsers take most of a worker's start.
     from fastmesh.crawl.extract.extract import extract
     from fastmesh.crawl.extract.grades.face import EXTRACTORS
 
@@ -74,55 +59,36 @@ def main(
             pass  # nobody waits for the answer any more
 
 
-def ready() -> bytes:
-    """What a worker says first."""
-    return ANSWER.pack(READY, 0, 0, NO_SCORE)
-
-
-def answer_head(status: int, size: int, gate: Gate = NO_PAGE) -> bytes:
-    """What goes before an answer of *size* bytes."""
-    score = NO_SCORE if gate.quality_score is None else round(gate.quality_score * SCORE_UNIT)
-    return ANSWER.pack(status, size, DECISIONS.index(gate.decision), score)
-
-
-def gate_of(decision: int, score: int) -> Gate:
-    """What answer_head() wrote of the gate.  Raises ValueError for what it never writes."""
-    if decision >= len(DECISIONS) or SCORE_UNIT < score < NO_SCORE:
-        raise ValueError(f"no gate says {decision} and {score}")
-    return Gate(DECISIONS[decision], None if score == NO_SCORE else score / SCORE_UNIT)
-
-
 def _serve(link: socket.socket, extract: Extract, max_resident_bytes: int) -> bool:
     """Answer one job; False when there are no more, or this worker should take no more."""
-    prefix = _read(link, JOB.size)
+    prefix = read(link, JOB.size)
     if not prefix:
         return False
     head_bytes, body_bytes = JOB.unpack(prefix)
-    head, body = _read(link, head_bytes), _read(link, body_bytes)
+    head, body = read(link, head_bytes), read(link, body_bytes)
     if len(head) < head_bytes or len(body) < body_bytes:
         return False
-    status, (answer, gate) = _answer(head, body, extract)
+    status, (answer, gate) = _answer(JobHead.read(head), body, extract)
     last = _resident_bytes() > max_resident_bytes
     link.sendall(answer_head(status | LAST if last else status, len(answer), gate))
     link.sendall(answer)
     return not last
 
 
-def _answer(head: bytes, body: bytes, extract: Extract) -> tuple[int, Extracted]:
-    job = orjson.loads(head)
+def _answer(job: JobHead, body: bytes, extract: Extract) -> tuple[int, Extracted]:
     # Not caught, so it ends the process, and within the parser's C as well.
-    signal.setitimer(signal.ITIMER_REAL, job["limit_s"])
-    signal.setitimer(signal.ITIMER_PROF, job["core_s"])
+    signal.setitimer(signal.ITIMER_REAL, job.limit_s)
+    signal.setitimer(signal.ITIMER_PROF, job.core_s)
     try:
-        return DONE, extract(body, ExtractSpec.read(job["spec"]), url=job["url"], content_type=job["content_type"])
+        return DONE, extract(body, job.spec, url=job.url, content_type=job.content_type)
     except UrlError as error:
-        return FAILED, Extracted(orjson.dumps({"type": error.type, "message": error.message}), NO_PAGE)
+        return FAILED, Extracted(failure(error), NO_PAGE)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _read(link: socket.socket, size: int) -> bytes:
+def read(link: socket.socket, size: int) -> bytes:
     """*size* bytes, or fewer when they end before."""
     data = bytearray(size)
     view, got = memoryview(data), 0
