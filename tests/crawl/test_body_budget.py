@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
 
+from aiohttp import StreamReader
 from doubles import turned
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
+from fastmesh.crawl.fairness.aside import Aside
+from fastmesh.crawl.fetch.body import read_body
 from fastmesh.crawl.fetch.body_budget import SMALL_BYTES, STALL_S, BodyBudget, BodyShare
 
 TURNS = 10
@@ -201,6 +206,51 @@ def test_all_bodies_come_to_their_end_whatever_their_sizes(bodies: list[list[int
             share.give_back()
 
         await asyncio.wait_for(asyncio.gather(*(read(budget.open(), body) for body in bodies)), 10)
+        assert (budget.used_bytes, budget.waiting) == (0, 0)
+
+    turned(test())
+
+
+class Wire:
+    """An origin's connection, as a body's reader pauses it."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self.reading = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        self.reading = True
+
+
+def test_what_came_before_there_was_no_room_is_counted_while_it_waits() -> None:
+    async def test() -> None:
+        wire, budget = Wire(), BodyBudget(100_000, 1_000_000)
+        content = StreamReader(wire, 65_536, loop=asyncio.get_running_loop())  # type: ignore[arg-type]
+        response = SimpleNamespace(
+            content=content, connection=SimpleNamespace(protocol=wire), headers=CIMultiDict(), content_length=None
+        )
+        passing, others, share, aside = budget.open(), budget.open(), budget.open(), Aside("tests")
+        passing.add(50_000)
+        others.add(50_000)
+        await passing.room()  # it alone may go on
+        content.feed_data(b"a" * 300_000)
+        reading = asyncio.ensure_future(read_body(response, 1_000_000, share, aside))  # type: ignore[arg-type]
+        await turns()
+        assert (wire.reading, share.bytes >= 300_000, budget.waiting) == (False, True, 1)
+        others.give_back()
+        passing.give_back()
+        await turns()
+        # It holds more than the total by itself, and is the one that may go on.
+        assert (wire.reading, reading.done()) == (True, False)
+        content.feed_data(b"b" * 1000)
+        content.feed_eof()
+        body, received = await reading
+        assert (body, received) == (b"a" * 300_000 + b"b" * 1000, 301_000)
+        share.give_back()
         assert (budget.used_bytes, budget.waiting) == (0, 0)
 
     turned(test())
