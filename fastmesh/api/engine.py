@@ -61,7 +61,6 @@ class Engine:
         """The figures that its parts keep."""
         metrics, slots, cache = self.metrics, self.slots, self.answers.cache
         pool, workers = self.pool, self.pool.workers
-        metrics.cache = self.answers.outcomes
         metrics.register(
             "pipeline_fetches",
             "Fetches that run, and URLs that wait for a turn or a slot",
@@ -82,6 +81,10 @@ class Engine:
         metrics.register("extract_waiting_pages", "Pages that wait for a worker", lambda: pool.waiting)
         metrics.register(
             "extract_worker_deaths", "Workers that died or took too long", lambda: workers.deaths, counted=True
+        )
+        outcomes = self.answers.outcomes
+        metrics.register(
+            "cache_requests", "Requests by their answer's origin", lambda: outcomes, "outcome", counted=True
         )
         metrics.register("cache_bytes", "Held of bodies and documents", lambda: cache.bytes)
         metrics.register("cache_limit_bytes", "CACHE__MAX_BYTES", lambda: cache.max_bytes)

@@ -36,8 +36,8 @@ class StreamingModule:
         self.health = StreamingHealth(registry, buffers, self.upkeep, metrics.bugs)
         self._bugs = metrics.bugs
         buffers.reclaim = partial(let_go, registry, buffers)
-        metrics.active_streams = lambda: len(registry.active)
-        metrics.memory_bytes = lambda: buffers.held_bytes
+        metrics.register("streaming_active_streams", "Streams not closed", lambda: len(registry.active))
+        metrics.register("streaming_memory_usage_bytes", "Held by all journals", lambda: buffers.held_bytes)
         metrics.register(
             "streaming_streams_limit", "STREAM__MAX_CONCURRENT", lambda: registry.settings.stream.max_concurrent
         )
