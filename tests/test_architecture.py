@@ -103,7 +103,12 @@ WITHOUT_IO = [
         )
     ),
     "server/timers.py",
-    *(f"client/{name}.py" for name in ("ndjson", "sse", "frames", "sequence", "retry", "errors")),
+    "api/requests/*.py",
+    "api/websocket/*.py",
+    *(
+        f"client/{name}.py"
+        for name in ("ndjson", "sse", "frames", "decode", "stream_id", "sequence", "retry", "errors")
+    ),
 ]
 IO = {"asyncio", "socket", "selectors", "ssl", "threading", "subprocess", "time", "uvloop"}
 

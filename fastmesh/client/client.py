@@ -14,11 +14,12 @@ from secrets import token_hex
 from typing import Any, Final, Self
 from weakref import WeakSet
 
+from fastmesh.client.address import Address, checked_token, trusting
 from fastmesh.client.errors import ConnectionLost, Refused, Unreachable
-from fastmesh.client.http import Address, Http, stream_path, trusting, valid_token
+from fastmesh.client.http import Http
 from fastmesh.client.retry import Retry
-from fastmesh.client.sequence import valid_stream_id
-from fastmesh.client.stream import FrameStream, Opening, ProtocolName, opened_id
+from fastmesh.client.stream import FrameStream, Opening, ProtocolName
+from fastmesh.client.stream_id import checked, opened_id, stream_path
 
 CRAWL: Final[Mapping[ProtocolName, str]] = {"ndjson": "/crawl/stream", "sse": "/crawl/sse", "ws": "/streams"}
 FIREHOSE: Final[Mapping[ProtocolName, str]] = {
@@ -51,11 +52,9 @@ class Client:
         idle_timeout_s: float = 60.0,
         connect_timeout_s: float = 10.0,
     ) -> None:
-        if token is not None and not valid_token(token):
-            raise ValueError("a token is of visible ASCII characters")
+        self._token = checked_token(token)
         self._address = Address.parse(url)
-        self._token = token
-        self._tls = None if cacert is None else trusting(cacert)
+        self._tls = trusting(cacert)
         self._retry = retry or Retry()
         self._idle_timeout_s = idle_timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -138,7 +137,7 @@ class Client:
         None reads from the start too, but only watches: it takes no place that an
         earlier reader left.
         """
-        _checked(stream_id)
+        checked(stream_id)
         if after is not None and after < 0:
             raise ValueError(f"after {after}: want a frame's number, or 0")
         return self._stream(
@@ -158,7 +157,7 @@ class Client:
         Raises Refused with 404 for an unknown stream and with 409 for one that has ended,
         which may be the cancel's own doing when a connection broke before its answer.
         """
-        return await self._ask("DELETE", stream_path(_checked(stream_id)))
+        return await self._ask("DELETE", stream_path(checked(stream_id)))
 
     async def streams(self) -> dict[str, Any]:
         """What the daemon says of all its streams."""
@@ -166,7 +165,7 @@ class Client:
 
     async def stream(self, stream_id: str) -> dict[str, Any]:
         """What the daemon says of one stream.  Raises Refused with 404 for an unknown one."""
-        return await self._ask("GET", stream_path(_checked(stream_id)))
+        return await self._ask("GET", stream_path(checked(stream_id)))
 
     async def _ask(
         self, method: str, path: str, body: Json | None = None, headers: Mapping[str, str] | None = None
@@ -216,9 +215,3 @@ def _crawl_body(urls: Iterable[str | Json], options: Json | None, stream: Json |
         **({} if options is None else {"options": dict(options)}),
         **({} if stream is None else {"stream": dict(stream)}),
     }
-
-
-def _checked(stream_id: str) -> str:
-    if not valid_stream_id(stream_id):
-        raise ValueError(f"{stream_id!r} is no stream id")
-    return stream_id

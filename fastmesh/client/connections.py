@@ -6,21 +6,24 @@ as they come, until it ends or breaks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final, Protocol
 
 import orjson
 from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType
 
+from fastmesh.client.decode import frame_of, parse_object, read_frame
 from fastmesh.client.errors import ConnectionLost, FrameTooLarge, ProtocolViolation
-from fastmesh.client.frames import Frame, frame_of, parse_object, read_frame
-from fastmesh.client.http import Http, refusal_of
+from fastmesh.client.frames import Frame
+from fastmesh.client.http import Http, Query
 from fastmesh.client.ndjson import MAX_FRAME_BYTES, NdjsonParser
+from fastmesh.client.refusals import refusal_of
 from fastmesh.client.sse import SseParser
+from fastmesh.client.stream_id import stream_path
 
 TOLD_TO_A_CONNECTION = frozenset({"welcome", "ack", "status", "pong", "error"})
 COMMAND_ID = "subscribe"  # one command is all that a connection sends
-CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
 
 
 class Connection(Protocol):
@@ -47,55 +50,75 @@ class Connection(Protocol):
         ...
 
 
-class NdjsonConnection:
-    """A response of lines."""
+class BodyConnection(ABC):
+    """The body of a response, in one of the two framings that HTTP has."""
 
-    retry_s = 0.0
+    content_type: ClassVar[str]
 
     def __init__(self, http: Http, response: ClientResponse) -> None:
         self.over = response.status == 204
         self._http = http
         self._response = response
-        self._parser = NdjsonParser()
-        _check_type(response, "ndjson")
+        if response.status == 200 and response.content_type != self.content_type:
+            got = response.content_type[:100]
+            response.close()
+            raise ProtocolViolation(
+                f"the answer is {got!r} and not {self.content_type!r}: no fastmesh daemon answers there"
+            )
+        if response.status not in (200, 204):
+            response.close()
+            raise ProtocolViolation(f"a stream was answered with status {response.status}")
+
+    @property
+    def retry_s(self) -> float:
+        """See Connection."""
+        return 0.0
 
     async def receive(self) -> Iterable[Frame] | None:
         """See Connection."""
         while data := await self._http.read(self._response):
-            if lines := self._parser.feed(data):
-                return map(read_frame, lines)
+            if payloads := self._payloads(data):
+                return map(read_frame, payloads)
         return None
 
     async def close(self) -> None:
         """See Connection."""
         self._response.close()
 
+    @abstractmethod
+    def _payloads(self, data: bytes) -> list[bytes]:
+        """The frames that *data* completes, as JSON."""
 
-class SseConnection:
-    """A response of events."""
+
+class NdjsonConnection(BodyConnection):
+    """A body of lines."""
+
+    content_type = "application/x-ndjson"
 
     def __init__(self, http: Http, response: ClientResponse) -> None:
-        self.over = response.status == 204
-        self._http = http
-        self._response = response
+        super().__init__(http, response)
+        self._parser = NdjsonParser()
+
+    def _payloads(self, data: bytes) -> list[bytes]:
+        return self._parser.feed(data)
+
+
+class SseConnection(BodyConnection):
+    """A body of server-sent events."""
+
+    content_type = "text/event-stream"
+
+    def __init__(self, http: Http, response: ClientResponse) -> None:
+        super().__init__(http, response)
         self._parser = SseParser()
-        _check_type(response, "sse")
 
     @property
     def retry_s(self) -> float:
         """See Connection."""
         return (self._parser.retry_ms or 0) / 1000
 
-    async def receive(self) -> Iterable[Frame] | None:
-        """See Connection."""
-        while data := await self._http.read(self._response):
-            if events := self._parser.feed(data):
-                return (read_frame(event.data) for event in events)
-        return None
-
-    async def close(self) -> None:
-        """See Connection."""
-        self._response.close()
+    def _payloads(self, data: bytes) -> list[bytes]:
+        return [event.data for event in self._parser.feed(data)]
 
 
 class WebSocketConnection:
@@ -167,12 +190,27 @@ class WebSocketConnection:
             raise ConnectionLost(f"the connection broke: {error or type(error).__name__}") from None
 
 
-def _check_type(response: ClientResponse, protocol: str) -> None:
-    wanted = CONTENT_TYPES[protocol]
-    if response.status == 200 and response.content_type != wanted:
-        got = response.content_type[:100]
-        response.close()
-        raise ProtocolViolation(f"the answer is {got!r} and not {wanted!r}: no fastmesh daemon answers there")
-    if response.status not in (200, 204):
-        response.close()
-        raise ProtocolViolation(f"a stream was answered with status {response.status}")
+BODIES: Final[Mapping[str, type[BodyConnection]]] = {"ndjson": NdjsonConnection, "sse": SseConnection}
+
+
+async def attached(http: Http, protocol: str, stream_id: str, after: int | None) -> Connection:
+    """A connection that brings the frames of *stream_id* after frame *after*; None: all, as one that only watches.
+
+    Raises ConnectionLost, Refused and ProtocolViolation.
+    """
+    if protocol == "ws":
+        connection = WebSocketConnection(http, await http.websocket("/crawl/ws"))
+        try:
+            await connection.subscribe(stream_id, after)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+    body = BODIES[protocol]
+    headers = {"Accept": body.content_type}
+    query: Query = ()
+    if protocol == "sse" and after:
+        headers["Last-Event-ID"] = f"{stream_id}:{after}"
+    elif after is not None:
+        query = (("after", str(after)),)
+    return body(http, await http.open("GET", f"{stream_path(stream_id)}/events", query=query, headers=headers))

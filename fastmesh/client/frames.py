@@ -1,24 +1,15 @@
 """The frames as a client sees them: typed, and as they came.
 
 A frame keeps the very JSON that was received and the dict made of it.  Fields
-that are not known stay in ``raw``, an unknown type is a plain Frame; what is known
-and missing or of another type is a ProtocolViolation that names its place.
+that are not known stay in ``raw``, and an unknown type is a plain Frame: a client reads
+daemons that are newer than itself, so these types are its own and not the daemon's.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import NoneType, UnionType
-from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
-
-import orjson
-
-from fastmesh.client.errors import ProtocolViolation
-
-T = TypeVar("T")
-
+from typing import Any, Final
 
 # ── parts of frames ──────────────────────────────────────────────────────────────────────
 
@@ -234,85 +225,3 @@ KINDS: Final[Mapping[str, type[Frame]]] = {
     "progress": Progress,
     "heartbeat": Heartbeat,
 }
-
-
-def parse_object(data: bytes) -> dict[str, Any]:
-    """*data* as a JSON object.  Raises ProtocolViolation."""
-    try:
-        raw = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise ProtocolViolation(f"a frame is not JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise ProtocolViolation("a frame is not a JSON object")
-    return raw
-
-
-def read_frame(data: bytes) -> Frame:
-    """The frame whose JSON is *data*.  Raises ProtocolViolation."""
-    return frame_of(parse_object(data), data)
-
-
-def frame_of(raw: dict[str, Any], data: bytes) -> Frame:
-    """The frame whose JSON *data* was parsed to *raw*.  Raises ProtocolViolation."""
-    kind = raw.get("type")
-    frame_class = KINDS.get(kind, Frame) if isinstance(kind, str) else Frame
-    place = "frame: " if frame_class is Frame else f"{kind} frame: "
-    return frame_class(**_values(frame_class, raw, place), raw=raw, json=data)
-
-
-# ── from JSON to dataclasses ─────────────────────────────────────────────────────────────
-
-Reader = Callable[[Any, str], Any]  # a value and its place → the value as its field has it
-
-
-def _values(cls: type[Any], raw: dict[str, Any], place: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, reader, required in _READERS[cls]:
-        if name in raw:
-            values[name] = reader(raw[name], place + name)
-        elif required:
-            raise ProtocolViolation(f"{place}{name} is missing")
-    return values
-
-
-def _reader(hint: Any) -> Reader:
-    """What reads a value of the type *hint*."""
-    if isinstance(hint, UnionType):
-        (inner,) = (_reader(part) for part in get_args(hint) if part is not NoneType)
-        return lambda value, place: None if value is None else inner(value, place)
-    if get_origin(hint) is tuple:
-        item = _reader(get_args(hint)[0])
-        return lambda value, place: tuple(
-            item(part, f"{place}[{at}]") for at, part in enumerate(_typed(value, list, place))
-        )
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        _learn(hint)
-        return lambda value, place: hint(**_values(hint, _typed(value, dict, place), place + "."))
-    if hint is float:
-        return lambda value, place: float(_typed(value, (int, float), place))
-    return lambda value, place: _typed(value, hint, place)
-
-
-def _typed(value: Any, kind: Any, place: str) -> Any:
-    # A bool is an int for Python, not for JSON.
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ProtocolViolation(f"{place} is of a wrong type")
-    return value
-
-
-_READERS: Final[dict[type[Any], list[tuple[str, Reader, bool]]]] = {}
-
-
-def _learn(cls: type[Any]) -> None:
-    """Keep how *cls* is read."""
-    hints = get_type_hints(cls)
-    _READERS[cls] = [
-        (part.name, _reader(hints[part.name]), part.default is dataclasses.MISSING)
-        for part in dataclasses.fields(cls)
-        if part.name not in ("raw", "json")
-    ]
-
-
-_KNOWN: Final[tuple[type[Any], ...]] = (Frame, *KINDS.values())
-for _kind in _KNOWN:
-    _learn(_kind)

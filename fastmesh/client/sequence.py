@@ -6,14 +6,9 @@ connections as it takes.
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from fastmesh.client.errors import ProtocolViolation
 from fastmesh.client.frames import Frame, Gap, Metadata, Summary
-
-# It goes into paths and headers of the requests that follow.
-_STREAM_ID: Final = re.compile(r"[A-Za-z0-9._~:-]{1,256}")
+from fastmesh.client.stream_id import valid_stream_id
 
 
 class Sequence:
@@ -62,8 +57,3 @@ class Sequence:
             raise ProtocolViolation(f"{what} with seq {seq} came again, or too late: {self.position} was before it")
         if seq > wanted:
             raise ProtocolViolation(f"frames {wanted} to {seq - 1} are missing before {what} with seq {seq}")
-
-
-def valid_stream_id(text: str) -> bool:
-    """Whether *text* may be a stream's id."""
-    return _STREAM_ID.fullmatch(text) is not None and text.strip(".") != ""

@@ -16,13 +16,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Final, Literal, Self
 
-from fastmesh.client.connections import (
-    CONTENT_TYPES,
-    Connection,
-    NdjsonConnection,
-    SseConnection,
-    WebSocketConnection,
-)
+from fastmesh.client.connections import BODIES, Connection, WebSocketConnection, attached
 from fastmesh.client.errors import (
     ClientError,
     ConnectionLost,
@@ -32,9 +26,10 @@ from fastmesh.client.errors import (
     Unreachable,
 )
 from fastmesh.client.frames import Frame, Heartbeat
-from fastmesh.client.http import Http, Query, stream_path
+from fastmesh.client.http import Http, Query
 from fastmesh.client.retry import Retry
-from fastmesh.client.sequence import Sequence, valid_stream_id
+from fastmesh.client.sequence import Sequence
+from fastmesh.client.stream_id import opened_id, stream_path, valid_stream_id
 
 ProtocolName = Literal["ndjson", "sse", "ws"]
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("ndjson", "sse", "ws")
@@ -198,7 +193,7 @@ class FrameStream:
                 assert self.stream_id is not None
                 # Whoever chose no position has one once the first frame was there.
                 after = self._sequence.position or (self._after if not self._reached else 0)
-                self._connection = await self._attach(self.stream_id, after)
+                self._connection = await attached(self._http(), self._protocol, self.stream_id, after)
             self._reached = True
             self._connected_at_s = asyncio.get_running_loop().time()
         return self._connection
@@ -210,32 +205,14 @@ class FrameStream:
                 return WebSocketConnection(http, await http.websocket(path, query=opening.query, headers=headers))
             self._opened_id = opened_id(await http.ask(opening.method, path, body=opening.body, headers=headers))
             self._reached = True
-            return await self._attach(self._opened_id, 0)
-        headers["Accept"] = CONTENT_TYPES[self._protocol]
+            return await attached(http, self._protocol, self._opened_id, 0)
+        body = BODIES[self._protocol]
+        headers["Accept"] = body.content_type
         response = await http.open(opening.method, path, body=opening.body, query=opening.query, headers=headers)
         stream_id = response.headers.get("X-Stream-ID")
         if stream_id is not None and valid_stream_id(stream_id):
             self._opened_id = stream_id
-        return (NdjsonConnection if self._protocol == "ndjson" else SseConnection)(http, response)
-
-    async def _attach(self, stream_id: str, after: int | None) -> Connection:
-        http = self._http()
-        if self._protocol == "ws":
-            connection = WebSocketConnection(http, await http.websocket("/crawl/ws"))
-            try:
-                await connection.subscribe(stream_id, after)
-            except BaseException:
-                await connection.close()
-                raise
-            return connection
-        headers = {"Accept": CONTENT_TYPES[self._protocol]}
-        query: Query = ()
-        if self._protocol == "sse" and after:
-            headers["Last-Event-ID"] = f"{stream_id}:{after}"
-        elif after is not None:
-            query = (("after", str(after)),)
-        response = await http.open("GET", f"{stream_path(stream_id)}/events", query=query, headers=headers)
-        return (NdjsonConnection if self._protocol == "ndjson" else SseConnection)(http, response)
+        return body(http, response)
 
     async def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -278,11 +255,3 @@ class FrameStream:
         if asyncio.get_running_loop().time() - self._connected_at_s > self._retry.cap_s:
             self._failures = 0  # a connection that was quiet for so long was no failed try
         return min(self._connection.retry_s, self._retry.max_wait_s)
-
-
-def opened_id(answer: Mapping[str, Any]) -> str:
-    """The id in the answer of ``POST /streams``.  Raises ProtocolViolation."""
-    stream_id = answer.get("stream_id")
-    if not isinstance(stream_id, str) or not valid_stream_id(stream_id):
-        raise ProtocolViolation("the answer to POST /streams names no stream")
-    return stream_id

@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from fastmesh.client import ClientError, Refused
-from fastmesh.client.http import Address, Http, trusting, valid_token
+from fastmesh.client.address import Address, checked_token, trusting
+from fastmesh.client.http import Http
 from fastmesh.commands.crawl import COULD_NOT_RUN
 from fastmesh.commands.remote import Server
 from fastmesh.commands.table import PLAIN_COLUMNS, clean
@@ -63,14 +64,12 @@ async def top(server: Server, interval_s: float, *, once: bool) -> int:
 
 def _session(server: Server) -> Http:
     """Raises ValueError for what is no address, token or file."""
-    if server.token is not None and not valid_token(server.token):
-        raise ValueError("a token is of visible ASCII characters")
     return Http(
         Address.parse(server.address),
-        token=server.token,
+        token=checked_token(server.token),
         connect_timeout_s=CONNECT_TIMEOUT_S,
         idle_timeout_s=IDLE_TIMEOUT_S,
-        tls=None if server.cacert is None else trusting(server.cacert),
+        tls=trusting(server.cacert),
     )
 
 

@@ -31,7 +31,7 @@ from fastmesh.client import (
     StreamFailure,
     Summary,
 )
-from fastmesh.client.frames import read_frame
+from fastmesh.client.decode import read_frame
 from fastmesh.client.sequence import Sequence
 from fastmesh.events import PageResult, error_event, heartbeat_event, metadata_event, result_event, summary_event
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 from daemons import PATIENCE_S
 from scripted import FRAMES, STREAM, ScriptThread, free_port, metadata, result, summary
 
-from fastmesh.client import ClientError, Refused, Retry, SyncClient, Unreachable
+from fastmesh.client import Client, ClientError, Refused, Retry, SyncClient, Unreachable
 from fastmesh.client.stream import PROTOCOLS, ProtocolName
 
 URLS = ["http://x/2", "http://x/3"]
@@ -64,6 +65,22 @@ def test_single_requests() -> None:
             client.stream("unknown")
         with pytest.raises(ValueError, match="no stream id"):
             client.cancel("a/b")
+
+
+@pytest.mark.parametrize(
+    "name", ["__init__", "crawl", "deepsearch", "firehose", "subscribe", "open", "cancel", "streams", "stream"]
+)
+def test_the_parameters_are_those_of_the_client(name: str) -> None:
+    own, of_client = (inspect.signature(getattr(each, name)) for each in (SyncClient, Client))
+    assert own.parameters == of_client.parameters
+    assert own.return_annotation == of_client.return_annotation.replace("FrameStream", "SyncFrames")
+
+
+def test_a_call_with_wrong_arguments_raises_where_it_is_made() -> None:
+    with SyncClient() as client:
+        for call in (client.open, client.crawl, client.streams):
+            with pytest.raises(TypeError):
+                call(URLS, colour="red")  # type: ignore[call-arg, operator]
 
 
 def test_errors_are_those_of_the_client() -> None:

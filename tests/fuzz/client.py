@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from fastmesh.client.decode import read_frame
 from fastmesh.client.errors import ClientError
-from fastmesh.client.frames import read_frame
 from fastmesh.client.ndjson import NdjsonParser
 from fastmesh.client.sse import SseParser
 
