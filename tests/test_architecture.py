@@ -49,7 +49,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "describe": {"setting", "model"},
         "sources": {"model", "describe"},
     },
-    "wire": {"http1": set(), "websocket": {"http1"}, "encoders": set(), "whole": set()},
+    "wire": {"http1": set(), "websocket": {"http1"}, "encoders": set(), "whole": {"encoders"}},
     "crawl": {
         "net": set(),
         "fairness": set(),

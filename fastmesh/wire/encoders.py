@@ -19,7 +19,7 @@ class Encoder(Protocol):
 
     def begin(self) -> bytes:
         """What precedes the first frame."""
-        ...
+        return b""
 
     def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """The durable frames *seq*, *seq* + 1, … of *batch*, as one write."""
@@ -31,24 +31,32 @@ class Encoder(Protocol):
 
     def heartbeat(self, frame: bytes) -> bytes:
         """What says that the stream is alive; b"" where the connection says so itself."""
-        ...
+        return b""
 
     def end(self) -> bytes:
         """What follows the last frame."""
-        ...
+        return b""
 
 
-class NdjsonEncoder:
-    """One frame a line; a batch is a chunk (RFC 9112, section 7.1), or bare: for HTTP/1.0 and files."""
-
-    protocol = "ndjson"
+class ChunkedEncoder(Encoder):
+    """A body of HTTP: in chunks (RFC 9112, section 7.1), or bare, for HTTP/1.0 and files."""
 
     def __init__(self, *, chunked: bool) -> None:
         self._chunked = chunked
 
-    def begin(self) -> bytes:
-        """Nothing."""
-        return b""
+    def end(self) -> bytes:
+        """The last chunk; without chunks the end of the file says it."""
+        return b"0\r\n\r\n" if self._chunked else b""
+
+    def _body(self, text: bytes) -> bytes:
+        """*text* as a part of the body; an empty chunk would be the last."""
+        return b"%x\r\n%b\r\n" % (len(text), text) if text and self._chunked else text
+
+
+class NdjsonEncoder(ChunkedEncoder):
+    """One frame a line; a batch is a chunk."""
+
+    protocol = "ndjson"
 
     def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """The *batch* as lines."""
@@ -60,20 +68,16 @@ class NdjsonEncoder:
 
     heartbeat = note
 
-    def end(self) -> bytes:
-        """The last chunk; without chunks the end of the file says it."""
-        return b"0\r\n\r\n" if self._chunked else b""
 
-
-class SseEncoder:
+class SseEncoder(ChunkedEncoder):
     """One frame an event of text/event-stream (WHATWG HTML, section 9.2): its type, its id, one line of data."""
 
     protocol = "sse"
 
     def __init__(self, *, retry_ms: int, chunked: bool) -> None:
-        self._chunked = chunked
-        self._begin = self._whole(b"retry: %d\n" % retry_ms)  # a field of the first event
-        self._heartbeat = self._whole(b": heartbeat\n\n")
+        super().__init__(chunked=chunked)
+        self._begin = self._body(b"retry: %d\n" % retry_ms)  # a field of the first event
+        self._heartbeat = self._body(b": heartbeat\n\n")
 
     def begin(self) -> bytes:
         """How long a browser waits before it comes again."""
@@ -91,25 +95,14 @@ class SseEncoder:
         """A comment."""
         return self._heartbeat
 
-    def end(self) -> bytes:
-        """The last chunk."""
-        return b"0\r\n\r\n" if self._chunked else b""
 
-    def _whole(self, text: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(text), text) if self._chunked else text
-
-
-class WebSocketEncoder:
-    """One frame a text message; *text* does it, where messages are compressed."""
+class WebSocketEncoder(Encoder):
+    """One frame a text message, made by *text*; pings keep the connection alive, and it goes on after the stream."""
 
     protocol = "websocket"
 
     def __init__(self, text: Callable[[Batch], bytes] = frame_messages) -> None:
         self._text = text
-
-    def begin(self) -> bytes:
-        """Nothing."""
-        return b""
 
     def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """The *batch* as messages."""
@@ -118,11 +111,3 @@ class WebSocketEncoder:
     def note(self, frame: bytes) -> bytes:
         """The *frame* as a message."""
         return self._text(Batch([frame]))
-
-    def heartbeat(self, frame: bytes) -> bytes:
-        """Nothing: the connection is kept alive by pings."""
-        return b""
-
-    def end(self) -> bytes:
-        """Nothing: the connection goes on."""
-        return b""

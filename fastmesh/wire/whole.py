@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from fastmesh._core import Batch
+from fastmesh.wire.encoders import ChunkedEncoder
 
 INDEX: Final = b'"index":'
 RESULT: Final = b'"result":{'
@@ -17,23 +18,23 @@ PROGRESS: Final = b',"progress":{'  # the last field, and numbers only: its last
 ERROR: Final = b'"error":{'
 
 
-class WholeEncoder:
+class WholeEncoder(ChunkedEncoder):
     """One reader's: it knows what it has written."""
 
     protocol = "ndjson"  # whose window and figures it shares
 
     def __init__(self, *, chunked: bool) -> None:
-        self._chunked = chunked
+        super().__init__(chunked=chunked)
         self._has_results = False
         self._results_ended = False
 
     def begin(self) -> bytes:
         """The document is there, before its first result."""
-        return self._sent(b'{"results":[')
+        return self._body(b'{"results":[')
 
     def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """What the *batch* adds to the document."""
-        return self._sent(b"".join(map(self._added, batch)))
+        return self._body(b"".join(map(self._added, batch)))
 
     def note(self, frame: bytes) -> bytes:
         """A document has no place for such a *frame*.  Raises ValueError: better no answer than one with a hole."""
@@ -41,11 +42,7 @@ class WholeEncoder:
 
     def heartbeat(self, frame: bytes) -> bytes:
         """White space, which JSON may have between any two values."""
-        return self._sent(b"\n")
-
-    def end(self) -> bytes:
-        """The last chunk."""
-        return b"0\r\n\r\n" if self._chunked else b""
+        return self._body(b"\n")
 
     def _added(self, frame: bytes) -> bytes:
         if frame.startswith(b'{"type":"result"'):
@@ -60,8 +57,3 @@ class WholeEncoder:
         if frame.startswith(b'{"type":"summary"'):
             return b'%b,"summary":%b}\n' % (b"" if self._results_ended else b"\n]", frame)
         return b""
-
-    def _sent(self, text: bytes) -> bytes:
-        if not text or not self._chunked:
-            return text  # an empty chunk would be the last
-        return b"%x\r\n%b\r\n" % (len(text), text)

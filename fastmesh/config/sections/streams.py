@@ -54,20 +54,16 @@ class BufferSettings(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.low_water_bytes > self.high_water_bytes:
-            raise ValueError(
-                "want BUFFER__LOW_WATER_BYTES <= BUFFER__HIGH_WATER_BYTES,"
-                f" got {self.low_water_bytes} and {self.high_water_bytes}"
-            )
-        for name in ("min_frames", "initial_frames_ndjson", "initial_frames_sse", "initial_frames_websocket"):
-            if (frames := getattr(self, name)) > self.max_frames:
-                raise ValueError(
-                    f"want BUFFER__{name.upper()} <= BUFFER__MAX_FRAMES, got {frames} and {self.max_frames}"
-                )
-        if self.initial_bytes > self.max_bytes:
-            raise ValueError(
-                f"want BUFFER__INITIAL_BYTES <= BUFFER__MAX_BYTES, got {self.initial_bytes} and {self.max_bytes}"
-            )
+        for low, high in (
+            ("low_water_bytes", "high_water_bytes"),
+            ("min_frames", "max_frames"),
+            ("initial_frames_ndjson", "max_frames"),
+            ("initial_frames_sse", "max_frames"),
+            ("initial_frames_websocket", "max_frames"),
+            ("initial_bytes", "max_bytes"),
+        ):
+            if (less := getattr(self, low)) > (more := getattr(self, high)):
+                raise ValueError(f"want BUFFER__{low.upper()} <= BUFFER__{high.upper()}, got {less} and {more}")
         return self
 
 
