@@ -11,5 +11,5 @@ from fastmesh.config.model import Settings as Settings, refuse_public as refuse_
 from fastmesh.config.sections.crawl import CacheSettings as CacheSettings, FetchSettings as FetchSettings
 from fastmesh.config.sections.server import ServerSettings as ServerSettings, TlsSettings as TlsSettings
 from fastmesh.config.sections.streams import BufferSettings as BufferSettings, StreamSettings as StreamSettings
-from fastmesh.config.setting import Section as Section
+from fastmesh.config.declare import Section as Section
 from fastmesh.config.sources import TOKEN_VARIABLE as TOKEN_VARIABLE, LoadedSettings as LoadedSettings, load as load

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from fastmesh.config.declare import MOST, Section
 from fastmesh.config.model import Settings
-from fastmesh.config.setting import MOST, Section
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from typing import Self
 
 from pydantic import model_validator
 
+from fastmesh.config.declare import Section
 from fastmesh.config.sections.crawl import CacheSettings, FetchSettings, SearchSettings, WorkersSettings
 from fastmesh.config.sections.server import AuthSettings, CorsSettings, ServerSettings, TlsSettings
 from fastmesh.config.sections.streams import BufferSettings, FirehoseSettings, StreamSettings
 from fastmesh.config.sections.telemetry import LogSettings, TraceSettings
-from fastmesh.config.setting import Section
 from fastmesh.errors import ConfigError
 
 
@@ -40,13 +40,13 @@ class Settings(Section):
 
 
 def refuse_public(host: str, settings: Settings) -> None:
-    """A socket that was inherited may not be bound where SERVER__HOST may not.  Raises ConfigError."""
+    """Judge *host*, which an inherited socket is bound to, as SERVER__HOST is judged.  Raises ConfigError."""
     if refusal := _public(host, settings):
         raise ConfigError(f"the socket unit's {refusal}")
 
 
 def _public(host: str, settings: Settings) -> str | None:
-    """Why *host* may not be bound."""
+    """Why *host* may not be bound; None when it may."""
     if settings.auth.insecure or settings.auth.tokens_file is not None or _is_loopback(host):
         return None
     return (

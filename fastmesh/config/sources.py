@@ -1,6 +1,6 @@
-"""Where each value comes from, and what is said of one that is wrong.
+"""Reading the settings from their sources, and the message about a value that is wrong.
 
-Sources, the later wins: defaults, a TOML file, the environment (``FASTMESH_<SECTION>__<NAME>``), flags.
+The later source wins: defaults, a TOML file, the environment (``FASTMESH_<SECTION>__<NAME>``), flags.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from fastmesh.errors import ConfigError
 
 PREFIX = "FASTMESH_"
 CONFIG_VARIABLE = "FASTMESH_CONFIG"
-TOKEN_VARIABLE = "FASTMESH_TOKEN"  # of a client, and no setting
+TOKEN_VARIABLE = "FASTMESH_TOKEN"  # a client's token, which is no setting
 
 Key = tuple[str, str]  # section and name
-Given = dict[Key, tuple[Any, str]]  # to a value as it was written, and its source
+Given = dict[Key, tuple[Any, str]]  # the value as it was written, and its source
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """The settings, and which source each value that is not a default came from."""
+    """The settings, and the source of each value that is not a default."""
 
     values: Settings
     given: Given
@@ -42,7 +42,7 @@ class LoadedSettings:
             yield str(setting), value, source, setting.unit, setting.meaning
 
     def explained(self, refusal: ConfigError) -> ConfigError:
-        """*refusal*, of a start with these settings, with the sources of those that it names."""
+        """*refusal*, which a start with these settings met, with the sources of the settings that it names."""
         return ConfigError(_with_sources(str(refusal), self.given))
 
 
@@ -76,7 +76,7 @@ def load(
 
 
 def _from(named: Iterable[tuple[str, Any]], source: str) -> Given:
-    """What one source says; names are read in any case."""
+    """The values of one source; a name may be in upper or in lower case."""
     given: Given = {}
     for name, value in named:
         if (key := _key(name)) in given:
@@ -146,7 +146,7 @@ def _explain(error: ValidationError, given: Given) -> str:
 
 
 def _with_sources(message: str, given: Given) -> str:
-    """*message*, and where the settings that it names came from, but for defaults."""
+    """*message*, with the source of each setting that it names, unless that is its default."""
     named = dict.fromkeys(re.findall(r"[A-Z]+__[A-Z_]*[A-Z]", message))
     sources = ((name, given[key][1]) for name in named if (key := _key(name)) in given)
     said = ", ".join(f"{name} from {source}" for name, source in sources)

@@ -1,7 +1,4 @@
-"""A request that is refused, and a stream that ends, with an error: what the client is told of it.
-
-``type``, ``status`` and ``retryable`` are those of docs/protocol.md.
-"""
+"""Errors that refuse a request, or end a stream: what their client is told, with which status."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ from fastmesh.errors.base import TypedError
 
 
 class ApiError(TypedError):
-    """A request is refused before its stream starts, or its stream ends with this error."""
+    """A request is refused before its stream starts, or its stream ends as failed."""
 
     type = "internal_error"
     status: ClassVar[int] = 500
-    asked_for: ClassVar[bool] = False  # by the request itself, so that it says nothing of the daemon's health
+    asked_for: ClassVar[bool] = False  # by the request itself: no sign that the daemon is ill
 
     def __init__(
         self,
@@ -34,13 +31,7 @@ class ApiError(TypedError):
 
     def envelope(self, request_id: str) -> dict[str, Any]:
         """The body of the refusal."""
-        error: dict[str, Any] = {
-            "type": self.type,
-            "message": self.message,
-            "retryable": self.retryable,
-            "status": self.status,
-            "request_id": request_id,
-        }
+        error = self.as_json() | {"status": self.status, "request_id": request_id}
         if self.field is not None:
             error["field"] = self.field
         if self.stream_id is not None:
@@ -49,7 +40,7 @@ class ApiError(TypedError):
 
 
 class InternalError(ApiError):
-    """A fault of our own."""
+    """A fault of fastmesh itself."""
 
 
 class ValidationError(ApiError):
@@ -65,7 +56,7 @@ class BadRequest(ApiError):
 
 
 class Unauthorized(ApiError):
-    """No token was shown, or none that is let in."""
+    """No token was sent, or an unknown one."""
 
     type, status = "unauthorized", 401
 
@@ -80,7 +71,7 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """No such path."""
+    """There is nothing at this path, or no such stream."""
 
     type, status = "not_found", 404
 
@@ -126,15 +117,12 @@ class MisdirectedRequest(ApiError):
 
 
 class UpgradeRequired(ApiError):
-    """A WebSocket stands at this path."""
+    """Only a WebSocket is served at this path."""
 
     type, status = "upgrade_required", 426
 
     def __init__(self, message: str) -> None:
-        super().__init__(
-            message,
-            headers=(("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
-        )
+        super().__init__(message, headers=(("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
 
 
 class RateLimited(ApiError):
@@ -165,7 +153,7 @@ class SearchUnavailable(ApiError):
 
 
 class TooManyErrors(ApiError):
-    """As many URLs of a stream failed as its request allowed."""
+    """As many URLs of a stream failed as its request allowed (``stop_after_errors``)."""
 
     type, asked_for = "too_many_errors", True
 

@@ -1,14 +1,14 @@
-"""The root of the tree, and what holds for every error below it."""
+"""The root of the tree, and what holds for all errors below it."""
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 E = TypeVar("E", bound=BaseException)
 
 
 class FastmeshError(Exception):
-    """The root: everything that fastmesh raises on purpose."""
+    """Everything that fastmesh raises on purpose."""
 
 
 class ConfigError(FastmeshError):
@@ -16,7 +16,7 @@ class ConfigError(FastmeshError):
 
 
 class TypedError(FastmeshError):
-    """An error that a client is told of, by its *type* and its *message*."""
+    """An error that a client is told of; *type* is one of docs/protocol.md."""
 
     type: ClassVar[str]
     retryable: bool = False  # whether the same may succeed later
@@ -24,6 +24,10 @@ class TypedError(FastmeshError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def as_json(self) -> dict[str, Any]:
+        """What a client is told."""
+        return {"type": self.type, "message": self.message, "retryable": self.retryable}
 
 
 def types_of(root: type[TypedError]) -> list[str]:
@@ -35,11 +39,11 @@ def types_of(root: type[TypedError]) -> list[str]:
 
 
 def bare(error: E) -> E:
-    """*error* without its frames, its cause and its context; all of these let go of theirs, too.
+    """*error* without its traceback, its cause and its context, which lose theirs, too.
 
-    For every place where an error comes to rest: in a result, in a task that several wait for, in a
-    connection.  Its traceback holds all that was at hand where it was raised, a body and its decoder among that,
-    and often whoever keeps the error: then it would stay until the collector of cycles looks for it.
+    For every place that keeps an error: a result, a task that several wait for, a connection.  A traceback holds
+    the local variables of each function that the error passed, a page's body and its decoder among them, and
+    often the object that keeps the error: such a cycle would stay until the garbage collector looks for it.
     """
     linked: list[BaseException | None] = [error]
     while linked:

@@ -1,7 +1,4 @@
-"""One URL that fails: what its result says, and what the daemon makes of it.
-
-``type`` and ``retryable`` are those of docs/protocol.md; ``fault`` and ``reach`` stay inside.
-"""
+"""Errors of one URL: what its result says, and what the daemon concludes from them."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from fastmesh.errors.base import TypedError
 
 
 class Reach(Enum):
-    """How far a fetch came that failed; of a robots.txt that says which rules hold (RFC 9309, 2.3.1)."""
+    """How far a failed fetch came; for robots.txt it decides which rules hold (RFC 9309, section 2.3.1)."""
 
     UNREACHED = "no whole answer came: in a moment there may be one"
     ABSENT = "there is no page, or it is where nobody may fetch it"
@@ -37,14 +34,14 @@ class UrlError(TypedError):
 
     def as_json(self) -> dict[str, Any]:
         """The ``error`` of a result."""
-        error: dict[str, Any] = {"type": self.type, "message": self.message, "retryable": self.retryable}
+        error = super().as_json()
         if self.retry_after_s is not None:
             error["retry_after_s"] = self.retry_after_s
         return error
 
 
 class UrlInternal(UrlError):
-    """A fault of our own, at this URL."""
+    """A fault of fastmesh itself, at this URL."""
 
     fault = True
 
@@ -56,7 +53,7 @@ class InvalidUrl(UrlError):
 
 
 class BlockedAddress(UrlError):
-    """The address guard refuses where this leads; *by_name*: where a name leads now, which may change."""
+    """The address guard refuses the address; one that was found *by_name* may be another in a moment."""
 
     type = "blocked_address"
 
@@ -66,7 +63,7 @@ class BlockedAddress(UrlError):
 
 
 class RobotsDisallowed(UrlError):
-    """The origin's robots.txt says no, or cannot say anything."""
+    """The origin's robots.txt disallows the path, or cannot be read and so allows nothing."""
 
     type = "robots"
 
@@ -84,13 +81,13 @@ class ConnectFailed(UrlError):
 
 
 class BadResponse(UrlError):
-    """An answer that is no HTTP, or that two readers would read differently."""
+    """An answer that is not HTTP/1.1, or that two readers would read differently."""
 
     type, reach = "bad_response", Reach.UNREACHED
 
 
 class TlsFailed(UrlError):
-    """No trusted TLS session."""
+    """No TLS session, or none with a certificate that is trusted."""
 
     type, fault, reach = "tls", True, Reach.UNREACHED
 
@@ -102,7 +99,7 @@ class FetchTimeout(UrlError):
 
 
 class HttpStatus(UrlError):
-    """The origin answered, but not with the page."""
+    """The origin answered with a status that is no success."""
 
     type = "http_status"
     RETRYABLE: ClassVar[frozenset[int]] = frozenset({408, 425, 429})
@@ -126,13 +123,13 @@ class TooLarge(UrlError):
 
 
 class UnsupportedContent(UrlError):
-    """A kind of content that no document is made of."""
+    """No document can be made of this kind of content."""
 
     type = "unsupported_content"
 
 
 class DecodeFailed(UrlError):
-    """The content coding is broken."""
+    """The body's content coding is broken, or was not asked for."""
 
     type = "decode"
 

@@ -183,7 +183,7 @@ class SocketSession(Subscriptions):
         id_ = given.get("id") if isinstance(given, dict) else None
         if isinstance(id_, str) and len(id_) <= MAX_ID:
             frame["id"] = id_
-        told: dict[str, Any] = {"type": error.type, "message": error.message, "retryable": error.retryable}
+        told = error.as_json()
         if error.field is not None:
             told["field"] = error.field
         if error.retry_after_s is not None:

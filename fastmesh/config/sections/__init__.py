@@ -1,1 +1,1 @@
-"""The sections, by the part of fastmesh that they are about: a new setting goes into one of these."""
+"""The sections, by the part of fastmesh that they are about; a new setting goes into one of them."""

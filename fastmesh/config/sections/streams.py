@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from fastmesh.config.setting import Section, live, setting
+from fastmesh.config.declare import Section, live, setting
 
 
 class StreamSettings(Section):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 
-# Of any number: more than that means nothing, and it still fits every C type that one is handed to.
+# The most that any number may be: no larger one makes sense, and it fits every C type that settings are handed to.
 MOST: Final = 10**12
 
 
@@ -23,10 +23,11 @@ def setting(
     reload: bool = False,
     **bounds: Any,
 ) -> Any:
-    """A setting; *allowed* says what its type and *bounds* do not, *instead* a default that differs by machine.
+    """A setting: *unit* and *description* are its row in docs/settings.md.
 
-    A running daemon takes it anew when *reload* is set: it is looked up whenever it is needed, so that a
-    change holds for whatever begins after it.
+    *allowed* says which values there are, where its type and *bounds* do not; *instead* describes a default that
+    differs by machine.  With *reload* a running daemon takes a new value: it must be looked up whenever it is
+    needed, so that a change holds for everything that begins after it.
     """
     if isinstance(default, int | float) and not isinstance(default, bool):
         bounds.setdefault("le", MOST)
@@ -34,6 +35,7 @@ def setting(
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
+# A setting of which a running daemon takes a new value.
 live = partial(setting, reload=True)
 
 
@@ -44,8 +46,8 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        """``port = true`` of a file is no 1."""
+    def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """``port = true`` in a file does not mean 1."""
         assert info.field_name is not None
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation in (int, float):
             raise ValueError(value)
