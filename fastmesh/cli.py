@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(asked: argparse.Namespace) -> int:
     from fastmesh.server.serve import serve
 
-    standard_files.unblock(log.tell_lost)
+    standard_files.unblock(log.report_lost)
     first = _loaded(asked)  # what a start refuses is told with their sources
 
     def load() -> config.Settings:

@@ -18,4 +18,4 @@ def test_memory_is_given_back_when_less_than_half_is_left_and_it_is_worth_it() -
         (0, False),
     ]
     for held, emptied in steps:
-        assert ebb.told(held) is emptied, held
+        assert ebb.has_set_in(held) is emptied, held

@@ -1,7 +1,7 @@
 """How fast each client may open streams: a token bucket each.
 
-A policy: it is told the time.  What it remembers is bounded; a client that is
-forgotten begins again with a full bucket, as one does that paused for long.
+A policy: it is given the time.  What it remembers is bounded; a client that is
+forgotten begins again with a full bucket, as does a client that paused for long.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Allowances:
     def take(self, client: str | None, now: float, rate: float, burst: int) -> float:
         """Take one of what *client* has, which grows by *rate* a second up to *burst*.
 
-        Return 0, or for how many seconds there is none.  Who is not counted (None)
-        has no bound, and without a rate nobody has.
+        Return 0, or for how many seconds there is none.  Clients that are not counted (None)
+        have no bound, and without a rate no client has one.
         """
         if client is None or not rate:
             return 0.0

@@ -1,8 +1,8 @@
-"""What readers are written in the turn of the loop in which they come, all of them together.
+"""How much new readers are written in the turn of the loop in which they come, all of them together.
 
 Each has its first frame at once.  When thousands come back in one moment, each to a megabyte that
-is kept for it, those that come first have a quantum each; the others have one frame, and
-the rest of it in their turn like everybody else.
+is kept for it, the first of them are written a quantum each; the others are written one frame, and
+the rest when it is their turn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ONE_FRAME: Final = 1
 
 
 class FirstBytes:
-    """Shares them out; *call_soon* calls back in the next turn of the loop."""
+    """Shares out the bytes of a turn; *call_soon* calls back in the next."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon

@@ -54,7 +54,7 @@ class StreamingHealth:
             error_rate=round(self._registry.failures.share(now), 4),
             drop_ratio=round(self._upkeep.drops.share(now), 4),
             memory_bytes=self._buffers.held_bytes,
-            loop_lag_ms=round(self._upkeep.lag.worst_s * 1000, 3),
+            loop_lag_ms=round(self._upkeep.lag.worst_s[0] * 1000, 3),
             slow_clients=sum(reader.backpressure.under_backpressure(now) for reader in readers),
         )
 
@@ -85,14 +85,14 @@ class StreamingHealth:
 
         What of it was waiting for a core is said too, and judged no better: clients wait as long.
         """
-        now, lag = self._registry.now(), self._upkeep.lag
-        late_ms = lag.late_ms(now)
+        lag_s, starved_s = self._upkeep.lag.worst_s
+        late_ms, late_starved_ms = self._upkeep.lag.late_ms(self._registry.now())
         return {
             "status": judged(late_ms / LATE_SPAN_MS, DEGRADED_ERROR_RATE, UNHEALTHY_ERROR_RATE),
-            "lag_ms": round(lag.worst_s * 1000, 3),
-            "starved_ms": round(lag.worst_starved_s * 1000, 3),
+            "lag_ms": round(lag_s * 1000, 3),
+            "starved_ms": round(starved_s * 1000, 3),
             "late_ms": late_ms,
-            "late_starved_ms": lag.starved_ms(now),
+            "late_starved_ms": late_starved_ms,
         }
 
     def maintenance(self) -> dict[str, object]:

@@ -33,7 +33,7 @@ class ThreadCores:
             self._fd = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
 
     def __call__(self) -> tuple[float, float]:
-        """Both, since the thread began; (0.0, 0.0) where nobody counts."""
+        """Both since the thread began; (0.0, 0.0) where the system does not count."""
         try:
             ran, waited, _ = os.pread(self._fd, 100, 0).split()
         except (OSError, ValueError):
@@ -41,7 +41,7 @@ class ThreadCores:
         return int(ran) * NANOSECONDS, int(waited) * NANOSECONDS
 
     def close(self) -> None:
-        """It is asked no more."""
+        """Its file is read no more."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -60,31 +60,18 @@ class LoopLag:
         self._cores: Cores = _uncounted
         self._recent: deque[tuple[float, float]] = deque(maxlen=A_SECOND)  # lag, and what of it was waiting for a core
         self._late = RecentShare()  # milliseconds
-        self._waited = RecentShare()
+        self._starved = RecentShare()
         metrics.register("loop_busy_seconds", "The loop's thread, on a core", lambda: self._cores()[0], counted=True)
         metrics.register("loop_starved_seconds", "It was ready and had no core", lambda: self._cores()[1], counted=True)
 
     @property
-    def worst_s(self) -> float:
-        """The worst of the last second."""
-        return self._worst[0]
-
-    @property
-    def worst_starved_s(self) -> float:
-        """What of that was waiting for a core."""
-        return self._worst[1]
-
-    @property
-    def _worst(self) -> tuple[float, float]:
+    def worst_s(self) -> tuple[float, float]:
+        """The worst of the last second, and what of it was waiting for a core."""
         return max(self._recent, default=(0.0, 0.0))
 
-    def late_ms(self, now: float) -> int:
-        """All of the last minute."""
-        return self._late.bad(now)
-
-    def starved_ms(self, now: float) -> int:
-        """What of that was waiting for a core."""
-        return self._waited.bad(now)
+    def late_ms(self, now: float) -> tuple[int, int]:
+        """All of the last minute, and what of it was waiting for a core."""
+        return self._late.bad(now), self._starved.bad(now)
 
     async def run(self) -> None:
         """Set a timer again and again, and see how late it comes.  To be run in the loop's own thread."""
@@ -102,7 +89,7 @@ class LoopLag:
     def seen(self, lag: float, begun: tuple[float, float], ended: tuple[float, float], now: float) -> None:
         """A timer was *lag* seconds late at *now*.
 
-        *begun* and *ended* are what the thread had of the machine when it was set and when it came.
+        *begun* and *ended* are the thread's seconds (ThreadCores) when the timer was set and when it came.
         """
         starved = _starved(lag, ended[0] - begun[0], ended[1] - begun[1])
         metrics = self._metrics
@@ -110,10 +97,10 @@ class LoopLag:
         metrics.loop_own_lag.observe(lag - starved)
         metrics.loop_starved_lag.observe(starved)
         self._late.count(now, int(lag * 1000))
-        self._waited.count(now, int(starved * 1000))
+        self._starved.count(now, int(starved * 1000))
         self._recent.append((lag, starved))
 
 
 def _starved(lag: float, busy_s: float, starved_s: float) -> float:
-    """Of *lag* the share that the thread stood ready without a core, and no more than it did."""
+    """What of *lag* the thread stood ready without a core: its share of the time, and no more than it did."""
     return min(starved_s, lag * starved_s / (busy_s + starved_s)) if starved_s > 0 else 0.0

@@ -12,7 +12,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from fastmesh.config import BufferSettings, Settings
+from fastmesh.config import Settings
 from fastmesh.errors import ConfigError
 from fastmesh.streaming.health import StreamingHealth
 from fastmesh.streaming.memory import BufferManager
@@ -48,8 +48,13 @@ class StreamingModule:
 
     def validate(self) -> None:
         """Refuse settings that fit each their type but not each other.  Raises ConfigError."""
-        settings = self.registry.settings
-        _refuse_misfits(settings.buffer, settings.stream.max_frame_bytes)
+        buffer, stream = self.registry.settings.buffer, self.registry.settings.stream
+        floor = max(buffer.initial_bytes, stream.max_frame_bytes)
+        if buffer.total_bytes < floor:
+            raise ConfigError(
+                f"BUFFER__TOTAL_BYTES={buffer.total_bytes} must hold one window (BUFFER__INITIAL_BYTES) and one frame"
+                f" (STREAM__MAX_FRAME_BYTES) at least: want {floor} or more"
+            )
 
     def start(self) -> None:
         """Look after streams and the loop from now on.  Raises ConfigError."""
@@ -98,12 +103,3 @@ def _end(pipeline: StreamingPipeline) -> None:
     for reader in list(pipeline.subscribers):
         pipeline.detach(reader)
     pipeline.stop("shutdown")
-
-
-def _refuse_misfits(buffer: BufferSettings, max_frame_bytes: int) -> None:
-    floor = max(buffer.initial_bytes, max_frame_bytes)
-    if buffer.total_bytes < floor:
-        raise ConfigError(
-            f"BUFFER__TOTAL_BYTES={buffer.total_bytes} must hold one window (BUFFER__INITIAL_BYTES) and one frame"
-            f" (STREAM__MAX_FRAME_BYTES) at least: want {floor} or more"
-        )

@@ -94,7 +94,7 @@ class Upkeep:
 
         self._bugs.each("samples", self._registry.readers(), sampled, _stream_named)
         self._buffers.relax()
-        if self._ebb.told(self._buffers.held_bytes + self.held_beside()):
+        if self._ebb.has_set_in(self._buffers.held_bytes + self.held_beside()):
             give_back()
 
     def _count_drops(self, now: float) -> None:

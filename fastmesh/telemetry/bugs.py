@@ -1,6 +1,6 @@
-"""Who looks after many survives one: what it raises is logged and counted, and the others have their turn.
+"""Bugs that are survived: an error in the work for one of many is logged and counted, and the others have their turn.
 
-Without that one connection, stream or figure that raises would end deadlines, heartbeats
+Without that, one connection, stream or figure that raises would end deadlines, heartbeats
 or a scrape for all.
 """
 
@@ -18,7 +18,7 @@ log = get_logger()
 
 T = TypeVar("T")
 
-# What raises in every round is told so often a minute, and counted each time.
+# An error of every round is logged so often a minute, and counted each time.
 LINES_A_MINUTE: Final = 20
 
 
@@ -33,11 +33,11 @@ class Bugs:
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._recent = RecentShare()
-        self._told: dict[str, tuple[int, int]] = {}  # by task: the minute, and how many lines it had
+        self._lines: dict[str, tuple[int, int]] = {}  # by task: the minute, and how many lines it had
 
     @property
     def recent(self) -> int:
-        """How many there were in the last minute."""
+        """How many bugs there were in the last minute."""
         return self._recent.bad(self._clock())
 
     def each(
@@ -47,15 +47,15 @@ class Bugs:
         do: Callable[[T], object],
         named: Callable[[T], Mapping[str, object]] = _unnamed,
     ) -> None:
-        """*do* what the *task* wants to each of *many*, whichever raise; the log has what *named* says of these."""
+        """*do* the *task* for each of *many*, whichever raise; the log names these by what *named* gives."""
         for one in many:
             try:
                 do(one)
             except Exception as error:  # noqa: BLE001 - that is what this is for
-                self.met(task, error, **_told_of(one, named))
+                self.met(task, error, **_safely(named, one))
 
     def survive(self, task: str, do: Callable[[], object], **named: object) -> bool:
-        """*do* it; whether it did not raise."""
+        """*do* it; return whether it did not raise."""
         try:
             do()
         except Exception as error:  # noqa: BLE001 - that is what this is for
@@ -64,19 +64,19 @@ class Bugs:
         return True
 
     def met(self, task: str, error: BaseException, **named: object) -> None:
-        """*error* was met in the *task*, whose names are few, by what is *named*."""
+        """*error* was met in the *task*, of which there are few; the fields *named* say with what."""
         now = self._clock()
         self.counts[task] += 1
         self._recent.count(now, 1)
-        minute, lines = self._told.get(task, (0, 0))
+        minute, lines = self._lines.get(task, (0, 0))
         if minute != int(now / 60):
             minute, lines = int(now / 60), 0
-        self._told[task] = minute, lines + 1
+        self._lines[task] = minute, lines + 1
         if lines < LINES_A_MINUTE:
             log.error("daemon.bug", task=task, bugs=self.counts[task], **named, exc_info=error)
 
 
-def _told_of(one: T, named: Callable[[T], Mapping[str, object]]) -> Mapping[str, object]:
+def _safely(named: Callable[[T], Mapping[str, object]], one: T) -> Mapping[str, object]:
     try:
         return named(one)
     except Exception:  # noqa: BLE001 - its name may be what is broken

@@ -56,8 +56,8 @@ def configure(level: str, format_: Literal["json", "console"] | None) -> None:
 class Logger:
     """All events go through it.
 
-    structlog's own makes two objects and looks up a lock for each of them, also for those that are not written:
-    a stream has eight.  *bound* is the one that was made last, before the setting up one that writes as it can.
+    structlog's own logger makes two objects and looks up a lock for each event, also for those that are not written:
+    a stream has eight.  *bound* is the logger that configure() made last; before that, structlog's default.
     """
 
     def __init__(self) -> None:
@@ -75,8 +75,8 @@ def get_logger() -> Any:
     return _OURS
 
 
-def tell_lost(lines: int) -> None:
-    """So many *lines* are missing here, since nobody took them; whatever the level, they may have been of any."""
+def report_lost(lines: int) -> None:
+    """So many *lines* are missing here, since nobody read them; an error, since they may have been of any level."""
     get_logger().error("log.lines_lost", lines=lines)
 
 

@@ -1,4 +1,4 @@
-"""How often something happened in the last minute."""
+"""How often something went wrong in the last minute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPAN_S = 60
 class RecentShare:
     """The share of events of the last 60 s that were of the bad kind, kept by the second.
 
-    It is told the time with every call.
+    It is given the time with every call.
     """
 
     __slots__ = ("_seconds",)

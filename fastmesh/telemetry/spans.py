@@ -1,8 +1,7 @@
 """Spans for OpenTelemetry: one a stream, below it one a URL, below that one a request to its origin.
 
-Their ids are those that logs and ``traceparent`` have, so that all three tell of
-the same.  OpenTelemetry is an extra, loaded when a collector is set; a thread of
-its own sends what has ended, and drops what the collector does not take.
+Their ids are those in logs and ``traceparent``.  OpenTelemetry is an extra, loaded when a collector
+is set; a thread of its own sends spans that have ended, and drops those that the collector does not take.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fastmesh.config import Settings
@@ -35,7 +33,7 @@ SEND_LAST_S: Final = 1.0
 
 
 def make_spans(settings: Settings, bugs: Bugs) -> Spans | None:
-    """What the settings ask for; what cannot be told is one of *bugs*.
+    """What exports spans, if the settings ask for it; a span that cannot be made is one of *bugs*.
 
     Raises ConfigError when the extra is not installed.
     """
@@ -54,7 +52,7 @@ def make_spans(settings: Settings, bugs: Bugs) -> Spans | None:
 
 
 class Spans:
-    """Gives *processor* what has ended, of traces that were begun here or that their beginner samples."""
+    """Gives *processor* the spans that have ended, of traces that were begun here or whose caller samples them."""
 
     def __init__(self, processor: SpanProcessor, bugs: Bugs) -> None:
         from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
@@ -75,41 +73,32 @@ class Spans:
     ) -> None:
         """The span *trace* took *took_s* until now.
 
-        *fault* is the type of what went wrong, *client* that another was asked.
+        *fault* is the type of its error, if it had one; *client* says that it was a request to an origin.
         """
-        if trace.sampled or trace.begun:
-            end = partial(self._end, name, trace, took_s, attributes, fault, client)
-            self._bugs.survive("spans", end, trace_id=trace.trace_id)
-
-    def _end(
-        self,
-        name: str,
-        trace: Trace,
-        took_s: float,
-        attributes: Mapping[str, Attribute],
-        fault: str | None,
-        client: bool,
-    ) -> None:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
-        now_ns = time.time_ns()
-        shown = {
-            key: printable(without_secrets(value)) if isinstance(value, str) else value
-            for key, value in attributes.items()
-        }
-        span = ReadableSpan(
-            name,
-            context=_context(trace.trace_id, trace.span_id, remote=False),
-            parent=_context(trace.trace_id, trace.parent_id, remote=True) if trace.parent_id else None,
-            resource=self._resource,
-            attributes=shown if fault is None else shown | {"error.type": fault},
-            kind=SpanKind.CLIENT if client else SpanKind.INTERNAL,
-            status=Status(StatusCode.UNSET if fault is None else StatusCode.ERROR),
-            start_time=now_ns - int(took_s * 1e9),
-            end_time=now_ns,
-        )
-        self._processor.on_end(span)
+        def end() -> None:
+            now_ns = time.time_ns()
+            shown = {
+                key: printable(without_secrets(value)) if isinstance(value, str) else value
+                for key, value in attributes.items()
+            }
+            span = ReadableSpan(
+                name,
+                context=_context(trace.trace_id, trace.span_id, remote=False),
+                parent=_context(trace.trace_id, trace.parent_id, remote=True) if trace.parent_id else None,
+                resource=self._resource,
+                attributes=shown if fault is None else shown | {"error.type": fault},
+                kind=SpanKind.CLIENT if client else SpanKind.INTERNAL,
+                status=Status(StatusCode.UNSET if fault is None else StatusCode.ERROR),
+                start_time=now_ns - int(took_s * 1e9),
+                end_time=now_ns,
+            )
+            self._processor.on_end(span)
+
+        if trace.sampled or trace.begun:
+            self._bugs.survive("spans", end, trace_id=trace.trace_id)
 
     @contextmanager
     def request(self, url: str, trace: Trace) -> Iterator[dict[str, Attribute]]:
@@ -125,7 +114,7 @@ class Spans:
             self.ended("GET", trace, time.perf_counter() - begun, attributes, fault=fault, client=True)
 
     async def close(self) -> None:
-        """Send what is left, for a moment: a collector that does not take it holds nobody up."""
+        """Send the spans that are left, for a moment: a collector that does not take them holds up nobody."""
         loop, sent = asyncio.get_running_loop(), asyncio.Event()
 
         def send() -> None:

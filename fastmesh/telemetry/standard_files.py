@@ -1,9 +1,9 @@
-"""Standard output and error of a daemon: what nobody reads is lost by lines, and holds up nobody.
+"""Standard output and error of a daemon: lines that nobody reads are lost, and hold up nobody.
 
-A pipe, a socket or a terminal whose reader stands still takes no byte more, and who writes to it waits: a loop,
-and SIGTERM with it.  (It could be told not to wait, but that would hold for everybody who has the same one.)  So a
-thread of its own writes to what has a reader, and so much may wait for it; what is beyond that is counted.  A file
-takes what it is given, at once and in the order of what happens.
+A pipe, a socket or a terminal whose reader stands still takes no byte more, and the process that writes to it waits:
+its loop, and SIGTERM with it.  (The descriptor could be made non-blocking, but then it would be so for every process
+that has the same one.)  So a thread writes to what has a reader, and so much text may wait for it; lines beyond that
+are counted.  A regular file is written at once, in the order of what happens.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class Unblocked(io.TextIOBase):
     """A text file that writes to *fd* and never makes its caller wait.
 
     Whole lines go out, in their order.  ``lost`` counts those that did not; once
-    there is a reader again *tell_lost* is called, in the thread, with how many they were.
+    there is a reader again *report_lost* is called, in the thread, with their number.
     """
 
-    def __init__(self, fd: int, tell_lost: Callable[[int], object], max_waiting: int = MAX_WAITING) -> None:
+    def __init__(self, fd: int, report_lost: Callable[[int], object], max_waiting: int = MAX_WAITING) -> None:
         self.lost = 0  # lines, ever
         self._fd = fd
-        self._tell_lost = tell_lost
+        self._report_lost = report_lost
         self._max_waiting = max_waiting
         # Reentrant: a collection of garbage may log something in the middle of this.
         self._lock = threading.RLock()
         self._begun = ""  # a line that has no end yet
         self._waiting: list[str] = []
         self._size = 0  # of what waits
-        self._untold = 0  # of the lost
+        self._unreported = 0  # of the lost
         self._takes = True  # the last write was taken
         # None: there are lines.  A lock is let go of when all that waited before it is written.
         self._wanted: SimpleQueue[threading.Lock | None] = SimpleQueue()
@@ -63,11 +63,11 @@ class Unblocked(io.TextIOBase):
         return os.isatty(self._fd)
 
     def writable(self) -> bool:
-        """Always, whether or not somebody takes it."""
+        """Always, whether or not somebody reads it."""
         return True
 
     def write(self, text: str) -> int:
-        """Take *text*; what has no line end yet waits for it."""
+        """Take *text*; the last line waits for its end, if it has none yet."""
         with self._lock:
             lines, end, self._begun = f"{self._begun}{text}".rpartition("\n")
             if end:
@@ -98,10 +98,10 @@ class Unblocked(io.TextIOBase):
         with self._lock:
             count = lines.count("\n")
             self.lost += count
-            self._untold += count
+            self._unreported += count
 
     def _write(self, lines: str) -> None:
-        """As much as it takes; it may wait here."""
+        """Write as much as the file takes; this may wait."""
         data = memoryview(lines.encode(errors="backslashreplace"))
         try:
             while data:
@@ -118,14 +118,14 @@ class Unblocked(io.TextIOBase):
                 waited, self._waiting, self._size = self._waiting, [], 0
                 lost = 0
                 if self._takes:
-                    # Lost was what came when these had filled the room: it is told behind them.
-                    lost, self._untold = self._untold, 0
+                    # Lines were lost when these had filled the room: that is reported behind them.
+                    lost, self._unreported = self._unreported, 0
             if lost:
                 with suppress(Exception):  # or nobody would write any more
-                    self._tell_lost(lost)
+                    self._report_lost(lost)
             if waited:
                 self._write("".join(waited))
-                if self._takes and self._untold:
+                if self._takes and self._unreported:
                     self._wanted.put(None)
             if written is not None:
                 written.release()
@@ -142,21 +142,21 @@ def _has_reader(fd: int) -> bool:
 _standard: list[Unblocked] = []
 
 
-def unblock(tell_lost: Callable[[int], object]) -> None:
-    """From now on nothing that this process writes by ``sys.stdout`` and ``sys.stderr`` waits for who reads it.
+def unblock(report_lost: Callable[[int], object]) -> None:
+    """From now on nothing that this process writes by ``sys.stdout`` and ``sys.stderr`` waits for a reader.
 
-    That is all that Python writes: logs, warnings, tracebacks, what is raised where nobody can catch it.
+    That is all that Python writes: logs, warnings, tracebacks, errors that nobody can catch.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    sys.stdout = Unblocked(sys.stdout.fileno(), tell_lost)
-    sys.stderr = Unblocked(sys.stderr.fileno(), tell_lost)
+    sys.stdout = Unblocked(sys.stdout.fileno(), report_lost)
+    sys.stderr = Unblocked(sys.stderr.fileno(), report_lost)
     _standard[:] = [sys.stdout, sys.stderr]
     atexit.register(_last_words)
 
 
 def lost_lines() -> int:
-    """Lines that were written and that nobody took, since the start."""
+    """How many lines were lost since the start."""
     return sum(file.lost for file in _standard)
 
 

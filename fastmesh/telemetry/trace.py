@@ -1,4 +1,4 @@
-"""Where a request belongs in a trace that others began (W3C Trace Context, level 1).
+"""Where a request belongs in a trace that its caller began (W3C Trace Context, level 1).
 
 ``traceparent`` is validated; what is malformed is ignored and a trace begun.
 ``tracestate`` is not passed on: it is its vendors' business, and origins are strangers.
@@ -52,7 +52,7 @@ class Trace:
 
     @property
     def header(self) -> str:
-        """As ``traceparent``, for who is asked in this span."""
+        """As ``traceparent``, for the server that is asked in this span."""
         return f"00-{self.trace_id}-{self.span_id}-{int(self.sampled):02x}"
 
 
