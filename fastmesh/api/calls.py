@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -53,7 +53,9 @@ class SocketReply:
     open: Callable[[], StreamingPipeline | None]
 
 
-Handler = Callable[[Call], Reply | StreamReply | SocketReply]
+Answer = Reply | StreamReply | SocketReply
+# One that has to wait for what it answers returns an awaitable: it is cancelled when the client leaves.
+Handler = Callable[[Call], Answer | Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)

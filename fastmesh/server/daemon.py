@@ -175,6 +175,10 @@ class Daemon:
         for listener in self._listeners:
             await listener.close()
         self._shared.each_connection(lambda connection: connection.abort())
+        if self._shared.waiting:  # for parts that are closed below
+            for task in self._shared.waiting:
+                task.cancel()
+            await asyncio.wait(self._shared.waiting)
         if self._timer_task is not None:
             self._timer_task.cancel()
             with suppress(asyncio.CancelledError):

@@ -1,7 +1,7 @@
 """One client's connection as HTTP: requests in, their answers out in order.
 
 It owns when: one request is answered after the other, each answer written whole
-or streamed; reading goes on during a stream, since only so its end is seen.
+or streamed; what comes behind one that takes its time waits, within bounds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = get_logger()
 # What came is worked off at once up to so many bytes, with more of them it waits for its turn: a body of 1 MB may take
 # 10 ms, and many may be whole in one turn of the loop.
 AT_ONCE_BYTES = 16_384
-# Requests that come behind a running stream wait for its end: so many bytes of them.
+# Requests that come behind an answer that takes its time wait for its end: so many bytes of them.
 MAX_BEHIND_BYTES = 65_536
 # TLS tells the client's end together with what came before it, and takes no answer afterwards: so many requests are
 # answered then, in so many steps of the parser.
@@ -82,17 +82,16 @@ class Connection(StreamSink):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came; ends with everything answered that can be answered now."""
-        if self.life != OPEN:
-            return
-        if self.reader is not None and not self._goes_on:
-            return  # the connection ends with its stream
+        exchange = self._exchange
+        if self.life != OPEN or (exchange is not None and not exchange.keep_alive):
+            return  # the connection ends with the answer under way
         parser = self._parser
         if parser is None:
             settings = self.shared.settings
             parser = self._parser = HttpParser(settings.max_header_bytes, settings.max_body_bytes)
             self._begun = self._judged = 0
         parser.receive(data)
-        if self.reader is not None:
+        if exchange is not None:
             self._bound_behind(parser)
         elif self.waits:  # this read was under way when reading was paused
             pass
@@ -102,13 +101,16 @@ class Connection(StreamSink):
             self.go_on()
 
     def eof_received(self) -> bool:
-        """The client sends no more.  During a stream that means it is gone, as in nginx; else it gets its answers."""
+        """The client sends no more: during an answer that takes its time that means it is gone, as in nginx.
+
+        Else it gets its answers.
+        """
         self._finished = True
-        if self.life == OPEN and self.reader is None:
+        if self._reading:
             self._answer_at_end()
         if self.life == CLOSING:
             self._abort_when_written()
-        elif self.reader is not None:
+        elif self._exchange is not None:
             self.abort()
         else:
             self._close()
@@ -117,13 +119,15 @@ class Connection(StreamSink):
     def resume_writing(self) -> None:
         """There is room again."""
         super().resume_writing()
-        if self.reader is None and not self.waits:
+        if not self.waits:
             self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, and with it who waits for an answer."""
         super().connection_lost(exc)
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.leave()
 
     # ── requests in their order ──────────────────────────────────────────────────────────
 
@@ -138,8 +142,9 @@ class Connection(StreamSink):
                 break
             if parser.pending:
                 now = shared.clock()
-        if self.reader is not None:
-            if not self._goes_on or not parser.held:
+        exchange = self._exchange
+        if exchange is not None:
+            if not exchange.keep_alive or not parser.held:
                 self._parser = None
             else:
                 self._bound_behind(parser)
@@ -189,8 +194,12 @@ class Connection(StreamSink):
                 steps -= MAX_STEPS
 
     def _bound_behind(self, parser: HttpParser) -> None:
-        """What came behind a running stream waits for its end, within bounds: wherever the bytes were cut."""
-        if parser.held > MAX_BEHIND_BYTES:
+        """What came behind an answer under way waits for its end, within bounds: wherever the bytes were cut."""
+        if parser.held <= MAX_BEHIND_BYTES:
+            return
+        if self.reader is None:
+            self._pause_reading()
+        else:  # it may take an hour, in which the client's end would not be seen
             log.warning("connection.too_much_behind_stream", request_id=self.request_id)
             self.abort()
 
@@ -238,7 +247,7 @@ class Connection(StreamSink):
 
     def go_on_behind(self) -> None:
         """An answer that took its time is over: go on with what came behind its request."""
-        if self.life == OPEN:
+        if self._reading:
             self._set_due(self._kept_until(self.shared.clock()))
             if self._parser is not None:
                 self._wait()
@@ -252,24 +261,19 @@ class Connection(StreamSink):
 
     @property
     def client(self) -> str | None:
-        """Whose stream it reads."""
-        return None if self.reader is None else self.reader.pipeline.opening.client
+        """Who asked for what is under way."""
+        return None if self._exchange is None else self._exchange.client
 
     @property
     def _reading(self) -> bool:
         """Whether requests are read and answered now."""
-        return self.life == OPEN and self.reader is None
+        return self.life == OPEN and self._exchange is None
 
     def _kept_until(self, now: float) -> float:
         """Until when it is kept, from *now* on, with nothing under way."""
         settings = self.shared.settings
         until = now + settings.keepalive_timeout_s
         return min(until, self.born + settings.max_age_s) if settings.max_age_s else until
-
-    @property
-    def _goes_on(self) -> bool:
-        """Whether the connection outlives the stream that it carries: what comes behind it is to be kept."""
-        return self._exchange is not None and self._exchange.keep_alive
 
     @property
     def idle(self) -> bool:
@@ -287,7 +291,7 @@ class Connection(StreamSink):
     def _too_late(self) -> None:
         parser = self._parser
         assert self.transport is not None
-        if self.reader is not None:
+        if self._exchange is not None:
             return
         if not self.transport.is_reading():  # what is late may be here, and waits for its turn
             self._set_due(self.shared.clock() + RETRY_S)

@@ -1,12 +1,16 @@
 """One request and its answer: who may ask and what answers it, how it is refused, and what is recorded of it.
 
 An answer is whole, or it begins here and goes on by itself: a stream on the
-connection, or a WebSocket in its place.
+connection, or a WebSocket in its place.  A handler that has to wait for it does
+so in a task, which ends with the connection.
 """
 
 from __future__ import annotations
 
-from fastmesh.api.calls import Call, Reply, SocketReply, StreamReply
+import asyncio
+from collections.abc import Awaitable
+
+from fastmesh.api.calls import Answer, Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, bare
 from fastmesh.server.http.responses import refusal, request_id, stream_head, whole
 from fastmesh.server.http.stream_sink import StreamSink
@@ -27,22 +31,24 @@ CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream", "
 class Exchange:
     """The request under way on *connection*, as long as its answer is written: of streams there are many."""
 
-    __slots__ = ("_connection", "began", "keep_alive", "method", "request_id", "route", "trace")
+    __slots__ = ("_connection", "_task", "began", "client", "keep_alive", "method", "request_id", "route", "trace")
 
     def __init__(self, connection: StreamSink, request: Request, began: float) -> None:
         self._connection = connection
+        self._task: asyncio.Task[None] | None = None  # while its handler waits
         self.method = request.method
         self.keep_alive = request.keep_alive  # whether the connection goes on behind the answer
         self.request_id = request_id(request)
         self.trace = Trace.of(request.headers.get(HEADER))
         self.began = began  # when the request's first byte was here, in seconds
         self.route = UNROUTED
+        self.client: str | None = None  # who asks, where that is known
 
     def answer(self, call: Call, rest: bytes) -> None:
         """Answer *call*, or begin to; *rest* was received behind a request that asks for another protocol."""
         try:
             route, call = self._connection.shared.router.find(call)
-            self.route = route.name
+            self.route, self.client = route.name, call.client
             reply = self._begun(call, route.handler(call), rest)
         except Exception as error:  # noqa: BLE001 - of a handler, told to the client
             reply = self._fault(error)
@@ -53,6 +59,11 @@ class Exchange:
         """Answer *request* with *error*, and with the connection's end: what follows it cannot be read."""
         request.keep_alive = False
         self._send(request, refusal(error, self.request_id))
+
+    def leave(self) -> None:
+        """The client is gone: a handler that waits for its answer need not go on."""
+        if self._task is not None:
+            self._task.cancel()
 
     def record(self, status: int) -> None:
         """Have metrics and log say that it was answered with *status*."""
@@ -71,16 +82,44 @@ class Exchange:
             took_ms=round(took_s * 1000, 2),
         )
 
-    def _begun(self, call: Call, reply: Reply | StreamReply | SocketReply, rest: bytes) -> Reply | None:
-        """Begin *reply* and return None; return it when it is whole and has yet to be sent."""
-        if isinstance(reply, Reply):
-            return reply
-        if isinstance(reply, StreamReply):
-            self._start_stream(call.request, reply)
-        else:
-            WebSocketPeer.take_over(self._connection, call, reply, rest, self.began)
+    def _begun(self, call: Call, answer: Answer | Awaitable[Answer], rest: bytes) -> Reply | None:
+        """Begin *answer* and return None; return it when it is whole and has yet to be sent."""
+        if isinstance(answer, Reply):
+            return answer
+        if isinstance(answer, StreamReply):
+            self._start_stream(call.request, answer)
+        elif isinstance(answer, SocketReply):
+            WebSocketPeer.take_over(self._connection, call, answer, rest, self.began)
             self._connection.over(101)
+        else:
+            shared = self._connection.shared
+            self._task = shared.loop.create_task(self._answer_later(call, answer, rest))
+            self._task.add_done_callback(self._waited)
+            shared.waiting.add(self._task)
+            self._connection.watch()
         return None
+
+    async def _answer_later(self, call: Call, answer: Awaitable[Answer], rest: bytes) -> None:
+        connection = self._connection
+        try:
+            known = await answer
+            if connection.life != OPEN:  # the client left, and the handler would not be cancelled
+                return
+            reply = self._begun(call, known, rest)
+        except Exception as error:  # noqa: BLE001 - of a handler, told to the client
+            reply = self._fault(error)
+        if reply is not None:
+            self._send(call.request, reply)
+        connection.go_on_behind()
+
+    def _waited(self, task: asyncio.Task[None]) -> None:
+        """The *task* is done: one that ended without an answer to a client that is there is a bug."""
+        connection, self._task = self._connection, None
+        connection.shared.waiting.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None and connection.life == OPEN:
+            connection.shared.metrics.bugs.met("answers", error, **connection.named)
+            connection.abort()
 
     def _fault(self, error: Exception) -> Reply | None:
         """What a request is answered that *error* ended; None when its stream has begun and there is no room for it."""

@@ -33,9 +33,13 @@ class StreamSink(Peer):
     def carry(self, subscriber: Subscriber, head: bytes) -> None:
         """Read the stream of *subscriber*; *head* and what is there leave in one write, in this turn of the loop."""
         self.reader = subscriber
+        self.watch()
+        subscriber.serve(self.shared.module.registry.first_bytes.share(), head + subscriber.encoder.begin())
+
+    def watch(self) -> None:
+        """The answer takes its time: no deadline holds, and reading goes on, since only so the client's end is seen."""
         self._set_due(NEVER)
         self._resume_reading()
-        subscriber.serve(self.shared.module.registry.first_bytes.share(), head + subscriber.encoder.begin())
 
     def pause_writing(self) -> None:
         """The transport has enough: the pump passes this connection by."""
