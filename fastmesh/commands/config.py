@@ -1,4 +1,4 @@
-"""``fastmesh config``: every setting with its value, or what there is to set."""
+"""``fastmesh config``: every setting with its value, and the reference of all settings."""
 
 from __future__ import annotations
 

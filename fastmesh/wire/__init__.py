@@ -1,1 +1,1 @@
-"""Machines without I/O: HTTP/1.1 in, frames out.  Nothing here knows a socket, a task or a clock."""
+"""Bytes to requests and messages, and frames to bytes: machines that know no socket, no task and no clock."""

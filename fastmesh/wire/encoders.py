@@ -1,7 +1,7 @@
-"""From a batch of frames to the bytes of a protocol, framed in one go.
+"""From a batch of frames to the bytes of a protocol.
 
-A frame is the same JSON for every subscriber; an Encoder only puts a protocol
-around a whole batch of them, so its cost is counted per batch, not per frame.
+A frame is the same JSON for every subscriber; an Encoder puts the protocol around a whole batch of them in one call
+to C, so that its own cost is per batch, not per frame.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastmesh._core import Batch, frame_events, frame_lines, frame_messages
 
 
 class Encoder(Protocol):
-    """What turns a subscriber's batch into bytes.  Shared by all subscribers whose bytes are the same."""
+    """Turns a subscriber's batches into bytes; all subscribers whose bytes are the same share one."""
 
     protocol: str
 
@@ -26,11 +26,11 @@ class Encoder(Protocol):
         ...
 
     def note(self, frame: bytes) -> bytes:
-        """A *frame* that is told to this subscriber alone: it has no number."""
+        """A *frame* for this subscriber alone, without a number."""
         ...
 
     def heartbeat(self, frame: bytes) -> bytes:
-        """What says that the stream is alive; b"" where the connection says so itself."""
+        """A sign that the stream is alive; b"" where the connection has its own."""
         return b""
 
     def end(self) -> bytes:

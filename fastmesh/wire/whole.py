@@ -1,8 +1,8 @@
-"""A whole stream as one JSON document, which grows as the stream does: the answer of ``POST /crawl``.
+"""A whole stream as one JSON document, sent as the stream goes on: the answer of ``POST /crawl``.
 
 ``{"results": […], "summary": {…}}``, and before the summary an ``error`` when the stream as a whole failed.
-A result is the frame's own, with its index; nothing is parsed for it, since events.py builds frames with
-their fields in one order.
+A result is cut out of its frame, with its index, and not parsed: events.py builds frames with their fields in one
+order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ERROR: Final = b'"error":{'
 
 
 class WholeEncoder(ChunkedEncoder):
-    """One reader's: it knows what it has written."""
+    """The encoder of one subscriber, since it remembers what it has written."""
 
     protocol = "ndjson"  # whose window and figures it shares
 

@@ -1,6 +1,6 @@
-"""HTTP/1.1 requests out of bytes, and heads of responses (RFC 9112).
+"""HTTP/1.1 (RFC 9112): requests out of bytes, and heads of responses.
 
-Whatever two readers could read differently is refused.
+What two readers could read differently is refused, so that no proxy before fastmesh sees another request than it.
 """
 
 from fastmesh.wire.http1.fields import MAX_ELEMENTS as MAX_ELEMENTS

@@ -1,4 +1,4 @@
-"""Fields whose value is a list, read without splitting what is too long (RFC 9110, section 5.6.1)."""
+"""Header fields whose value is a list (RFC 9110, section 5.6.1); a long one is searched or counted, not split."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from fastmesh.errors import BadRequest
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-MAX_ELEMENTS = 100  # of a field that is a list
+MAX_ELEMENTS = 100
 
-# Not by splitting: 64 KB of commas are 65,000 elements.
+# 64 KB of commas are 65,000 elements.
 _LISTED = {
     token: re.compile(rf"(?:^|,)[ \t]*+{token}[ \t]*+(?:,|\Z)", re.IGNORECASE | re.ASCII)
     for token in ("close", "keep-alive", "upgrade", "websocket")
@@ -17,9 +17,9 @@ _LISTED = {
 
 
 def listed(value: str) -> list[str]:
-    """The elements of a field that is a list; empty ones are none (RFC 9110, section 5.6.1.2).
+    """The elements of *value*, without the empty ones (RFC 9110, section 5.6.1.2).
 
-    Raises BadRequest where it has over MAX_ELEMENTS.
+    Raises BadRequest when there are more than MAX_ELEMENTS.
     """
     if value.count(",") >= MAX_ELEMENTS:
         raise BadRequest(f"a field that is a list may have {MAX_ELEMENTS} elements")
@@ -27,5 +27,5 @@ def listed(value: str) -> list[str]:
 
 
 def has_token(value: str, token: str) -> bool:
-    """Whether *value*, a field that is a list, has *token*, in either case (RFC 9110, section 5.6.1)."""
+    """Whether *value* has the element *token*, in upper or lower case."""
     return _LISTED[token].search(value) is not None

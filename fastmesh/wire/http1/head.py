@@ -1,7 +1,7 @@
-"""A request's head, whole: its line, its fields, its target and the length of its body.
+"""A request's head: its line, its header fields, its target and the length of its body.
 
-httptools reads the fields, whole, in one call; the request line, the target and what two
-readers could read differently are judged here.
+httptools reads the fields of a whole head in one call; everything else is read here, and what two
+readers could read differently is refused.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from fastmesh.errors import BadRequest, HeaderTooLarge
 from fastmesh.wire.http1.fields import has_token
 from fastmesh.wire.http1.request import Request
 
-MAX_HEADERS = 100  # and so many trailers
+MAX_HEADERS = 100  # of a request, and as many trailers
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 # A browser leaves | ^ ` { } and \ raw in a query and escapes the rest (WHATWG URL, query percent-encode set); no path
-# of ours has any of them.
+# that is served has any of them.
 _UNWISE_IN_PATH = re.compile(r'[\\"<>#^`{|}]')
 _UNWISE_IN_QUERY = re.compile(r'["<>#]')
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
-# Fields of which a second one would be read by some and not by others.
+# Header fields that may come once: of two, some readers take the first and others the last.
 _SINGLE = frozenset({"host", "content-length", "transfer-encoding", "content-type", "origin", "expect", "x-request-id"})
 
 
@@ -38,7 +38,7 @@ class _Fields:
 
 
 def read_head(head: bytes) -> tuple[Request, int | None]:
-    """The request of a whole *head*, and its body's length, None when it is chunked."""
+    """The request of a whole *head*, and the length of its body, None when that is chunked.  Raises ApiError."""
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise BadRequest("a request line is METHOD, one space, target, one space, HTTP/1.1 or HTTP/1.0")
@@ -50,7 +50,7 @@ def read_head(head: bytes) -> tuple[Request, int | None]:
     except httptools.HttpParserUpgrade:
         pass  # the head is whole; what an upgrade means is decided below
     except httptools.HttpParserCallbackError:
-        raise  # a fault of ours, not of the head
+        raise  # a fault of fastmesh, not of the head
     except httptools.HttpParserError:
         raise BadRequest("the header fields are not as RFC 9112 has them") from None
     request = Request(method=line[1].decode(), minor=int(line[3]))
@@ -61,7 +61,7 @@ def read_head(head: bytes) -> tuple[Request, int | None]:
     kept = request.minor == 1 or has_token(connection, "keep-alive")
     request.keep_alive = kept and not has_token(connection, "close")
     if "upgrade" in headers and has_token(connection, "upgrade"):
-        # Some readers take what follows such a head for the new protocol, some for its body.
+        # What follows such a head is the new protocol to some readers, and its body to others.
         if length != 0:
             raise BadRequest("a request that asks for an upgrade may have no body")
         request.keep_alive = False
@@ -69,6 +69,7 @@ def read_head(head: bytes) -> tuple[Request, int | None]:
 
 
 def _joined(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The header fields by their names in lower case; fields of one name become a list."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in pairs:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip(" \t")
@@ -81,7 +82,7 @@ def _joined(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def _target(target: str, headers: dict[str, str]) -> tuple[str, str]:
-    """Path and query of the request target, in origin form or, naming the same Host, in absolute form."""
+    """Path and query of *target*, which is in origin form or, when it names the same Host, in absolute form."""
     host = headers.get("host")
     if host is not None and _HOST.fullmatch(host) is None:
         raise BadRequest("Host must be a name or an address, and perhaps a port")
@@ -102,6 +103,7 @@ def _target(target: str, headers: dict[str, str]) -> tuple[str, str]:
 
 
 def _body_length(request: Request, headers: dict[str, str]) -> int | None:
+    """The bytes of the body; None when it is chunked."""
     if request.minor == 1 and "host" not in headers:
         raise BadRequest("a request must have a Host field")
     coding = headers.get("transfer-encoding")

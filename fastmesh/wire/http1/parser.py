@@ -1,9 +1,8 @@
-"""HttpParser: requests out of the bytes of a connection, wherever these are cut.
+"""HttpParser: requests out of the bytes of a connection, the same ones wherever the bytes are cut.
 
-It finds where a head ends by itself, so every limit is exact and an idle connection
-holds no parser of httptools.  A request with a ``fault`` is the last one that it gives.
-A call takes MAX_STEPS steps at most, however small the pieces are that a body is cut
-into, and no byte is looked at again for every packet.
+It finds the end of a head itself, so that every limit is exact and an idle connection holds no parser of httptools.
+Its cost: a call of next_request() takes MAX_STEPS steps at most, into however many chunks a body is cut, and a byte
+is searched once, however many packets come behind it.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from fastmesh.wire.http1.head import MAX_HEADERS, read_head
 from fastmesh.wire.http1.request import Request
 
 MAX_CHUNK_LINE = 256  # a chunk's size with its extensions
-MAX_STEPS = 256  # a call: a chunk takes two, of 1.5 µs each; 256 KB may hold 42,000 chunks
+MAX_STEPS = 256  # of a call: a chunk takes two, of 1.5 µs each; 256 KB may hold 42,000 chunks
 
 _TOKEN = TOKEN.encode() + b"+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
-# Size and extensions (RFC 9112, section 7.1.1).  Possessive: there is one way to read it, and no other is tried.
+# Size and extensions (RFC 9112, section 7.1.1).  Possessive, so that a line is read in one way and no other is tried.
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+)*+[ \t]*+" % (_TOKEN, _TOKEN, _QUOTED)
 )
@@ -31,7 +30,7 @@ _LONE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class Phase(Enum):
-    """What the next byte belongs to."""
+    """The part of a request that the next byte belongs to."""
 
     IDLE = "idle"  # nothing of a request is here
     HEAD = "head"
@@ -43,11 +42,10 @@ class Phase(Enum):
 
 
 class HttpParser:
-    """Bytes in, requests out; owns no socket and no clock.
+    """Bytes in, requests out.  A request with a ``fault`` is the last one.
 
-    *max_header_bytes* counts from the first byte, line ends before the request
-    included; *max_body_bytes* counts the body as received, chunk framing
-    included.
+    *max_header_bytes* are counted from the first byte on, line ends before the request included;
+    *max_body_bytes* of the body as it is received, with the framing of its chunks.
     """
 
     __slots__ = (
@@ -71,26 +69,26 @@ class HttpParser:
         self._max_header = max_header_bytes
         self._max_body = max_body_bytes
         self._buffer = bytearray()
-        self._scanned = 0  # of the buffer, without the end of a head or of a line
+        self._scanned = 0  # bytes of the buffer in which the end of a head or a line was searched in vain
         self._blank = 0  # bytes of line ends before the request
-        self._want = 0  # bytes of body or chunk still to come
-        self._received = 0  # of the body, framing included
+        self._want = 0  # bytes that the body or the chunk has
+        self._received = 0  # bytes of a chunked body, framing included
         self._trailers = 0
         self._head: Request | None = None
         self._body = bytearray()
-        self.begun = 0  # heads begun so far: a new one gets a new deadline
+        self.begun = 0  # heads that began so far: each has a deadline of its own
         self.pending = False  # whether next_request() has something to go on with
         self.phase = Phase.IDLE
-        self.rest = b""  # what came behind a request that asks for another protocol
+        self.rest = b""  # the bytes behind a request that asks for another protocol
 
     @property
     def held(self) -> int:
-        """Bytes that were received and are part of no whole request yet."""
+        """Bytes that were received and belong to no whole request yet."""
         return len(self._buffer) + len(self._body)
 
     @property
     def awaiting_body(self) -> Request | None:
-        """The request whose head is here and whose body is not."""
+        """The request whose head was read and whose body is not whole yet."""
         return self._head
 
     def receive(self, data: bytes) -> None:
@@ -100,7 +98,7 @@ class HttpParser:
             self.pending = True
 
     def next_request(self) -> Request | None:
-        """The next request that is whole; None when there is none yet, or, with `pending`, its steps were used up."""
+        """The next whole request; None when there is none yet or, with `pending` set, when the steps are used up."""
         for _ in range(MAX_STEPS):
             if not self.pending:
                 break
@@ -129,7 +127,7 @@ class HttpParser:
             self._buffer.clear()
         return request
 
-    # ── one step each: consume something, perhaps complete a request ─────────────────────
+    # ── steps: each consumes something, and may complete a request ───────────────────────
 
     def _begin(self) -> Request | None:
         if self._buffer:
@@ -141,7 +139,7 @@ class HttpParser:
     def _read_head(self) -> Request | None:
         buffer = self._buffer
         if not self._scanned and buffer.startswith(b"\r"):
-            # Line ends before a request are passed over (RFC 9112, section 2.2), but they count.
+            # Line ends before a request are passed over (RFC 9112, section 2.2), but counted.
             if len(buffer) == 1:
                 return None
             blank = _BLANK_LINES.match(buffer)
@@ -168,7 +166,7 @@ class HttpParser:
         return self._begin_body(*read_head(head))
 
     def _begin_body(self, request: Request, length: int | None) -> Request | None:
-        """*length* is the body's, None when it is chunked."""
+        """Expect a body of *length* bytes, or a chunked one when that is None."""
         self._head = request
         self._received = self._scanned = self._trailers = 0
         self._body = bytearray()
@@ -207,7 +205,7 @@ class HttpParser:
 
     def _read_chunk_data(self) -> Request | None:
         if len(self._buffer) < self._want + 2:
-            # A missing line end is told as soon as it can be seen, not when the next bytes happen to come.
+            # A missing line end is refused with the first byte that shows it, wherever the bytes are cut.
             if len(self._buffer) == self._want + 1 and self._buffer[self._want] != 13:
                 raise BadRequest("a chunk must end with CR LF")
             return None
@@ -222,7 +220,7 @@ class HttpParser:
         line = self._line("a trailer")
         if line is None:
             return None
-        if line:  # trailers are dropped: none of them may change what the head said
+        if line:  # trailers are dropped: none may change what the head said
             self._trailers += 1
             if self._trailers > MAX_HEADERS:
                 raise HeaderTooLarge(f"a request may have {MAX_HEADERS} trailers")
@@ -236,7 +234,7 @@ class HttpParser:
         return request
 
     def _line(self, what: str) -> bytes | None:
-        """The next line of a chunked body without its end, or None when it is not whole yet."""
+        """The next line of a chunked body, without its end; None when it is not whole yet."""
         buffer = self._buffer
         limit = MAX_CHUNK_LINE if self.phase is Phase.CHUNK_LINE else self._max_header
         end = buffer.find(b"\n", self._scanned, limit + 2)

@@ -1,4 +1,4 @@
-"""A request as the rest of fastmesh knows it."""
+"""A request as routes and handlers know it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastmesh.errors import ApiError
 
 @dataclass(slots=True)
 class Request:
-    """One request, whole; or, with a *fault*, why there will be none."""
+    """A whole request; or, with a *fault*, as much of one as came before it was refused."""
 
     method: str = ""
     path: str = ""
@@ -22,5 +22,5 @@ class Request:
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client waits for a 100 before it sends the body (RFC 9110, section 10.1.1)."""
+        """Whether the client waits for status 100 before it sends the body (RFC 9110, section 10.1.1)."""
         return self.minor == 1 and self.headers.get("expect", "").lower() == "100-continue"

@@ -1,4 +1,4 @@
-"""The head of a response."""
+"""Writing the head of a response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNWRITABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def response_head(status: int, headers: list[tuple[str, str]]) -> bytes:
-    """A response's head.  Raises ValueError for a field that would end its line early."""
+    """The head of a response.  Raises ValueError for a header field that would end its line early."""
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
     for line in lines:
         if _UNWRITABLE.search(line):

@@ -1,1 +1,1 @@
-"""WebSocket (RFC 6455), as a machine without I/O."""
+"""WebSocket (RFC 6455): the handshake, and the machine of a connection behind it."""

@@ -1,4 +1,4 @@
-"""Compression of messages (permessage-deflate, RFC 7692), in bounded steps."""
+"""permessage-deflate (RFC 7692): compressed messages, inflated in bounded steps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 from fastmesh.wire.websocket.frames import COMPRESSED, framed
 
 INFLATE_STEP = 65_536
-MAX_FINAL_BLOCKS = 8  # of a compressed message; behind each zlib wants a new inflater
+MAX_FINAL_BLOCKS = 8  # of a compressed message: behind each zlib needs a new inflater
 
 
 class BoundedDeflate(Extension):
-    """permessage-deflate without context takeover on either side, inflating in bounded steps.
+    """Without context takeover on either side: a compressor takes some 100 KB, and lives for one message.
 
-    A compressor takes some 100 KB, so each message has one of its own that goes
-    with it; a message that inflates beyond *max_message_bytes* ends the
-    connection before it is in memory.
+    A message that inflates beyond *max_message_bytes* ends the connection before it is in memory.
     """
 
     name = "permessage-deflate"
@@ -36,7 +34,7 @@ class BoundedDeflate(Extension):
         return False
 
     def enabled(self) -> bool:
-        """It was agreed on before the connection is made."""
+        """It was agreed on in the handshake."""
         return True
 
     def frame_inbound_header(
@@ -52,11 +50,11 @@ class BoundedDeflate(Extension):
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
-        """The text of a piece of a frame."""
+        """*data*, a piece of a frame's payload, inflated."""
         return data if self._inflater is None or self._is_control else self._inflate(data)
 
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
-        """The text that the end of the message sets free."""
+        """The last bytes of a message, which its end makes the inflater give."""
         if self._inflater is None or self._is_control or not fin:
             return None
         rest = self._inflate(b"\x00\x00\xff\xff")
@@ -74,7 +72,7 @@ class BoundedDeflate(Extension):
         assert inflater is not None
         text = bytearray()
         while data:
-            if inflater.eof:  # a block said that it is the last; what follows begins anew (RFC 7692, section 7.2.3.5)
+            if inflater.eof:  # behind a final block the message goes on with a new one (RFC 7692, section 7.2.3.5)
                 self._final_blocks += 1
                 if self._final_blocks > MAX_FINAL_BLOCKS:
                     return CloseReason.INVALID_FRAME_PAYLOAD_DATA

@@ -1,4 +1,4 @@
-"""What a WebSocketMachine tells: messages, pings, pongs and the end."""
+"""The events that a WebSocketMachine reads out of a connection's bytes."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Binary:
 
 @dataclass(slots=True)
 class Ping:
-    """Wants a pong with the same payload; of many in a call only the last ones are told."""
+    """The peer wants a pong with this payload; of many pings in a call only the last ones are told."""
 
     payload: bytes
 
 
 @dataclass(slots=True)
 class Pong:
-    """The answer to a ping of ours, or a sign of life."""
+    """The answer to a ping that the machine made, or a sign of life that nobody asked for."""
 
     payload: bytes
 
 
 @dataclass(slots=True)
 class Ended:
-    """The connection is over: *reply* is the close frame to send, and nothing that comes is read any more.
+    """The connection is over: *reply* is the close frame to send, and no byte behind is read.
 
-    It comes alone, in a call of its own, so that all before it can be answered first.
+    It is the only event of its call, so that those before it can be answered first.
     """
 
     code: int

@@ -1,4 +1,4 @@
-"""Frames: the header of one that comes, and one that goes out, whole (RFC 6455, section 5.2)."""
+"""Reading the header of a frame, and writing a frame (RFC 6455, section 5.2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Header:
 
 
 def read_header(data: bytearray) -> Header | None:
-    """The header at the start of *data*, None while it is not whole."""
+    """The header at the start of *data*; None while it is not whole."""
     if len(data) < 2:
         return None
     length = data[1] & 0x7F
@@ -34,7 +34,7 @@ def read_header(data: bytearray) -> Header | None:
 
 
 def framed(opcode: Opcode, payload: bytes, flags: int = 0) -> bytes:
-    """An unmasked, unfragmented frame."""
+    """A frame as a server sends it: unmasked, and a whole message."""
     first, length = _FIN | flags | opcode, len(payload)
     if length < 126:
         return bytes((first, length)) + payload

@@ -1,7 +1,7 @@
 """The opening handshake of a WebSocket (RFC 6455, section 4.2; RFC 7692, section 7.1).
 
-Everything is judged here, before any machine of a library sees it: what is not
-exactly a handshake is an ApiError, never another exception.
+A request is judged here before wsproto sees anything: one that is not exactly a handshake is an ApiError,
+never another exception.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ Parameters = dict[str, str | None]
 def upgrade(
     request: Request, fields: list[tuple[str, str]], *, limits: Limits, deflate: bool
 ) -> tuple[bytes, WebSocketMachine]:
-    """The head that accepts the handshake *request*, with *fields* of the caller's, and the machine behind it.
+    """The head that accepts *request*, with the header *fields* of the caller, and the machine behind it.
 
-    With *deflate* permessage-deflate is accepted where it is offered.  Raises
-    UpgradeRequired for what asks for no WebSocket, or for another version of it,
-    and BadRequest for a handshake that is broken.
+    With *deflate* permessage-deflate is accepted when it is offered.  Raises UpgradeRequired for a request that
+    asks for no WebSocket or for another version of it, and BadRequest for a broken handshake.
     """
     headers = request.headers
     key = _key(request)
@@ -59,7 +58,7 @@ def upgrade(
 
 
 def _key(request: Request) -> str:
-    """The handshake's key, once all that is no handshake is refused."""
+    """The key of the handshake.  Raises UpgradeRequired and BadRequest for a request that is none."""
     headers = request.headers
     asks = has_token(headers.get("connection", ""), "upgrade") and has_token(headers.get("upgrade", ""), "websocket")
     if request.method != "GET" or request.minor != 1 or not asks:
@@ -84,7 +83,7 @@ def _subprotocols(value: str | None) -> list[str]:
 
 
 def _offers(value: str | None) -> list[tuple[str, Parameters | None]]:
-    """The extensions that are offered, best first; those whose parameters are given twice have None."""
+    """The extensions that are offered, best first, with their parameters: None when one is given twice."""
     if value is None:
         return []
     offers: list[tuple[str, Parameters | None]] = []
@@ -107,7 +106,7 @@ def _offers(value: str | None) -> list[tuple[str, Parameters | None]]:
 
 
 def _accepted(offers: list[tuple[str, Parameters | None]]) -> tuple[str, int] | None:
-    """The answer to the first offer of permessage-deflate that can be kept, and the window's bits; None without one."""
+    """The answer to the first offer of permessage-deflate that can be met, and the window's bits; None without one."""
     for name, parameters in offers:
         if name != "permessage-deflate" or parameters is None or not _is_known(parameters):
             continue
@@ -115,13 +114,13 @@ def _accepted(offers: list[tuple[str, Parameters | None]]) -> tuple[str, int] | 
         asked = parameters.get("server_max_window_bits")
         if asked is None:
             return text, 15
-        if asked != "8":  # which zlib cannot do
+        if asked != "8":  # zlib has no such window
             return f"{text}; server_max_window_bits={asked}", int(asked)
     return None
 
 
 def _is_known(parameters: Parameters) -> bool:
-    """Whether a server may accept these (RFC 7692, section 7.1: it must decline what it does not know)."""
+    """Whether a server may accept *parameters*: it must decline an unknown one (RFC 7692, section 7.1)."""
     for name, value in parameters.items():
         if name in _FLAGS:
             fits = value is None

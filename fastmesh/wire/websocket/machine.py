@@ -1,11 +1,9 @@
-"""WebSocket messages out of bytes and into bytes (RFC 6455, RFC 7692); no I/O, no clock.
+"""WebSocketMachine: messages out of the bytes of a connection, and into bytes (RFC 6455).
 
-wsproto judges every frame that comes.  Before it stands a scanner of frame
-headers: it feeds one frame at a time, so many a call, refuses a message that will
-be too large before it is here, and counts what costs much and says little:
-control frames, and messages that come in crumbs.  What goes out is framed here:
-wsproto sends nothing more once it has read a fault or a close, and what came
-before that is still to be answered.
+wsproto judges each frame that comes.  The machine reads the frame's header before it: so it hands over a few frames
+a call, refuses a message by the length that is announced, before its bytes are here, and counts the frames that
+cost much and say little: control frames, and fragments of a few bytes.  Frames that go out are made here, not by
+wsproto, which sends nothing more once it has read a fault or a close, when what came before is still to be answered.
 """
 
 from __future__ import annotations
@@ -26,16 +24,16 @@ from fastmesh.wire.websocket.frames import Header, framed, read_header
 POLICY, TOO_LARGE, NO_STATUS = 1008, 1009, 1005
 
 MAX_REASON_BYTES = 123
-PINGS_A_CALL = 16  # are told, the last ones: each may be answered, only the last must be (RFC 6455, section 5.5.3)
-SLICE_BYTES = 16_384  # of a frame's payload, fed at once
-DEFLATED_SLICE_BYTES = 512  # the same where it may be compressed: half a MiB comes out at most
-DEFLATED_COSTS = 4  # so many bytes a compressed one counts: 64 KB of empty blocks, each with its codes, take 15 ms
-CRUMB_BYTES = 128  # a smaller piece of a message is a crumb
+PINGS_A_CALL = 16  # the last ones of a call are told; only the last must be answered (RFC 6455, section 5.5.3)
+SLICE_BYTES = 16_384  # of a frame's payload, handed over at once
+DEFLATED_SLICE_BYTES = 512  # where payloads may be compressed: half a MiB comes out of it at most
+DEFLATED_COSTS = 4  # bytes that a compressed byte counts: 64 KB of empty blocks, each with its codes, take 15 ms
+CRUMB_BYTES = 128  # a smaller fragment counts as a small frame
 
 _FIRST_CONTROL = 8
 
-# Where wsproto's words depend on where the bytes were cut, or say nothing.
-_FAULTS: dict[int, str] = {
+# For faults that wsproto words by where the bytes were cut, or not at all.
+_REASONS: dict[int, str] = {
     CloseReason.INVALID_FRAME_PAYLOAD_DATA: "not UTF-8, or not deflated",
     CloseReason.MESSAGE_TOO_BIG: "the message is too large once it is inflated",
 }
@@ -43,18 +41,18 @@ _FAULTS: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a client may ask of the machine."""
+    """How much the peer may send, at once and in time."""
 
     max_message_bytes: int = 1_048_576
     frames_a_call: int = 64  # a ping costs 8 µs: half a millisecond
     bytes_a_call: int = 65_536
     messages_a_call: int = 8  # a command may open a stream: a third of a millisecond
-    small_frames_burst: int = 1000  # control frames, empty ones and crumbs of messages
+    small_frames_burst: int = 1000  # control frames, empty ones and fragments of under CRUMB_BYTES
     small_frames_a_second: float = 100.0
 
 
 class WebSocketMachine:
-    """A server's side of one connection after its handshake."""
+    """The server's side of a connection after its handshake."""
 
     __slots__ = (
         "_allowance",
@@ -82,14 +80,14 @@ class WebSocketMachine:
         self._costs = 1 if deflate is None else DEFLATED_COSTS
         self._connection = Connection(ConnectionType.SERVER, [] if deflate is None else [deflate])
         self._input: bytearray | None = None  # received and not parsed: idle connections have none
-        self._left = 0  # bytes of the frame under way that were not fed yet
+        self._left = 0  # bytes of the frame under way that wsproto was not handed yet
         self._message: bytearray | None = None  # the data of the message under way
-        self._message_bytes = 0  # what its frames declared
-        self._messages = 0  # whole ones, in this call
-        self._may_declare = limits.max_message_bytes  # what they may declare together
+        self._message_bytes = 0  # of the message under way, as its frames announced
+        self._messages = 0  # whole messages of this call
+        self._may_declare = limits.max_message_bytes  # bytes that the frames of the message may announce together
         self._allowance = float(limits.small_frames_burst)
         self._checked_at: float | None = None
-        self._ending: tuple[int, str] | None = None  # code and reason, to be told by the next call
+        self._ending: tuple[int, str] | None = None  # code and reason, which the next call tells
         self._over = False  # no more is parsed
         self._closed = False  # a close frame was made: nothing follows it (RFC 6455, section 5.5.1)
 
@@ -97,7 +95,7 @@ class WebSocketMachine:
 
     @property
     def pending(self) -> bool:
-        """Whether events() has something to go on with; until then no more should be received."""
+        """Whether events() has something to go on with; while it has, no more should be received."""
         data = self._input
         if data is None:
             return self._ending is not None
@@ -117,7 +115,7 @@ class WebSocketMachine:
         self._input += data
 
     def events(self, now: float) -> list[Event]:
-        """Parse a call's share of what was received, at *now* seconds."""
+        """Parse what was received, as much of it as a call may, at *now* seconds."""
         events: list[Event] = []
         limits = self._limits
         frames, fed, self._messages = 0, 0, 0
@@ -150,7 +148,7 @@ class WebSocketMachine:
         return events
 
     def _judge(self, header: Header, now: float) -> tuple[int, str] | None:
-        """Count the frame that begins with *header*; return code and reason when it is one too many."""
+        """Count the frame that begins with *header*; return the code and the reason when it is refused."""
         control = header.opcode >= _FIRST_CONTROL
         whole = header.fin and header.opcode != Opcode.CONTINUATION
         if control or not header.length or (not whole and header.length < CRUMB_BYTES):
@@ -166,7 +164,7 @@ class WebSocketMachine:
         most = self._limits.max_message_bytes
         if header.opcode != Opcode.CONTINUATION:
             self._message_bytes = 0
-            # What does not compress grows, by an eighth at worst (Z_FIXED); what is inflated is counted by itself.
+            # Data that does not compress grows, by an eighth at worst (Z_FIXED); the inflated data is counted apart.
             self._may_declare = most + most // 8 + 64 if header.compressed else most
         self._message_bytes += header.length
         if self._message_bytes > self._may_declare:
@@ -174,7 +172,7 @@ class WebSocketMachine:
         return None
 
     def _feed(self, piece: bytes, events: list[Event]) -> int:
-        """Let wsproto judge *piece*; return how many bytes of messages came out, which may be a thousand for one."""
+        """Let wsproto judge *piece*; return the bytes of messages that came out: up to a thousand for one."""
         came_out = 0
         self._connection.receive_data(piece)
         for event in self._connection.events():
@@ -187,9 +185,11 @@ class WebSocketMachine:
                 events.append(Ping(bytes(event.payload)))
             elif isinstance(event, PongEvent):
                 events.append(Pong(bytes(event.payload)))
-            elif isinstance(event, CloseConnection):  # the peer closes, or a fault was found, which has no state
+            elif isinstance(event, CloseConnection):  # the peer closes, or sent a fault: then the state is still OPEN
                 code, reason = int(event.code), event.reason or ""
-                self._end(code, _FAULTS.get(code, reason) if self._connection.state is ConnectionState.OPEN else reason)
+                self._end(
+                    code, _REASONS.get(code, reason) if self._connection.state is ConnectionState.OPEN else reason
+                )
                 break
         return came_out
 
@@ -216,7 +216,7 @@ class WebSocketMachine:
     # ── out ──────────────────────────────────────────────────────────────────────────────
 
     def text(self, frames: Batch) -> bytes:
-        """Each of *frames*, which are UTF-8, as a message."""
+        """Each of *frames*, which are UTF-8, as a text message."""
         if self._closed:
             return b""
         if self._deflate is None:
@@ -224,7 +224,7 @@ class WebSocketMachine:
         return b"".join([self._deflate.message(Opcode.TEXT, frame) for frame in frames])
 
     def binary(self, data: bytes) -> bytes:
-        """*data* as a message."""
+        """*data* as a binary message."""
         if self._closed:
             return b""
         return framed(Opcode.BINARY, data) if self._deflate is None else self._deflate.message(Opcode.BINARY, data)
@@ -238,7 +238,7 @@ class WebSocketMachine:
         return b"" if self._closed else framed(Opcode.PONG, payload)
 
     def close(self, code: int, reason: str) -> bytes:
-        """A close frame, whose *reason* is cut to what fits; b"" when one was made already."""
+        """A close frame, its *reason* cut to the bytes that fit; b"" when one was made already."""
         if self._closed:
             return b""
         self._closed = True
