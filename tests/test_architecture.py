@@ -56,7 +56,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "single_flight": set(),
         "extract": {"net", "fairness"},
         "options": {"extract"},
-        "cache": {"net", "options"},
+        "cache": {"net", "extract", "options"},
         "schedule": {"net", "fairness", "options"},
         "fetch": {"net", "fairness", "options", "single_flight", "cache", "schedule"},
         "robots": {"net", "fairness", "options", "single_flight", "schedule", "fetch"},

@@ -8,6 +8,7 @@ from fastmesh._core import keep_large_apart
 from fastmesh.api.plans import Plans
 from fastmesh.api.streams.endpoints import Streams
 from fastmesh.config import Settings
+from fastmesh.crawl.cache.memory import MemoryStore
 from fastmesh.crawl.documents import Documents
 from fastmesh.crawl.extract.pool import ExtractPool
 from fastmesh.crawl.fetch.answers import Answers
@@ -39,8 +40,9 @@ class Engine:
         fetch = settings.fetch
         self.slots = Slots(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps, bugs=self.metrics.bugs)
         self.pool = ExtractPool(settings.workers.extract, bugs=self.metrics.bugs)
-        self.answers = Answers(settings.cache)
-        self.documents = Documents(self.pool, self.answers.cache)
+        self.cache = MemoryStore(settings.cache.max_bytes)
+        self.answers = Answers(self.cache, settings.cache.ttl_s)
+        self.documents = Documents(self.pool, self.cache)
         self.fetcher = Fetcher(
             settings.fetch, self.guard, answers=self.answers, dns=make_dns(fetch.nameservers), spans=self.spans
         )
@@ -48,7 +50,7 @@ class Engine:
         self.orchestrator = PipelineOrchestrator(
             self.guard, self.slots, self.fetcher, self._robots, self.documents, self.metrics, self.spans
         )
-        self.module.upkeep.held_beside = lambda: self.fetcher.budget.used_bytes + self.answers.cache.bytes
+        self.module.upkeep.held_beside = lambda: self.fetcher.budget.used_bytes + self.cache.used_bytes
         if self.spans is not None:
             self.module.registry.on_closed = self._stream_ended
         self._tell(settings)
@@ -59,7 +61,7 @@ class Engine:
 
     def _tell(self, settings: Settings) -> None:
         """The figures that its parts keep."""
-        metrics, slots, cache = self.metrics, self.slots, self.answers.cache
+        metrics, slots, cache = self.metrics, self.slots, self.cache
         pool, workers = self.pool, self.pool.workers
         metrics.register(
             "pipeline_fetches",
@@ -86,7 +88,7 @@ class Engine:
         metrics.register(
             "cache_requests", "Requests by their answer's origin", lambda: outcomes, "outcome", counted=True
         )
-        metrics.register("cache_bytes", "Held of bodies and documents", lambda: cache.bytes)
+        metrics.register("cache_bytes", "Held of bodies and documents", lambda: cache.used_bytes)
         metrics.register("cache_limit_bytes", "CACHE__MAX_BYTES", lambda: cache.max_bytes)
         names = self.fetcher.names
         metrics.register("dns_lookups", "Names asked for", lambda: names.outcomes, "outcome", counted=True)

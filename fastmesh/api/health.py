@@ -164,8 +164,8 @@ class Health:
         }
 
     def _cache(self) -> Part:
-        cache = self._engine.answers.cache
-        return {"status": "healthy", "answers": cache.answers, "bytes": cache.bytes, "max_bytes": cache.max_bytes}
+        cache = self._engine.cache
+        return {"status": "healthy", "answers": cache.answers, "bytes": cache.used_bytes, "max_bytes": cache.max_bytes}
 
     def _dns(self) -> Part:
         names, now = self._engine.fetcher.names, self._engine.module.registry.now()

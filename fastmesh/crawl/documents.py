@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from functools import partial
 
-from fastmesh.crawl.cache.memory import Answer, ResponseCache
+from fastmesh.crawl.cache.answer import Answer
+from fastmesh.crawl.cache.store import AnswerStore
 from fastmesh.crawl.extract.extracted import Extracted
 from fastmesh.crawl.extract.pool import ExtractPool
 from fastmesh.crawl.extract.spec import ExtractSpec
@@ -16,7 +17,7 @@ from fastmesh.crawl.single_flight import SingleFlight
 class Documents:
     """Documents that *pool* makes, and that *cache* keeps with the answers that they were made of."""
 
-    def __init__(self, pool: ExtractPool, cache: ResponseCache) -> None:
+    def __init__(self, pool: ExtractPool, cache: AnswerStore) -> None:
         self._pool = pool
         self._cache = cache
         self._under_way: SingleFlight[Extracted] = SingleFlight()
@@ -40,11 +41,11 @@ class Documents:
         if answer is None:
             return await work()
         document = answer.documents.get(spec)
-        if isinstance(document, Extracted):
+        if document is not None:
             self._cache.used(answer, spec)
             return document
         extracted = await self._under_way.join((answer, spec), work)
-        self._cache.add_document(answer, spec, extracted, extracted.document)
+        self._cache.add_document(answer, spec, extracted)
         return extracted
 
     async def close(self) -> None:

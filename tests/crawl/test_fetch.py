@@ -23,7 +23,8 @@ from nameserver import BROKEN, SILENCE, Nameserver
 from origins import CERTIFICATE, PAGE, Origin, Request, head
 from steps import steps
 
-from fastmesh.config import CacheSettings, FetchSettings
+from fastmesh.config import FetchSettings
+from fastmesh.crawl.cache.memory import MemoryStore
 from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.body import MAX_READ_BYTES
 from fastmesh.crawl.fetch.connector import MAX_FRAMING_BYTES, GuardedConnector
@@ -525,7 +526,7 @@ def test_what_cookies_were_used_for_is_neither_cached_nor_shared(origin: Origin)
             yield head(302, {**kept, "Location": "/session", "Set-Cookie": f"id={origin.hits['/session']}"})
 
     async def main(fetcher: Fetcher) -> None:
-        fetcher.answers = Answers(CacheSettings())
+        fetcher.answers = Answers(MemoryStore(1 << 28), 3600)
         pages = [Fetched(origin.url("/session")) for _ in range(3)]
         await asyncio.gather(*(fetcher.fetch(page, options(cache_mode="read_through")) for page in pages[:2]))
         await fetcher.fetch(pages[2], options(cache_mode="read_through"))

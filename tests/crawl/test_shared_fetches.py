@@ -9,7 +9,8 @@ import pytest
 import uvloop
 from origins import Origin, Request, Reset, Route, head
 
-from fastmesh.config import CacheSettings, FetchSettings
+from fastmesh.config import FetchSettings
+from fastmesh.crawl.cache.memory import MemoryStore
 from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.fetcher import Fetcher
@@ -46,7 +47,7 @@ def two(origin: Origin, answer: Route, *limits_ms: float) -> tuple[list[BaseExce
 
     async def main() -> list[BaseException | None]:
         settings = FetchSettings.model_validate({"allow_networks": "127.0.0.0/8"})
-        fetcher = Fetcher(settings, AddressGuard(settings), answers=Answers(CacheSettings()))
+        fetcher = Fetcher(settings, AddressGuard(settings), answers=Answers(MemoryStore(1 << 28), 3600))
         try:
             fetches = [fetcher.fetch(page, limited(ms)) for page, ms in zip(pages, limits_ms, strict=True)]
             return await asyncio.gather(*fetches, return_exceptions=True)

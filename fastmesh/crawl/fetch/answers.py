@@ -12,20 +12,19 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
-from fastmesh.config import CacheSettings
-from fastmesh.crawl.cache.freshness import Shelf, is_passing, may_be_shared, merged, shelf, still_holds
+from fastmesh.crawl.cache import policy
+from fastmesh.crawl.cache.answer import Answer
+from fastmesh.crawl.cache.freshness import conditions
 from fastmesh.crawl.cache.keys import request_key
-from fastmesh.crawl.cache.memory import Answer, ResponseCache
+from fastmesh.crawl.cache.store import AnswerStore
 from fastmesh.crawl.fetch.body_budget import BodyShare
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.schedule.visit import Entry, visited
 from fastmesh.crawl.single_flight import Flight, SingleFlight
 from fastmesh.errors import CacheMiss, FetchTimeout
-
-NOT_MODIFIED: Final = 304
 
 Headers = Mapping[str, str]
 Shared = tuple[Answer, BodyShare | None]
@@ -42,12 +41,15 @@ class Spender(Protocol):
 
 
 class Answers:
-    """The answers that all streams share.  *outcomes* counts where they came from."""
+    """The answers that all streams share, kept in *cache*.  *outcomes* counts where they came from.
 
-    def __init__(self, settings: CacheSettings) -> None:
-        self.cache = ResponseCache(settings.max_bytes, time.monotonic)
+    One that says nothing about how long it is fresh is so for *ttl_s*.
+    """
+
+    def __init__(self, cache: AnswerStore, ttl_s: float) -> None:
+        self.cache = cache
         self.outcomes: Counter[str] = Counter(dict.fromkeys(("hit", "revalidated", "shared", "miss"), 0))
-        self._ttl_s = settings.ttl_s
+        self._ttl_s = ttl_s
         self._flights: SingleFlight[Shared] = SingleFlight()
 
     async def answer(
@@ -67,7 +69,8 @@ class Answers:
         key, entered, alone = request_key(url, headers, options), False, options.cache_mode == "refresh"
         while True:
             known = None if options.cache_mode == "refresh" else self.cache.find(key, headers)
-            if known is not None and self._may_serve(known, options):
+            if known is not None and policy.may_serve(known, time.monotonic(), options.max_age_s):
+                self.cache.used(known)
                 if entry is not None and entered:
                     entry.skip()
                 return self._counted(known, None, "hit")
@@ -105,12 +108,6 @@ class Answers:
         """End what is under way."""
         await self._flights.close()
 
-    def _may_serve(self, known: Answer, options: CrawlOptions) -> bool:
-        if not known.is_fresh(self.cache.now(), options.max_age_s):
-            return False
-        self.cache.used(known)
-        return True
-
     async def _joined(self, flight: Flight[Shared], page: Spender, limit_s: float) -> Shared | None:
         """What *flight* brings in what *page* has left of *limit_s*; None when it is not for others than who began it.
 
@@ -132,37 +129,24 @@ class Answers:
         """Ask the origin, whether what is *known* still holds if that can be asked, and keep what it says."""
         share = None
         try:
-            conditions = {} if known is None else known.conditions()
-            answer, share = await visited(entry, lambda: ask(conditions))
-            if known is not None and answer.status == NOT_MODIFIED and still_holds(known.fields, answer.fields):
-                self._confirm(known, answer)
+            conditional = {} if known is None else conditions(known.fields)
+            answer, share = await visited(entry, lambda: ask(conditional))
+            now_s = time.monotonic()
+            if known is not None and policy.confirm(known, answer, now_s, self._ttl_s):
+                if known.shelf is None:
+                    self.cache.forget(known)
+                else:
+                    self.cache.used(known)
                 return known, None
-            if not is_passing(answer.status):
-                answer.kept_at_s = self.cache.now()
-                answer.shelf = self._shelf(answer)
-                self.cache.keep(key, headers, answer)
+            if policy.may_replace(answer):
+                if policy.shelve(answer, headers, now_s, self._ttl_s):
+                    self.cache.keep(key, headers, answer)
+                elif (replaced := self.cache.find(key, headers)) is not None:
+                    self.cache.forget(replaced)
             return answer, share
         finally:
             if share is not None:
                 share.give_back()  # whoever takes it holds it anew
-
-    def _confirm(self, known: Answer, by: Answer) -> None:
-        known.fields = merged(known.fields, by.fields)
-        known.asked_at_s, known.came_at_s, known.kept_at_s = by.asked_at_s, by.came_at_s, self.cache.now()
-        known.shelf = self._shelf(known)
-        if known.shelf is None:
-            self.cache.forget(known)
-
-    def _shelf(self, answer: Answer) -> Shelf | None:
-        if answer.set_cookies:
-            return None
-        return shelf(
-            answer.status,
-            answer.fields,
-            asked_at_s=answer.asked_at_s,
-            came_at_s=answer.came_at_s,
-            ttl_s=self._ttl_s,
-        )
 
     def _counted(self, answer: Answer, share: BodyShare | None, outcome: str) -> tuple[Answer, BodyShare | None, str]:
         self.outcomes[outcome] += 1
@@ -187,7 +171,7 @@ def _shared(task: asyncio.Task[Shared]) -> Shared | None:
         answer, share = task.result()
     except FetchTimeout:
         return None  # who began it may have had less time
-    if answer.set_cookies or not may_be_shared(answer.fields):
+    if not policy.is_for_others(answer):
         return None
     if share is not None:
         share.hold()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from fastmesh.crawl.cache.memory import Answer
+from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.fetch.body_budget import BodyShare
 from fastmesh.telemetry.trace import Trace
 

@@ -23,8 +23,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fastmesh.config import FetchSettings
+from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import CONDITIONS, kept_fields
-from fastmesh.crawl.cache.memory import Answer
 from fastmesh.crawl.fairness.aside import Aside
 from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.body import READ_BYTES, read_body
@@ -234,8 +234,6 @@ class Fetcher:
             body=body,
             received_bytes=received,
             came_at_s=came_at_s,
-            kept_at_s=0.0,
-            shelf=None,
             asked_at_s=asked_at_s,
             set_cookies=() if location is None else tuple(response.headers.getall("Set-Cookie", ())),
             retry_after_s=retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC)),
