@@ -24,8 +24,8 @@ FRAME_TYPES: Final = ("metadata", "search", "result", "error", "summary", "gap",
 class PageResult:
     """What became of one URL.
 
-    ``document`` is JSON that an extraction worker encoded; None on failure.  A
-    failed URL has the gate decision ``failed``, whatever is said here.
+    ``document`` is JSON that an extraction worker encoded; None on failure.  The frame of a
+    failed URL has the gate decision ``failed``, whatever ``gate_decision`` is.
     """
 
     url: str
@@ -43,7 +43,7 @@ class PageResult:
     quality_score: float | None = None
     error: UrlError | None = None
     id: str | None = None  # the client's own name for it
-    duplicate_of: int | None = None  # the index of the same URL, for which it was fetched
+    duplicate_of: int | None = None  # the index at which the same URL was fetched
 
 
 def rfc3339(at: float | None = None) -> str:
@@ -148,19 +148,19 @@ def summary_event(
 
 
 def heartbeat_event(stream_id: str) -> Event:
-    """Told to one subscriber that heard nothing for a while; it has no seq and is never kept."""
+    """For one reader that was sent nothing for a while; it has no seq and is never kept."""
     return {"type": "heartbeat", "stream_id": stream_id, "timestamp": rfc3339()}
 
 
 def gap_event(stream_id: str, from_seq: int, to_seq: int, reason: str) -> Event:
-    """Told to one subscriber: these durable frames were not sent here, both ends included."""
+    """For one reader: these durable frames were not sent here, both ends included."""
     return {"type": "gap", "stream_id": stream_id, "from_seq": from_seq, "to_seq": to_seq, "reason": reason}
 
 
 def progress_event(
     stream_id: str, stream_type: str, started_at: float, phase: str, completed: int, total: int, item: str
 ) -> Event:
-    """Told to each subscriber of a stream that asked for it; *item* is the URL that was completed last.
+    """For each reader of a stream that was asked for progress; *item* is the URL that was completed last.
 
     *started_at* is in seconds since the epoch; the end is estimated by the pace so far.
     """

@@ -53,13 +53,13 @@ class Engine:
         self.module.upkeep.held_beside = lambda: self.fetcher.budget.used_bytes + self.cache.used_bytes
         if self.spans is not None:
             self.module.registry.on_closed = self._stream_ended
-        self._tell(settings)
+        self._register_figures(settings)
         self.plans = Plans(settings, self.orchestrator, self.search, self.module.registry.now)
         searches = self.plans.searches
         self.metrics.register("search_requests", "Asked of the provider", lambda: searches, "outcome", counted=True)
         self.streams = Streams(self.module.registry, self.plans)
 
-    def _tell(self, settings: Settings) -> None:
+    def _register_figures(self, settings: Settings) -> None:
         """The figures that its parts keep."""
         metrics, slots, cache = self.metrics, self.slots, self.cache
         pool, workers = self.pool, self.pool.workers

@@ -1,6 +1,6 @@
 """How much all streams hold together, and who waits for there to be room.
 
-BufferManager also lends each reader its window.  It is told facts and owns neither task nor clock.
+BufferManager also lends each reader its window.  It is given facts and owns neither task nor clock.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Waiting = dict[Wake, None]
 
 
 class BufferManager:
-    """Lends a window per subscriber and counts what all journals hold, as allocated.
+    """Counts the memory of all journals, as allocated, and lends each reader its window.
 
-    Over the total (contract section 4, *Total*) it asks for what nobody waits for
+    Over the total (contract section 4, *Total*) it asks for text that nobody waits for
     to be let go; when that is not enough no further URL is started and no stream
     opened.  Delivering needs no room, so readers bring it down again.
 
-    Counting calls nobody: whoever is concerned is told in a turn of the loop of its
+    Counting calls nobody: streams that wait are woken in a turn of the loop of its
     own, handed to *call_soon*.  Until that turn the total is passed by what is
     appended in this one: results of URLs that were running, and, as soon as it is passed,
-    one frame of whoever appends as it is read.
+    one frame of each stream that appends as it is read.
     """
 
     def __init__(self, settings: BufferSettings, call_soon: Callable[[Callable[[], None]], object]) -> None:
@@ -48,14 +48,14 @@ class BufferManager:
         self.total_bytes = settings.total_bytes
         self.total = MemoryTotal(self.total_bytes, call_soon, self._react)  # counted in C, once a frame
         self.behind_limit = UNLIMITED  # of text that a stream keeps behind its reader, while memory is short
-        self.unsent_bytes = 0  # of text that detached streams hold for whoever comes
+        self.unsent_bytes = 0  # of text that detached streams hold and no reader was sent
         self.reclaim: Callable[[int], None] = lambda wanted: None  # lets go of so many bytes, if it can
         self._waiting: Waiting = {}  # for room in the total, the longest first
-        self._waiting_unsent: Waiting = {}  # for room among what detached streams hold
-        self._lowered = False  # that limit, since it was looked at
+        self._waiting_unsent: Waiting = {}  # for room among the unsent bytes
+        self._lowered = False  # the limit of text behind readers, since relax() looked
 
     def lend(self, protocol: str) -> DynamicBuffer:
-        """A fresh window for a subscriber of *protocol*."""
+        """A window for a new reader by *protocol*."""
         return DynamicBuffer(self._initial_frames[protocol], self._initial_bytes, self._bounds[protocol])
 
     @property
@@ -64,7 +64,7 @@ class BufferManager:
         return self.total.held
 
     def hold_unsent(self, count: int) -> None:
-        """Detached streams hold *count* bytes more (or less) that nobody has read."""
+        """Detached streams hold *count* bytes more (or less) that no reader was sent."""
         self.unsent_bytes += count
         if self._waiting_unsent and self.has_room_unsent:
             self.total.look_soon()
@@ -76,7 +76,7 @@ class BufferManager:
 
     @property
     def has_room_unsent(self) -> bool:
-        """Whether detached streams may hold more that nobody has read: half of the total at most."""
+        """Whether detached streams may hold more that no reader was sent: half of the total at most."""
         return self.unsent_bytes * 2 < self.total_bytes
 
     def wait(self, wake: Wake) -> None:
@@ -99,16 +99,16 @@ class BufferManager:
         self._lowered = True
 
     def relax(self) -> None:
-        """Told now and then: where there is room, and memory was not short since, they may keep more again."""
+        """To be called now and then: where there is room, and memory was not short since, streams keep more again."""
         lowered, self._lowered = self._lowered, False
         if self.has_room and not lowered:
             self.behind_limit = min(UNLIMITED, max(self.behind_limit, LEAST_BEHIND) * 2)
 
     def make_room(self) -> bool:
-        """Have let go of what nobody waits for, if the total is passed; return whether there is room then.
+        """Have text let go of that nobody waits for, if the total is passed; return whether there is room then.
 
-        Asks for an eighth to be free, and before the total has grown by a 64th or there was room
-        not by itself again: looking through all streams for each frame would be too dear.
+        It asks for an eighth to be free.  The total itself asks again only when it has grown by a 64th, or had
+        room in between: to look through all streams for each frame would be too dear.
         """
         if not self.has_room:
             self.reclaim(self.held_bytes - self.total_bytes + self.total_bytes // 8)
@@ -117,14 +117,14 @@ class BufferManager:
         return self.has_room
 
     def _react(self) -> None:
-        """The total is passed, or there is room again, of the one kind or the other."""
+        """The total is passed, or there is room again, in it or among the unsent bytes."""
         self.make_room()
-        self._tell(self._waiting, lambda: self.has_room)
-        self._tell(self._waiting_unsent, lambda: self.has_room_unsent)
+        self._wake(self._waiting, lambda: self.has_room)
+        self._wake(self._waiting_unsent, lambda: self.has_room_unsent)
         self.total.awaited = bool(self._waiting)
 
-    def _tell(self, waiting: Waiting, has_room: Callable[[], bool]) -> None:
-        """Who waits looks for himself, the longest waiting first, as long as there is room; in vain, he waits again."""
+    def _wake(self, waiting: Waiting, has_room: Callable[[], bool]) -> None:
+        """Wake streams, the longest waiting first, as long as there is room; one that finds too little waits again."""
         for wake in list(waiting):
             if not has_room():
                 return

@@ -1,6 +1,6 @@
 """How far a stream may run ahead of one reader: a window on the journal, which adapts.
 
-It holds no frame, only how much room there is.  It is told facts and has no clock.
+It holds no frame, only how much room there is.  It is given facts and has no clock.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DynamicBuffer:
         return unread_frames + running < self.capacity_frames and unread_bytes < self.capacity_bytes
 
     def grow(self) -> bool:
-        """It is what holds back a reader that reads all: return whether it is larger now."""
+        """Its reader reads all and could read more: return whether the window is larger now."""
         bounds = self._bounds
         return self._set(
             min(bounds.max_frames, math.ceil(self.capacity_frames * GROWTH)),
@@ -48,7 +48,7 @@ class DynamicBuffer:
         )
 
     def shrink(self) -> bool:
-        """Its reader is slow: return whether it is smaller now."""
+        """Its reader is slow: return whether the window is smaller now."""
         bounds = self._bounds
         return self._set(
             max(bounds.min_frames, int(self.capacity_frames * SHRINKAGE)),
