@@ -187,9 +187,8 @@ class WebSocketMachine:
                 events.append(Pong(bytes(event.payload)))
             elif isinstance(event, CloseConnection):  # the peer closes, or sent a fault: then the state is still OPEN
                 code, reason = int(event.code), event.reason or ""
-                self._end(
-                    code, _REASONS.get(code, reason) if self._connection.state is ConnectionState.OPEN else reason
-                )
+                closing = self._connection.state is not ConnectionState.OPEN
+                self._end(code, reason if closing else _REASONS.get(code, reason))
                 break
         return came_out
 
