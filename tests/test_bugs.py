@@ -100,8 +100,7 @@ def test_who_raises_at_its_turn_takes_it_from_nobody() -> None:
 
         def ask(host: str) -> None:
             slot = slots.take(host)
-            slot.asked = True
-            slot.release()
+            slot.give_back(asked=True)
 
         for host in ("a", "b"):
             slots.meet(host, None)

@@ -50,7 +50,7 @@ class Engine:
         self.orchestrator = PipelineOrchestrator(
             self.guard, self.slots, self.fetcher, self._robots, self.documents, self.metrics, self.spans
         )
-        self.module.upkeep.held_beside = lambda: self.fetcher.budget.used_bytes + self.cache.used_bytes
+        self.module.upkeep.held_beside = lambda: self.fetcher.origins.budget.used_bytes + self.cache.used_bytes
         if self.spans is not None:
             self.module.registry.on_closed = self._stream_ended
         self._register_figures(settings)
@@ -70,7 +70,7 @@ class Engine:
             "state",
         )
         metrics.register("pipeline_fetches_limit", "FETCH__CONCURRENCY", lambda: settings.fetch.concurrency)
-        budget = self.fetcher.budget
+        budget = self.fetcher.origins.budget
         metrics.register("fetch_body_bytes", "Held of bodies under way", lambda: budget.used_bytes)
         metrics.register("fetch_body_limit_bytes", "FETCH__TOTAL_BYTES", lambda: settings.fetch.total_bytes)
         metrics.register("fetch_waiting_bodies", "Bodies whose reading waits for room", lambda: budget.waiting)
@@ -90,7 +90,7 @@ class Engine:
         )
         metrics.register("cache_bytes", "Held of bodies and documents", lambda: cache.used_bytes)
         metrics.register("cache_limit_bytes", "CACHE__MAX_BYTES", lambda: cache.max_bytes)
-        names = self.fetcher.names
+        names = self.fetcher.origins.names
         metrics.register("dns_lookups", "Names asked for", lambda: names.outcomes, "outcome", counted=True)
         metrics.register("dns_pending_lookups", "Lookups that run", lambda: names.pending)
 

@@ -168,7 +168,7 @@ class Health:
         return {"status": "healthy", "answers": cache.answers, "bytes": cache.used_bytes, "max_bytes": cache.max_bytes}
 
     def _dns(self) -> Part:
-        names, now = self._engine.fetcher.names, self._engine.module.registry.now()
+        names, now = self._engine.fetcher.origins.names, self._engine.module.registry.now()
         lookups, unanswered = names.unanswered.events(now), names.unanswered.share(now)
         return {
             "status": "degraded" if lookups >= LEAST_LOOKUPS and unanswered > UNANSWERED_SHARE else "healthy",

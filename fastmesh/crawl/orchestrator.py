@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
-from fastmesh.crawl.admission import Errand
+from fastmesh.crawl.admission import PageAdmission
 from fastmesh.crawl.cache.keys import result_key
 from fastmesh.crawl.documents import Documents
 from fastmesh.crawl.extract.spec import document_room
 from fastmesh.crawl.fetch.fetched import Fetched
-from fastmesh.crawl.fetch.fetcher import Fetcher
+from fastmesh.crawl.fetch.page_source import PageSource
+from fastmesh.crawl.fetch.request import PageRequest
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions, InputUrl
@@ -43,7 +44,7 @@ class PipelineOrchestrator:
         self,
         guard: AddressGuard,
         slots: Slots,
-        fetcher: Fetcher,
+        pages: PageSource,
         robots: Robots,
         documents: Documents,
         metrics: Metrics,
@@ -51,7 +52,7 @@ class PipelineOrchestrator:
     ) -> None:
         self._guard = guard
         self._slots = slots
-        self._fetcher = fetcher
+        self._pages = pages
         self._robots = robots
         self._documents = documents
         self._metrics = metrics
@@ -96,12 +97,13 @@ class PipelineOrchestrator:
         url, options = job.input.url, job.input.options
         page, started = PageResult(url, id=job.input.id), time.perf_counter()
         robots = self._robots if options.respect_robots else None
-        errand = Errand(self._slots, job.backlog, job.slot, robots, options.sent_user_agent)
-        job.slot = None  # the errand's from here on
+        admission = PageAdmission(self._slots, job.backlog, job.slot, robots, options.sent_user_agent)
+        job.slot = None  # the admission's from here on
         trace = None if job.backlog.trace is None else job.backlog.trace.child()
-        fetched = Fetched(url, trace=trace, client=job.backlog.client)
+        request = PageRequest(url, options, admission, trace, job.backlog.client)
+        fetched = Fetched()
         try:
-            await with_retries(lambda: self._fetch(fetched, errand, options), fetched, options, job.budget)
+            await with_retries(lambda: self._fetch(request, fetched), request, job.budget)
             await self._extract(page, fetched, options, job.backlog)
         except UrlError as error:
             page.error = bare(error)
@@ -111,14 +113,14 @@ class PipelineOrchestrator:
             page.error = UrlInternal("this page failed by a fault of the server")
         finally:
             metrics.inflight -= 1
-            errand.leave()
-            page.processing_time_ms = round((time.perf_counter() - started - errand.waited_s) * 1000, 3)
+            admission.release()
+            page.processing_time_ms = round((time.perf_counter() - started - admission.waited_s) * 1000, 3)
             page.body_bytes = len(fetched.body)
             fetched.let_go()
-        self._stages["queue"].observe(job.queued_s + errand.waited_s)
+        self._stages["queue"].observe(job.queued_s + admission.waited_s)
         page.final_url, page.status, page.content_type = fetched.final_url, fetched.status, fetched.content_type
-        page.fetched_at = rfc3339(fetched.began_at) if fetched.began_at else None
-        page.attempts = fetched.tries or errand.robots_tries
+        page.fetched_at = rfc3339(request.asked_at) if request.asked_at else None
+        page.attempts = request.tries or admission.robots_tries
         page.from_cache = fetched.from_cache
         if options.cache_mode != "bypass":
             page.cache_key = result_key(url, options)
@@ -136,17 +138,17 @@ class PipelineOrchestrator:
             )
         return page
 
-    async def _fetch(self, fetched: Fetched, errand: Errand, options: CrawlOptions) -> None:
+    async def _fetch(self, request: PageRequest, fetched: Fetched) -> None:
         """One try: slots are held for its time only."""
-        dns_s, fetch_s = fetched.dns_s, fetched.fetch_s
+        dns_s, fetch_s = request.dns_s, request.fetch_s
         try:
-            await self._fetcher.fetch(fetched, options, errand)
+            await self._pages.fetch(request, fetched)
         finally:
-            errand.leave()
-            if fetched.fetch_s > fetch_s:  # else nothing was asked for
-                dns_s = fetched.dns_s - dns_s
+            request.admission.release()
+            if request.fetch_s > fetch_s:  # else nothing was asked for
+                dns_s = request.dns_s - dns_s
                 self._stages["dns"].observe(dns_s)
-                self._stages["fetch"].observe(fetched.fetch_s - fetch_s - dns_s)
+                self._stages["fetch"].observe(request.fetch_s - fetch_s - dns_s)
 
     async def _extract(self, page: PageResult, fetched: Fetched, options: CrawlOptions, owner: Backlog) -> None:
         started = time.perf_counter()
@@ -156,7 +158,7 @@ class PipelineOrchestrator:
                 fetched.answer,
                 fetched.body,
                 options.document.within(room),
-                url=fetched.final_url or fetched.url,
+                url=fetched.final_url or page.url,
                 content_type=fetched.content_type,
                 owner=owner,
                 client=owner.client,

@@ -1,4 +1,4 @@
-"""Work that several wait for is done once.
+"""Single flight: work that several wait for is done once.
 
 It runs in a task of its own, so it belongs to nobody who waits: one may leave, early or by being
 cancelled, and the others get their answer.  When the last one has left it is cancelled.
@@ -11,10 +11,11 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+Work = Callable[[], Coroutine[Any, Any, T]]
 
 
 class Flight(Generic[T]):
-    """One piece of work under way."""
+    """One piece of work under way, in *task*."""
 
     __slots__ = ("_flights", "_key", "_waiting", "task")
 
@@ -24,21 +25,20 @@ class Flight(Generic[T]):
         self._key = key
         self._waiting = 0
 
-    def enter(self) -> None:
-        """One more waits."""
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is done, for *timeout_s* at most; whether it is.
+
+        Whoever leaves last, because of that time or cancelled, ends the work; who comes later begins it anew.
+        """
         self._waiting += 1
-
-    def leave(self) -> None:
-        """One waits no more; without anybody the work ends, and who comes later begins it anew."""
-        self._waiting -= 1
-        if not self._waiting and not self.task.done():
-            self.task.cancel()
-            self._flights.landed(self._key, self)
-
-    async def result(self, timeout_s: float | None = None) -> bool:
-        """Wait until it is done, for *timeout_s* at most; whether it is."""
-        await asyncio.wait([self.task], timeout=timeout_s)
-        return self.task.done()
+        try:
+            await asyncio.wait([self.task], timeout=timeout_s)
+            return self.task.done()
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not self.task.done():
+                self.task.cancel()
+                self._flights.landed(self._key, self)
 
 
 class SingleFlight(Generic[T]):
@@ -55,22 +55,18 @@ class SingleFlight(Generic[T]):
         """What is under way for *key*."""
         return self._by_key.get(key)
 
-    def start(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> Flight[T]:
-        """Begin *work* for *key*, for which nothing is under way."""
+    def start(self, key: Hashable, work: Work[T]) -> Flight[T]:
+        """Begin *work* for *key*, for which nothing is under way; whoever begins it waits for it."""
         task = asyncio.get_running_loop().create_task(work())
         flight = self._by_key[key] = Flight(self, key, task)
         self._tasks.add(task)
         task.add_done_callback(lambda _: self._ended(key, flight))
         return flight
 
-    async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def join(self, key: Hashable, work: Work[T]) -> T:
         """The result of *work*, begun for this or under way for *key* already."""
         flight = self._by_key.get(key) or self.start(key, work)
-        flight.enter()
-        try:
-            await flight.result()
-        finally:
-            flight.leave()
+        await flight.wait()
         return flight.task.result()
 
     def landed(self, key: Hashable, flight: Flight[T]) -> None:

@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 import pytest
+from pages import Page
 
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.memory import MemoryStore
 from fastmesh.crawl.fetch.answers import Answers
-from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
 
@@ -36,7 +36,7 @@ def outcomes(*asked: tuple[str, Answer]) -> list[str]:
             async def ask(_: Any, answer: Answer = by_origin) -> tuple[Answer, None]:
                 return answer, None
 
-            said.append((await answers.answer(url, {}, options, None, ask, Fetched(URL)))[2])
+            said.append((await answers.answer(url, {}, Page(URL, options).request, ask))[2])
         return said
 
     return asyncio.run(main())

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 from origins import Origin
+from pages import Page, no_answers
 
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.fairness.aside import Aside
-from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions
@@ -52,10 +52,10 @@ def test_no_body_holds_the_loop_while_it_is_decoded(origin: Origin, coding: str,
     async def main() -> None:
         nonlocal longest_s
         settings = FetchSettings(allow_networks=("127.0.0.0/8",))
-        fetcher = Fetcher(settings, AddressGuard(settings))
+        fetcher = Fetcher(settings, AddressGuard(settings), no_answers())
         url = origin.page("/bomb", body, headers={"Content-Encoding": coding})
         options = CrawlOptions(timeout_ms=30_000, max_body_bytes=20 << 20, user_agent="t", max_frame_bytes=1 << 20)
-        fetch = asyncio.create_task(fetcher.fetch(Fetched(url), options))
+        fetch = asyncio.create_task(Page(url, options).come(fetcher))
         gc.disable()  # a collection of what all tests left is no step of it
         while not fetch.done():
             begun = time.thread_time()

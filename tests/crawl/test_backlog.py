@@ -53,13 +53,14 @@ class Stream:
             job = self.backlog.take()
             if job.slot is not None:
                 self._slots.meet(job.slot.key, None)
-                job.slot.asked = True
             self.running.append(job)
             self.started.append(job.index)
 
     def finish(self, index: int) -> None:
         job = next(job for job in self.running if job.index == index)
         self.running.remove(job)
+        if job.slot is not None:
+            job.slot.give_back(asked=True)
         job.close()
         self.fill()
 
@@ -360,16 +361,16 @@ actions = st.lists(st.tuples(st.sampled_from(["take", "finish", "cancel"]), st.i
 
 
 @given(actions, st.integers(1, 12), st.integers(1, 3))
-def test_whatever_happens_no_slot_and_no_turn_is_lost(script: list[tuple[str, int]], total: int, per_host: int) -> None:
+def test_whatever_happens_no_slot_is_lost(script: list[tuple[str, int]], total: int, per_host: int) -> None:
     async def run() -> None:
         slots = make_slots(total, per_host)
         held: Counter[str] = Counter()
 
         async def hold(host: str, owner: int, done: asyncio.Event) -> None:
-            turn: HostSlot | None = None
+            host_slot: HostSlot | None = None
             slot: TotalSlot | None = None
             try:
-                turn = await slots.host(host, owner)
+                host_slot = await slots.host(host, owner)
                 slots.meet(host, None)
                 slot = await slots.total(owner)
                 held[host] += 1
@@ -380,10 +381,11 @@ def test_whatever_happens_no_slot_and_no_turn_is_lost(script: list[tuple[str, in
                 finally:
                     held[host] -= 1
             finally:
-                for one in (slot, turn):
-                    if one is not None:
-                        one.release()
-                        one.release()  # twice is once
+                for _ in range(2):  # twice is once
+                    if slot is not None:
+                        slot.give_back()
+                    if host_slot is not None:
+                        host_slot.give_back(asked=True)
 
         tasks: list[tuple[asyncio.Task[None], asyncio.Event]] = []
         for action, number in script:
@@ -417,12 +419,12 @@ def test_slots_of_the_total_are_given_to_streams_in_turn() -> None:
         async def hold(owner: str) -> None:
             slot = await slots.total(owner)
             order.append(owner)
-            slot.release()
+            slot.give_back()
 
         first = await slots.total("first")
         tasks = [asyncio.create_task(hold(owner)) for owner in ["large"] * 6 + ["small"] * 2]
         await settle()
-        first.release()
+        first.give_back()
         await asyncio.gather(*tasks)
         assert order == ["large", "small", "large", "small", "large", "large", "large", "large"]
 
@@ -437,9 +439,9 @@ def test_who_has_few_slots_finds_one_free_however_many_others_want() -> None:
         assert sum(task.done() for task in greedy[:256]) == 205  # four fifths
         small = await slots.total("small")
         assert slots.in_flight <= 256
-        small.release()
+        small.give_back()
         for task in greedy:
-            (await task).release()
+            (await task).give_back()
         assert (slots.in_flight, slots.waiting) == (0, 0)
 
     turned(run())
@@ -452,6 +454,6 @@ def test_a_small_total_is_all_for_one_who_is_alone() -> None:
             held = [await slots.total("one") for _ in range(total)]
             assert slots.in_flight == total
             for slot in held:
-                slot.release()
+                slot.give_back()
 
     turned(run())

@@ -21,11 +21,10 @@ from aiohttp import ClientSession
 from backports import zstd
 from nameserver import BROKEN, SILENCE, Nameserver
 from origins import CERTIFICATE, PAGE, Origin, Request, head
+from pages import Page, no_answers
 from steps import steps
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.cache.memory import MemoryStore
-from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.body import MAX_READ_BYTES
 from fastmesh.crawl.fetch.connector import MAX_FRAMING_BYTES, GuardedConnector
 from fastmesh.crawl.fetch.decode import (
@@ -36,7 +35,6 @@ from fastmesh.crawl.fetch.decode import (
     STEP_BYTES,
     ZSTD_WINDOW_LOG,
 )
-from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.fetcher import Fetcher, _escaped
 from fastmesh.crawl.fetch.request_headers import RESERVED
 from fastmesh.crawl.fetch.retries import with_retries
@@ -80,27 +78,27 @@ async def with_fetcher(
 ) -> Any:
     """Run *work* with a Fetcher that may fetch from loopback."""
     chosen = FetchSettings.model_validate({"allow_networks": LOOPBACK, **settings})
-    fetcher = Fetcher(chosen, AddressGuard(chosen), dns=names.client() if names else None)
+    fetcher = Fetcher(chosen, AddressGuard(chosen), no_answers(), dns=names.client() if names else None)
     try:
         return await work(fetcher)
     finally:
         await fetcher.close()
 
 
-def fetched(url: str, names: Nameserver | None = None, given: CrawlOptions | None = None, **settings: Any) -> Fetched:
+def fetched(url: str, names: Nameserver | None = None, given: CrawlOptions | None = None, **settings: Any) -> Page:
     """*url*'s page."""
-    page = Fetched(url)
-    uvloop.run(with_fetcher(lambda fetcher: fetcher.fetch(page, given or options()), names, **settings))
+    page = Page(url, given or options())
+    uvloop.run(with_fetcher(page.come, names, **settings))
     return page
 
 
 def failed(
     url: str, names: Nameserver | None = None, given: CrawlOptions | None = None, **settings: Any
-) -> tuple[UrlError, Fetched]:
+) -> tuple[UrlError, Page]:
     """Why *url* failed, and how far it got."""
-    page = Fetched(url)
+    page = Page(url, given or options())
     with pytest.raises(UrlError) as error:
-        uvloop.run(with_fetcher(lambda fetcher: fetcher.fetch(page, given or options()), names, **settings))
+        uvloop.run(with_fetcher(page.come, names, **settings))
     return error.value, page
 
 
@@ -493,8 +491,8 @@ def test_one_that_changes_each_time_ends_with_the_redirects(origin: Origin):
 def test_cookies_are_forgotten_with_the_url(origin: Origin):
     async def main(fetcher: Fetcher) -> None:
         for _ in range(2):
-            await fetcher.fetch(Fetched(url), options())
-        await fetcher.fetch(Fetched(origin.url("/set-once")), options())
+            await Page(url, options()).come(fetcher)
+        await Page(origin.url("/set-once"), options()).come(fetcher)
 
     url = cookie_wall(origin, "/forgetful", "seen=1; Path=/")
     origin.page("/set-once", "x")
@@ -526,18 +524,18 @@ def test_what_cookies_were_used_for_is_neither_cached_nor_shared(origin: Origin)
             yield head(302, {**kept, "Location": "/session", "Set-Cookie": f"id={origin.hits['/session']}"})
 
     async def main(fetcher: Fetcher) -> None:
-        fetcher.answers = Answers(MemoryStore(1 << 28), 3600)
-        pages = [Fetched(origin.url("/session")) for _ in range(3)]
-        await asyncio.gather(*(fetcher.fetch(page, options(cache_mode="read_through")) for page in pages[:2]))
-        await fetcher.fetch(pages[2], options(cache_mode="read_through"))
+        shared = options(cache_mode="read_through")
+        pages = [Page(origin.url("/session"), shared) for _ in range(3)]
+        await asyncio.gather(*(page.come(fetcher) for page in pages[:2]))
+        await pages[2].come(fetcher)
         # Everybody got a session of his own.
         assert len({page.body for page in pages}) == 3
         assert [(page.from_cache, page.answer) for page in pages] == [(False, None)] * 3
-        assert (fetcher.answers.cache.answers, origin.hits["/session"]) == (0, 6)
+        assert (fetcher._answers.cache.answers, origin.hits["/session"]) == (0, 6)
         # A page that no cookie was sent for is like any other.
         for _ in range(2):
-            await fetcher.fetch(Fetched(origin.url("/plain")), options(cache_mode="read_through"))
-        assert (fetcher.answers.cache.answers, origin.hits["/plain"]) == (1, 1)
+            await Page(origin.url("/plain"), options(cache_mode="read_through")).come(fetcher)
+        assert (fetcher._answers.cache.answers, origin.hits["/plain"]) == (1, 1)
 
     origin.route("/session", answer)
     origin.page("/plain", "x", headers={"Cache-Control": "max-age=3600", "Set-Cookie": "a=b"})
@@ -692,16 +690,16 @@ def test_bodies_over_the_total_wait_for_one_another_and_all_arrive(origin: Origi
 
         async def one() -> None:
             nonlocal most
-            page = Fetched(url)
-            await fetcher.fetch(page, options())
-            most = max(most, fetcher.budget.used_bytes)
+            page = Page(url, options())
+            await page.come(fetcher)
+            most = max(most, fetcher.origins.budget.used_bytes)
             assert page.body == body
             page.let_go()
 
         await asyncio.gather(*(one() for _ in range(16)))
         # The total, the one that goes on, and what each of the others had already read.
         assert len(body) <= most <= 100_000 + len(body) + 16 * MAX_READ_BYTES
-        assert (fetcher.budget.used_bytes, fetcher.budget.waiting) == (0, 0)
+        assert (fetcher.origins.budget.used_bytes, fetcher.origins.budget.waiting) == (0, 0)
 
     uvloop.run(with_fetcher(all_of_them, total_bytes=100_000))
 
@@ -709,10 +707,10 @@ def test_bodies_over_the_total_wait_for_one_another_and_all_arrive(origin: Origi
 def test_a_fetch_that_fails_gives_back_what_it_held(origin: Origin):
     async def broken(fetcher: Fetcher) -> None:
         whole = gzip.compress(os.urandom(300_000))
-        page = Fetched(origin.page("/ends-early", whole[:-10], headers={"Content-Encoding": "gzip"}))
+        page = Page(origin.page("/ends-early", whole[:-10], headers={"Content-Encoding": "gzip"}), options())
         with pytest.raises(DecodeFailed):
-            await fetcher.fetch(page, options())
-        assert (fetcher.budget.used_bytes, page.body, page.share) == (0, b"", None)
+            await page.come(fetcher)
+        assert (fetcher.origins.budget.used_bytes, page.body, page.share) == (0, b"", None)
 
     uvloop.run(with_fetcher(broken))
 
@@ -785,7 +783,7 @@ def test_a_connection_that_is_never_accepted_is_a_timeout():
 
 def test_a_fetcher_that_closes_ends_what_runs(origin: Origin):
     async def main(fetcher: Fetcher) -> None:
-        running = asyncio.create_task(fetcher.fetch(Fetched(url), options()))
+        running = asyncio.create_task(Page(url, options()).come(fetcher))
         await asyncio.to_thread(asked.wait)
         await fetcher.close()
         with pytest.raises(UrlError):
@@ -838,12 +836,12 @@ def test_a_name_that_changes_after_the_check_is_not_followed(origin: Origin, mon
     with Nameserver({"rebind.test": [["127.0.0.1"], ["127.0.0.2"]]}) as names:
 
         async def main(fetcher: Fetcher) -> None:
-            first = Fetched(origin.url("/until-close", "rebind.test"))
-            await fetcher.fetch(first, options())
+            first = Page(origin.url("/until-close", "rebind.test"), options())
+            await first.come(fetcher)
             # One lookup served the check and the connection.
             assert (first.body, names.asked["rebind.test"]) == (PAGE, 1)
             with pytest.raises(BlockedAddress, match=r"127\.0\.0\.2"):
-                await fetcher.fetch(Fetched(origin.url("/until-close", "rebind.test")), options())
+                await Page(origin.url("/until-close", "rebind.test"), options()).come(fetcher)
 
         uvloop.run(with_fetcher(main, names, allow_networks="127.0.0.1/32"))
 
@@ -889,10 +887,10 @@ def test_a_name_that_does_not_exist_is_a_dns_error():
 @pytest.mark.parametrize("failure", [[], BROKEN])
 def test_a_retry_asks_for_the_name_again(origin: Origin, failure: tuple[str, ...]):
     url, given = origin.url("/until-close", "ill.test"), options(retries=1)
-    page = Fetched(url)
+    page = Page(url, given)
 
     async def work(fetcher: Fetcher) -> None:
-        await with_retries(lambda: fetcher.fetch(page, given), page, given)
+        await with_retries(lambda: page.come(fetcher), page.request)
 
     asked_by_one_try = 2 if failure is BROKEN else 1
     with Nameserver({"ill.test": [failure] * asked_by_one_try + [["127.0.0.1"]]}) as names:
@@ -934,11 +932,11 @@ def test_the_daemons_own_port_is_refused_behind_a_name_too(origin: Origin):
         settings = FetchSettings.model_validate({"allow_networks": LOOPBACK})
         guard = AddressGuard(settings)
         guard.own.add(("0.0.0.0", origin.port))
-        fetcher = Fetcher(settings, guard, dns=names.client())
+        fetcher = Fetcher(settings, guard, no_answers(), dns=names.client())
         try:
             for host in ("localhost", "self.test", "127.0.0.1"):
                 with pytest.raises(BlockedAddress, match="this daemon itself"):
-                    await fetcher.fetch(Fetched(origin.url("/", host)), options())
+                    await Page(origin.url("/", host), options()).come(fetcher)
         finally:
             await fetcher.close()
 
@@ -1000,7 +998,7 @@ def test_a_connection_is_kept_for_the_next_page(origin: Origin):
     async def main(fetcher: Fetcher) -> None:
         before = origin.connections
         for _ in range(3):
-            await fetcher.fetch(Fetched(origin.url("/chunked")), options())
+            await Page(origin.url("/chunked"), options()).come(fetcher)
         assert origin.connections == before + 1
 
     uvloop.run(with_fetcher(main))
@@ -1021,15 +1019,15 @@ def test_what_an_origin_sends_after_its_answer_is_nobodys_answer(origin: Origin)
     origin.page("/next", "mine")
 
     async def main(fetcher: Fetcher) -> None:
-        page = Fetched(origin.url("/late"))
-        await fetcher.fetch(page, options())
+        page = Page(origin.url("/late"), options())
+        await page.come(fetcher)
         assert page.body == PAGE
         asked.set()
         await asyncio.to_thread(sent.wait)
         # Now the bytes stand in our socket; the loop reads them before or after the next request begins.
         for _ in range(2):
-            after = Fetched(origin.url("/next"))
-            await fetcher.fetch(after, options())
+            after = Page(origin.url("/next"), options())
+            await after.come(fetcher)
             assert after.body == b"mine"
 
     uvloop.run(with_fetcher(main))
@@ -1055,7 +1053,7 @@ def test_the_loop_turns_between_the_steps_of_a_body(origin: Origin):
 
     async def main(fetcher: Fetcher) -> None:
         nonlocal turns
-        fetch = asyncio.create_task(fetcher.fetch(Fetched(url), options(max_body_bytes=20 * STEP_BYTES)))
+        fetch = asyncio.create_task(Page(url, options(max_body_bytes=20 * STEP_BYTES)).come(fetcher))
         while not fetch.done():
             turns += 1
             await asyncio.sleep(0)
@@ -1070,7 +1068,7 @@ def test_the_loop_turns_between_the_steps_of_a_body(origin: Origin):
 
 def test_a_cancelled_fetch_leaves_no_connection(origin: Origin):
     async def main(fetcher: Fetcher) -> None:
-        fetch = asyncio.create_task(fetcher.fetch(Fetched(url), options()))
+        fetch = asyncio.create_task(Page(url, options()).come(fetcher))
         await asyncio.to_thread(asked.wait)
         fetch.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -22,9 +22,9 @@ from guard_table import (
 )
 from nameserver import Nameserver
 from origins import PAGE, Origin
+from pages import Page, no_answers
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net import names as names_module
 from fastmesh.crawl.net.guard import AddressGuard
@@ -63,7 +63,7 @@ def hostile_environment(monkeypatch: pytest.MonkeyPatch, inside: Origin) -> None
 def fetching(work: Callable[[Fetcher], Awaitable[None]]) -> None:
     async def main() -> None:
         settings = FetchSettings.model_validate({"allow_networks": f"{FRONT}/32"})
-        fetcher = Fetcher(settings, AddressGuard(settings), dns=names.client())
+        fetcher = Fetcher(settings, AddressGuard(settings), no_answers(), dns=names.client())
         try:
             await work(fetcher)
         finally:
@@ -77,7 +77,7 @@ def fetching(work: Callable[[Fetcher], Awaitable[None]]) -> None:
 async def refusal(fetcher: Fetcher, url: str) -> type[UrlError] | None:
     """As what *url* is refused; None when it is fetched."""
     try:
-        await fetcher.fetch(Fetched(url), OPTIONS)
+        await Page(url, OPTIONS).come(fetcher)
     except UrlError as error:
         return type(error)
     return None
@@ -155,7 +155,7 @@ def test_the_address_is_dialled_and_the_name_is_what_the_origin_hears() -> None:
     async def main() -> None:
         settings = FetchSettings.model_validate({"allow_networks": f"{FRONT}/32"})
         with Nameserver({"secure.test": [[FRONT]]}) as names:
-            fetcher = Fetcher(settings, AddressGuard(settings), dns=names.client())
+            fetcher = Fetcher(settings, AddressGuard(settings), no_answers(), dns=names.client())
             try:
                 assert await refusal(fetcher, origin.url("/", "secure.test")) is TlsFailed  # nobody trusts it
             finally:
@@ -168,8 +168,8 @@ def test_the_address_is_dialled_and_the_name_is_what_the_origin_hears() -> None:
 
 def test_a_page_that_may_be_fetched_is(front: Origin) -> None:
     async def main(fetcher: Fetcher) -> None:
-        page = Fetched(front.redirect("/moved", front.url("/until-close")))
-        await fetcher.fetch(page, OPTIONS)
+        page = Page(front.redirect("/moved", front.url("/until-close")), OPTIONS)
+        await page.come(fetcher)
         assert page.body == PAGE
 
     fetching(main)

@@ -25,7 +25,7 @@ ASKED: dict[str, tuple[str, tuple[str, ...]]] = {
     "charset._XML_ENCODING": ("match", (" ", "<?xml ", "encoding", "=", "'", '"', "a", ">", "encoding='")),
     "document._CJK": ("findall", ("a", "\u65e5", " ")),
     "main_content.NAMES": ("search", ("-", "_", "a", "advert", "more-", "social-", "teaser__")),
-    "fetcher._UNDECODED": ("findall", ("a", "\udc80")),
+    "origins.UNDECODED": ("findall", ("a", "\udc80")),
     "backlog._ORIGIN": ("match", ("http", "://", "/", "a", "?")),
     "backlog._PORT": ("search", (":", "1", "a", ":1")),
     "cookies._SENDABLE": ("fullmatch", ("a", "=", "\t", "\x7f")),

@@ -9,9 +9,10 @@ import pytest
 import uvloop
 from nameserver import Nameserver
 from origins import Origin, Request, Route, head
+from pages import no_answers
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.admission import Errand
+from fastmesh.crawl.admission import PageAdmission
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net import names as names_module
 from fastmesh.crawl.net.guard import AddressGuard
@@ -62,7 +63,7 @@ class House:
 def run(work: Callable[[House], Awaitable[None]], names: Nameserver | None = None, **settings: object) -> None:
     async def main() -> None:
         fetch = FetchSettings.model_validate({"allow_networks": "127.0.0.0/8", "retries": 0, **settings})
-        fetcher = Fetcher(fetch, AddressGuard(fetch), dns=names.client() if names else None)
+        fetcher = Fetcher(fetch, AddressGuard(fetch), no_answers(), dns=names.client() if names else None)
         house = House(fetcher, fetch)
         try:
             await work(house)
@@ -227,16 +228,15 @@ def test_who_asked_for_a_robots_txt_that_was_refused_waits_like_all_others(origi
     async def work(house: House) -> None:
         says(origin, "", status=429, headers={"Retry-After": "9"})
         url = parse_url(origin.url("/x", "127.0.0.1"))
-        errand = Errand(house.slots, house, None, house.robots, AGENT)
-        entering = asyncio.create_task(errand.enter(url))
+        admission = PageAdmission(house.slots, house, None, house.robots, AGENT)
+        entering = asyncio.create_task(admission.admit(url))
         async with asyncio.timeout(10):
             while not house.slots.waiting:  # noqa: ASYNC110 - the origin is a thread
                 await asyncio.sleep(0.001)
         assert not house.slots.ready(url.host_key)
         house.now += 9
         house.slots.meet(url.host_key, None)  # whatever happens at the host
-        await entering
-        errand.leave()
+        (await entering).unused()
 
     run(work)
 

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from functools import partial
 
 from fastmesh.crawl.cache import policy
 from fastmesh.crawl.cache.answer import Answer
@@ -20,24 +20,16 @@ from fastmesh.crawl.cache.freshness import conditions
 from fastmesh.crawl.cache.keys import request_key
 from fastmesh.crawl.cache.store import AnswerStore
 from fastmesh.crawl.fetch.body_budget import BodyShare
+from fastmesh.crawl.fetch.deadline import Deadline
+from fastmesh.crawl.fetch.request import PageRequest
 from fastmesh.crawl.net.url import ParsedUrl
-from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.schedule.visit import Entry, visited
+from fastmesh.crawl.schedule.permit import Permit
 from fastmesh.crawl.single_flight import Flight, SingleFlight
 from fastmesh.errors import CacheMiss, FetchTimeout
 
 Headers = Mapping[str, str]
 Shared = tuple[Answer, BodyShare | None]
 Ask = Callable[[Headers], Awaitable[Shared]]
-
-
-class Spender(Protocol):
-    """Whose time it is; see Fetched."""
-
-    spent_s: float
-
-    def begun(self) -> None:
-        """An origin is asked, by this or another."""
 
 
 class Answers:
@@ -53,51 +45,51 @@ class Answers:
         self._flights: SingleFlight[Shared] = SingleFlight()
 
     async def answer(
-        self,
-        url: ParsedUrl,
-        headers: Headers,
-        options: CrawlOptions,
-        entry: Entry | None,
-        ask: Ask,
-        page: Spender,
+        self, url: ParsedUrl, headers: Headers, page: PageRequest, ask: Ask
     ) -> tuple[Answer, BodyShare | None, str]:
-        """The answer to a request for *url* with *headers*, what it takes of the body budget, and its outcome.
+        """The answer to a request of *page* for *url* with *headers*, what it takes of the body budget, its outcome.
 
-        *ask* asks the origin, in what *page* has left of its time.  That another's asking is waited for is its time as
-        well.  Raises CacheMiss where only the cache may be asked, and what *entry* and *ask* raise.
+        *ask* asks the origin.  The page's time runs as well while another's asking is waited for.  Raises CacheMiss
+        where only the cache may be asked, and what the page's admission and *ask* raise.
         """
-        key, entered, alone = request_key(url, headers, options), False, options.cache_mode == "refresh"
-        while True:
-            known = None if options.cache_mode == "refresh" else self.cache.find(key, headers)
-            if known is not None and policy.may_serve(known, time.monotonic(), options.max_age_s):
-                self.cache.used(known)
-                if entry is not None and entered:
-                    entry.skip()
-                return self._counted(known, None, "hit")
-            if options.cache_mode == "cache_only":
-                raise CacheMiss(f"{url.host}: the cache has no fresh answer, and only the cache may be asked")
-            flight = None if alone else self._flights.get((key, options.max_body_bytes))
-            if flight is not None:
-                if entry is not None:
-                    entry.skip()
-                entered = False
-                page.begun()
-                found = await self._joined(flight, page, options.timeout_ms / 1000)
-                if found is not None:
-                    return self._counted(*found, "shared")
-                alone = True
-            elif entered or entry is None:
-                break
+        options = page.options
+        key, alone = request_key(url, headers, options), options.cache_mode == "refresh"
+        permit: Permit | None = None
+        try:
+            while True:
+                known = None if options.cache_mode == "refresh" else self.cache.find(key, headers)
+                if known is not None and policy.may_serve(known, time.monotonic(), options.max_age_s):
+                    self.cache.used(known)
+                    return self._counted(known, None, "hit")
+                if options.cache_mode == "cache_only":
+                    raise CacheMiss(f"{url.host}: the cache has no fresh answer, and only the cache may be asked")
+                flight = None if alone else self._flights.get((key, options.max_body_bytes))
+                if flight is not None:
+                    # Others may ask the host meanwhile.
+                    if permit is not None:
+                        permit.unused()
+                        permit = None
+                    page.admission.release()
+                    page.begin()
+                    found = await _joined(flight, page.deadline)
+                    if found is not None:
+                        return self._counted(*found, "shared")
+                    alone = True
+                elif permit is None:
+                    permit = await page.admission.admit(url)  # and what it waited for may be there by now
+                else:
+                    break
+            page.begin()
+            asked = self._asked(key, headers, known, ask, permit)
+            if alone:
+                answer, share = await asked
             else:
-                await entry.enter(url)
-                entered = True  # and what it waited for may be there by now
-        page.begun()
-        asked = self._asked(key, headers, known, ask, entry)
-        if alone:
-            answer, share = await asked
-        else:
-            flight = self._flights.start((key, options.max_body_bytes), lambda: asked)
-            answer, share = await _awaited(flight)
+                flight = self._flights.start((key, options.max_body_bytes), lambda: asked)
+                await flight.wait()
+                answer, share = flight.task.result()
+        finally:
+            if permit is not None:
+                permit.unused()  # it was spent, unless there was nothing to ask for
         if answer is known:
             return self._counted(answer, None, "revalidated")
         if share is not None:
@@ -108,29 +100,12 @@ class Answers:
         """End what is under way."""
         await self._flights.close()
 
-    async def _joined(self, flight: Flight[Shared], page: Spender, limit_s: float) -> Shared | None:
-        """What *flight* brings in what *page* has left of *limit_s*; None when it is not for others than who began it.
-
-        Raises FetchTimeout when nothing of that time is left to ask alone.
-        """
-        joined_s = time.monotonic()
-        flight.enter()
-        try:
-            done = await flight.result(max(0.0, limit_s - page.spent_s))
-        finally:
-            flight.leave()
-            page.spent_s += time.monotonic() - joined_s
-        found = _shared(flight.task) if done else None
-        if found is None and (not done or page.spent_s >= limit_s):
-            raise FetchTimeout("the page was not whole in its time, which another's fetch of it took")
-        return found
-
-    async def _asked(self, key: bytes, headers: Headers, known: Answer | None, ask: Ask, entry: Entry | None) -> Shared:
+    async def _asked(self, key: bytes, headers: Headers, known: Answer | None, ask: Ask, permit: Permit) -> Shared:
         """Ask the origin, whether what is *known* still holds if that can be asked, and keep what it says."""
         share = None
         try:
             conditional = {} if known is None else conditions(known.fields)
-            answer, share = await visited(entry, lambda: ask(conditional))
+            answer, share = await permit.spend(partial(ask, conditional))
             now_s = time.monotonic()
             if known is not None and policy.confirm(known, answer, now_s, self._ttl_s):
                 if known.shelf is None:
@@ -153,14 +128,16 @@ class Answers:
         return answer, share, outcome
 
 
-async def _awaited(flight: Flight[Shared]) -> Shared:
-    """The result, for who began it and may leave like all others."""
-    flight.enter()
-    try:
-        await flight.result()
-    finally:
-        flight.leave()
-    return flight.task.result()
+async def _joined(flight: Flight[Shared], deadline: Deadline) -> Shared | None:
+    """What *flight* brings within *deadline*; None when it is not for others than who began it.
+
+    Raises FetchTimeout when no time is left to ask alone.
+    """
+    done = await deadline.wait(flight)
+    found = _shared(flight.task) if done else None
+    if found is None and (not done or deadline.left_s <= 0):
+        raise FetchTimeout("the page was not whole in its time, which another's fetch of it took")
+    return found
 
 
 def _shared(task: asyncio.Task[Shared]) -> Shared | None:

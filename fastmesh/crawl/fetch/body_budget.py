@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from fastmesh.crawl.fetch.deadline import Deadline
+
 STALL_S: Final = 0.5
 # A body that goes on brings so much in that time: one that brings less could not become large within its own.
 STALL_BYTES: Final = 65_536
@@ -41,9 +43,9 @@ class BodyBudget:
         """Bodies whose reading waits."""
         return len(self._waiting)
 
-    def open(self, limit: asyncio.Timeout | None = None) -> BodyShare:
-        """A body is about to be read; *limit* is its time, which stands still while it waits for room."""
-        return BodyShare(self, limit)
+    def open(self, deadline: Deadline | None = None) -> BodyShare:
+        """A body is about to be read; its *deadline* stands still while it waits for room."""
+        return BodyShare(self, deadline)
 
     def add(self, share: BodyShare, size: int) -> None:
         """*share* has *size* bytes more."""
@@ -130,17 +132,16 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 class BodyShare:
     """What one body takes of the budget, as long as anybody holds it; whoever opened it does."""
 
-    __slots__ = ("_budget", "_holders", "_limit", "bytes", "given_up", "listens", "past_bytes", "waited_s")
+    __slots__ = ("_budget", "_deadline", "_holders", "bytes", "given_up", "listens", "past_bytes")
 
-    def __init__(self, budget: BodyBudget, limit: asyncio.Timeout | None) -> None:
+    def __init__(self, budget: BodyBudget, deadline: Deadline | None) -> None:
         self._budget = budget
-        self._limit = limit
+        self._deadline = deadline
         self._holders = 1
         self.bytes = 0
         self.past_bytes = 0  # of them, those that came when it went on past the total
         self.listens = False  # its origin is to send
         self.given_up = False
-        self.waited_s = 0.0  # for room
 
     def add(self, size: int) -> None:
         """The body has *size* bytes more."""
@@ -154,27 +155,24 @@ class BodyShare:
 
     async def room(self) -> None:
         """Return when the body may grow."""
-        limit, loop = self._limit, asyncio.get_running_loop()
-        until, began = None if limit is None else limit.when(), loop.time()
-        if limit is not None:
-            limit.reschedule(None)
+        deadline = self._deadline
+        if deadline is not None:
+            deadline.freeze()
         try:
             await self._budget.room(self)
         finally:
-            waited_s = loop.time() - began
-            self.waited_s += waited_s
-            if limit is not None and until is not None:
-                limit.reschedule(until + waited_s)
+            if deadline is not None:
+                deadline.thaw()
 
     def give_up(self) -> None:
         """Its time is over: it holds what others need, and its origin sends nothing."""
-        if self._limit is not None and not self.given_up:
+        if self._deadline is not None and not self.given_up:
             self.given_up = True
-            self._limit.reschedule(0.0)
+            self._deadline.end()
 
     def whole(self) -> None:
         """The body is read; it stays until it is given back."""
-        self._limit = None
+        self._deadline = None
         self._budget.stop_reading(self)
 
     def hold(self) -> None:
@@ -187,5 +185,5 @@ class BodyShare:
         """One needs it no more."""
         self._holders -= 1
         if not self._holders:
-            self._limit = None
+            self._deadline = None
             self._budget.take_back(self)

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from fastmesh.crawl.fetch.cookies import Cookies
 from fastmesh.crawl.fetch.decode import ACCEPT_ENCODING
+from fastmesh.crawl.fetch.request import Request
 from fastmesh.crawl.fetch.request_headers import checked
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
@@ -21,11 +22,10 @@ ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8
 class Redirects:
     """At most *limit* of them.
 
-    *url* is where it has come to, *sent* what is sent there, beside the cache's conditions.  With
-    *has_cookies* a cookie of this way is among it: the answer is nobody else's.
+    *request* is the one that is to be sent where it has come to.
     """
 
-    __slots__ = ("_cookies", "_headers", "_home", "_limit", "_options", "_seen", "has_cookies", "sent", "url")
+    __slots__ = ("_cookies", "_headers", "_home", "_limit", "_options", "_seen", "request")
 
     def __init__(self, url: ParsedUrl, options: CrawlOptions, limit: int) -> None:
         self._headers = checked(options.headers)
@@ -40,11 +40,11 @@ class Redirects:
         """The answer, with these Set-Cookie lines, leads to *url*.  Raises TooManyRedirects."""
         if set_cookies and self._options.cookies == "redirects":
             self._cookies = self._cookies or Cookies()
-            self._cookies.take(self.url, set_cookies, time.time())
+            self._cookies.take(self.request.url, set_cookies, time.time())
         if url.origin != self._home:
             # For good: a foreign origin that leads back may have chosen what is asked there.
             self._headers = {}
-        before, passed = self.url, len(self._seen)
+        before, passed = self.request.url, len(self._seen)
         self._arrive(url)
         if len(self._seen) == passed:
             raise TooManyRedirects(f"the redirects of {before.host} lead in a circle")
@@ -52,13 +52,12 @@ class Redirects:
             raise TooManyRedirects(f"there are more than {self._limit} redirects")
 
     def _arrive(self, url: ParsedUrl) -> None:
-        self.url = url
-        self.sent = CIMultiDict({"User-Agent": self._options.sent_user_agent, "Accept": ACCEPT})
-        self.sent.update(self._headers)
-        self.sent["Accept-Encoding"] = ACCEPT_ENCODING
-        own = None if self._cookies is None or "Cookie" in self.sent else self._cookies.header(url, time.time())
-        self.has_cookies = own is not None
+        sent = CIMultiDict({"User-Agent": self._options.sent_user_agent, "Accept": ACCEPT})
+        sent.update(self._headers)
+        sent["Accept-Encoding"] = ACCEPT_ENCODING
+        own = None if self._cookies is None or "Cookie" in sent else self._cookies.header(url, time.time())
         if own is not None:
-            self.sent["Cookie"] = own
+            sent["Cookie"] = own
+        self.request = Request(url, sent, has_cookies=own is not None)
         # A page that asks for a cookie leads to itself, once.
-        self._seen.add((url.resource, self.sent.get("Cookie")))
+        self._seen.add((url.resource, sent.get("Cookie")))

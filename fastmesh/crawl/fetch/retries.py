@@ -1,18 +1,16 @@
-"""When a URL is tried again, and after how long.
+"""When a page is tried again, and after how long.
 
-The policies have no clock: they are told how often it was tried, what went wrong and how much of
+The policy has no clock: it is told how often the page was tried, what went wrong and how much of
 its time is left.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from fastmesh.crawl.fetch.fetched import Fetched
-from fastmesh.crawl.options import CrawlOptions
+from fastmesh.crawl.fetch.request import PageRequest
 from fastmesh.crawl.schedule.retry_budget import RetryBudget
 from fastmesh.errors import UrlError, bare
 
@@ -35,16 +33,15 @@ def retry_wait_s(
 
 
 async def with_retries(
-    fetch: Callable[[], Awaitable[None]], page: Fetched, options: CrawlOptions, budget: RetryBudget | None = None
+    fetch: Callable[[], Awaitable[None]], page: PageRequest, budget: RetryBudget | None = None
 ) -> None:
-    """Fetch *page*, and again while that may help and its time, its *options* and *budget* allow it."""
+    """*fetch* the *page*, and again while that may help and its time, its options and *budget* allow it."""
     while True:
         try:
             return await fetch()
         except UrlError as error:
             bare(error)  # the frames behind it hold the body that failed, as far as it came
-            wait_s = retry_wait_s(error, page.tries, options.timeout_ms / 1000 - page.spent_s)
-            if wait_s is None or page.tries > options.retries or not (budget is None or budget.take()):
+            wait_s = retry_wait_s(error, page.tries, page.deadline.left_s)
+            if wait_s is None or page.tries > page.options.retries or not (budget is None or budget.take()):
                 raise
-        page.spent_s += wait_s
-        await asyncio.sleep(wait_s)
+        await page.deadline.sleep(wait_s)

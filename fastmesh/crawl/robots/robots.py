@@ -6,21 +6,22 @@ takes a slot of the total.  Everybody who needs one at the same time waits for o
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.fairness.line import Owner
 from fastmesh.crawl.fairness.steps import Steps
 from fastmesh.crawl.fetch.fetched import Fetched
-from fastmesh.crawl.fetch.fetcher import Fetcher
+from fastmesh.crawl.fetch.page_source import PageSource
+from fastmesh.crawl.fetch.request import PageRequest
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
-from fastmesh.crawl.robots.known import Known, KnownOrigins, Origin
+from fastmesh.crawl.robots.known import Known, KnownOrigins
 from fastmesh.crawl.robots.rules import ALLOW_ALL, DISALLOW_ALL, read
-from fastmesh.crawl.schedule.slots import Slots, TotalSlot
-from fastmesh.crawl.schedule.visit import SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS, Visit
+from fastmesh.crawl.schedule.permit import SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS, Permit
+from fastmesh.crawl.schedule.slots import Slots
+from fastmesh.crawl.single_flight import SingleFlight
 from fastmesh.errors import ConnectFailed, HttpStatus, Reach, UrlError
 
 MAX_BODY_BYTES: Final = 512_000  # what is beyond does not count (2.5)
@@ -31,21 +32,11 @@ REFUSED_KEPT_S: Final = 60.0
 UNREACHED_KEPT_S: Final = 5.0
 
 
-class Flight:
-    """One fetch, and how many wait for it: when nobody does any more it is ended."""
-
-    __slots__ = ("task", "waiting")
-
-    def __init__(self, task: asyncio.Task[Known]) -> None:
-        self.task = task
-        self.waiting = 0
-
-
 class Robots:
     """The robots.txt of all origins, asked for by the *settings*, whatever a request says."""
 
-    def __init__(self, fetcher: Fetcher, slots: Slots, settings: FetchSettings) -> None:
-        self._fetcher = fetcher
+    def __init__(self, pages: PageSource, slots: Slots, settings: FetchSettings) -> None:
+        self._pages = pages
         self._slots = slots
         self._options = CrawlOptions(
             timeout_ms=settings.timeout_ms,
@@ -58,8 +49,7 @@ class Robots:
             cookies="none",  # what it says is shared
         )
         self.origins = KnownOrigins(slots.now)
-        self._flights: dict[Origin, Flight] = {}
-        self._tasks: set[asyncio.Task[Known]] = set()
+        self._asked: SingleFlight[Known] = SingleFlight()
         self._steps = Steps()
 
     def known(self, url: ParsedUrl) -> Known | None:
@@ -68,54 +58,35 @@ class Robots:
 
     async def learn(self, url: ParsedUrl, owner: Owner) -> Known:
         """Ask the origin of *url*, with a slot of *owner*'s, or wait for who asks it already."""
-        flight = self._flights.get(url.origin)
-        if flight is None:
-            flight = self._flights[url.origin] = Flight(asyncio.get_running_loop().create_task(self._fetch(url, owner)))
-            self._tasks.add(flight.task)
-            flight.task.add_done_callback(self._tasks.discard)
-        flight.waiting += 1
-        try:
-            # Not awaited itself: who is cancelled here must not take it from the others.
-            await asyncio.wait([flight.task])
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting:
-                flight.task.cancel()
-                if self._flights.get(url.origin) is flight:
-                    del self._flights[url.origin]
+        origin = url.origin
+        flight = self._asked.get(origin) or self._asked.start(origin, lambda: self._fetch(url, owner))
+        await flight.wait()
         if flight.task.cancelled():
             raise ConnectFailed("robots.txt was not read to its end: fastmesh is closing")
         return flight.task.result()
 
     async def close(self) -> None:
         """End the fetches that run."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._asked.close()
 
     async def _fetch(self, url: ParsedUrl, owner: Owner) -> Known:
         return self.origins.keep(url.origin, await self._ask(url, owner))
 
     async def _ask(self, url: ParsedUrl, owner: Owner) -> Known:
-        page = Fetched(f"{url.scheme}://{url.authority}/robots.txt")
+        page = PageRequest(
+            f"{url.scheme}://{url.authority}/robots.txt", self._options, RobotsAdmission(self._slots, owner)
+        )
+        fetched = Fetched()
         try:
-            await with_retries(lambda: self._get(page, owner), page, self._options)
+            await with_retries(lambda: self._pages.fetch(page, fetched), page)
         except UrlError as error:
-            return self._without(error, page)
-        text = page.body.decode("utf-8", "surrogateescape")
-        page.let_go()
+            return self._without(error, page, fetched)
+        text = fetched.body.decode("utf-8", "surrogateescape")
+        fetched.let_go()
         rules = await self._steps.run(read(text))
         return Known(rules, self._slots.now() + RULES_KEPT_S, steps=self._steps)
 
-    async def _get(self, page: Fetched, owner: Owner) -> None:
-        place = _Place(self._slots, owner)
-        try:
-            await self._fetcher.fetch(page, self._options, place)
-        finally:
-            place.leave()
-
-    def _without(self, error: UrlError, page: Fetched) -> Known:
+    def _without(self, error: UrlError, page: PageRequest, fetched: Fetched) -> Known:
         """What holds for an origin whose robots.txt failed with *error*."""
         now = self._slots.now()
         if error.reach is Reach.ABSENT:
@@ -123,34 +94,25 @@ class Robots:
         if error.reach is Reach.UNREACHED:
             why = f"robots.txt cannot be read: {error.message}"
             return Known(DISALLOW_ALL, now + UNREACHED_KEPT_S, why, type(error), page.tries)
-        why = f"answers with status {page.status}" if isinstance(error, HttpStatus) else f"is broken: {error.message}"
+        is_status = isinstance(error, HttpStatus)
+        why = f"answers with status {fetched.status}" if is_status else f"is broken: {error.message}"
         return Known(DISALLOW_ALL, now + REFUSED_KEPT_S, f"robots.txt {why}, which is taken as a no")
 
 
-class _Place:
-    """What robots.txt is asked from: a slot of the total.  The host's turn is held by the URL that needs it."""
+class RobotsAdmission:
+    """Gives a robots.txt leave to be asked for: a slot of the total.  The page that needs it holds one at the host."""
 
     def __init__(self, slots: Slots, owner: Owner) -> None:
         self._slots = slots
         self._owner = owner
-        self._key = ""
-        self._slot: TotalSlot | None = None
 
-    async def enter(self, url: ParsedUrl) -> None:
-        self._key = url.host_key
-        self._slot = await self._slots.total(self._owner)
+    async def admit(self, url: ParsedUrl) -> Permit:
+        """Wait for a slot of the total."""
+        total = await self._slots.total(self._owner)
+        return Permit(self._slots, url.host_key, self._slots.now(), None, total, slows=_slows)
 
-    def skip(self) -> None:
-        self.leave()
-
-    def hand_over(self) -> Visit:
-        slot, self._slot = self._slot, None
-        return Visit(self._slots, self._key, self._slots.now(), None, slot, slows=_slows)
-
-    def leave(self) -> None:
-        if self._slot is not None:
-            self._slot.release()
-            self._slot = None
+    def release(self) -> None:
+        """It holds nothing between two requests."""
 
 
 def _slows(status: int, _: float | None) -> bool:

@@ -71,7 +71,7 @@ class Job:
         queue, self._queue = self._queue, None
         if queue is not None:
             if self.slot is not None:
-                self.slot.release()
+                self.slot.give_back(asked=False)
             self.backlog._ended(queue)
 
 

@@ -24,25 +24,24 @@ MOST_OF_FREE: Final = 4
 
 
 class HostSlot:
-    """One fetch's place at its host, until it is released.  Whoever asks the host for something says so: *asked*."""
+    """One fetch's place at its host, until it is given back."""
 
-    __slots__ = ("_slots", "_until", "asked", "key")
+    __slots__ = ("_slots", "_until", "key")
 
     def __init__(self, slots: Slots, key: str, until: float) -> None:
         self._slots: Slots | None = slots
         self._until = until
         self.key = key
-        self.asked = False
 
-    def release(self) -> None:
-        """Let somebody else ask the host; again is nothing."""
+    def give_back(self, *, asked: bool) -> None:
+        """Let the next one ask the host; nobody has to wait for one that did not ask.  Again this is nothing."""
         slots, self._slots = self._slots, None
         if slots is not None:
-            slots._ended(self.key, None if self.asked else self._until)
+            slots._ended(self.key, None if asked else self._until)
 
 
 class TotalSlot:
-    """One fetch's place among all, until it is released."""
+    """One fetch's place among all, until it is given back."""
 
     __slots__ = ("_owner", "_slots")
 
@@ -50,8 +49,8 @@ class TotalSlot:
         self._slots: Slots | None = slots
         self._owner = owner
 
-    def release(self) -> None:
-        """Let somebody else fetch; again is nothing."""
+    def give_back(self) -> None:
+        """Let somebody else fetch.  Again this is nothing."""
         slots, self._slots = self._slots, None
         if slots is not None:
             slots._freed(self._owner)
@@ -129,7 +128,7 @@ class Slots:
         except asyncio.CancelledError:
             self.withdraw(key, owner, take)
             if given.done() and not given.cancelled():
-                given.result().release()
+                given.result().give_back(asked=False)
             raise
 
     def meet(self, key: str, crawl_delay_s: float | None) -> None:
@@ -161,7 +160,7 @@ class Slots:
             return await given
         except asyncio.CancelledError:
             if not self._line.leave(owner, (owner, given)) and not given.cancelled():
-                given.result().release()
+                given.result().give_back()
             raise
 
     def close(self) -> None:

@@ -1,0 +1,97 @@
+"""Leave to ask a host, as a value: it moves to whoever asks, and is given back once.
+
+A permit holds a slot at its host and one of the total.  It is spent on a request or given back unused.  What is
+spent is given back together with the host's answer, so one that says "too many" slows the host down before its slot
+is the next one's.  Who owns the permit asks, not the URL that it was given for: the request may go on for others
+when that one has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from fastmesh.crawl.net.url import ParsedUrl
+from fastmesh.crawl.schedule.slots import HostSlot, Slots, TotalSlot
+
+TOO_MANY_REQUESTS: Final = 429
+SERVICE_UNAVAILABLE: Final = 503
+
+
+class HostAnswer(Protocol):
+    """What a host answered, as far as politeness cares."""
+
+    status: int
+    retry_after_s: float | None
+
+
+A = TypeVar("A", bound=HostAnswer)
+S = TypeVar("S")
+
+
+class Admission(Protocol):
+    """Who gives one page leave to ask hosts."""
+
+    async def admit(self, url: ParsedUrl) -> Permit:
+        """Wait until *url* may be asked for.  Raises the UrlError that says why it may not."""
+        ...
+
+    def release(self) -> None:
+        """The page asks no host for now: hold nothing for it."""
+        ...
+
+
+class Permit:
+    """Leave to ask the host with *key* for one thing, given at *asked_at* by the clock of *slots*.
+
+    Without a slot at the *host* somebody else holds one for this.  *slows* says of a status and a Retry-After
+    whether the host asks for less.
+    """
+
+    __slots__ = ("_asked_at", "_host", "_key", "_slots", "_slows", "_total")
+
+    def __init__(
+        self,
+        slots: Slots,
+        key: str,
+        asked_at: float,
+        host: HostSlot | None,
+        total: TotalSlot,
+        slows: Callable[[int, float | None], bool] | None = None,
+    ) -> None:
+        self._slots = slots
+        self._key = key
+        self._asked_at = asked_at
+        self._host = host
+        self._total: TotalSlot | None = total
+        self._slows = slows or is_too_much
+
+    async def spend(self, ask: Callable[[], Awaitable[tuple[A, S]]]) -> tuple[A, S]:
+        """What *ask* brings from the host.  However that ends, both slots are given back."""
+        total, self._total = self._total, None
+        assert total is not None, "a permit is spent once"
+        try:
+            answer, share = await ask()
+            if self._slows(answer.status, answer.retry_after_s):
+                self._slots.refused(self._key, self._asked_at, answer.retry_after_s)
+            else:
+                self._slots.served(self._key)
+        finally:
+            self._give_back(total, asked=True)
+        return answer, share
+
+    def unused(self) -> None:
+        """The host was not asked, so nobody has to wait for that.  After it was spent, and again, this is nothing."""
+        total, self._total = self._total, None
+        if total is not None:
+            self._give_back(total, asked=False)
+
+    def _give_back(self, total: TotalSlot, *, asked: bool) -> None:
+        total.give_back()
+        if self._host is not None:
+            self._host.give_back(asked=asked)
+
+
+def is_too_much(status: int, retry_after_s: float | None) -> bool:
+    """Whether an answer asks for less: 429, or 503 with a time."""
+    return status == TOO_MANY_REQUESTS or (status == SERVICE_UNAVAILABLE and retry_after_s is not None)
