@@ -18,8 +18,9 @@ from typing import cast
 
 from fastmesh._core import Outlet
 from fastmesh.server.context import Context
+from fastmesh.server.intake import SLICE_S
 from fastmesh.server.per_peer import Place
-from fastmesh.server.stall import Progress, outstanding
+from fastmesh.server.stall import Presence, StallWatch, outstanding, presence
 from fastmesh.server.timers import NEVER
 from fastmesh.telemetry.log import get_logger
 
@@ -37,7 +38,7 @@ OPEN, CLOSING, CLOSED = range(3)
 class Peer(Outlet, asyncio.Protocol):
     """The transport's side of a connection."""
 
-    __slots__ = ("_due", "_finished", "_progress", "born", "deadline", "filed", "place", "shared", "waits")
+    __slots__ = ("_due", "_finished", "_stall", "born", "deadline", "filed", "place", "shared", "waits")
 
     transport: asyncio.Transport | None
 
@@ -47,7 +48,7 @@ class Peer(Outlet, asyncio.Protocol):
         self.born = 0.0  # when the connection was accepted, in seconds
         self.place: Place | None = None  # among its peer's, where these are counted
         self._finished = False  # the client sends no more
-        self._progress: Progress | None = None  # while something written may be stuck
+        self._stall: StallWatch | None = None  # while something written may be stuck
         self._due = NEVER  # when what is awaited must be here
         self.deadline = NEVER  # when to look again: then, or earlier for the progress
         self.filed = 0
@@ -82,6 +83,10 @@ class Peer(Outlet, asyncio.Protocol):
     @abstractmethod
     def drain(self) -> None:
         """The daemon is on its way out: close when nothing is under way."""
+
+    @abstractmethod
+    def _go_on(self, slice_s: float = SLICE_S) -> None:
+        """Work off a slice of what was read; the rest waits for its turn, and no more is read until then."""
 
     def _let_go(self) -> None:
         """No more is read or answered: what was kept for that may go."""
@@ -137,11 +142,24 @@ class Peer(Outlet, asyncio.Protocol):
     def pause_writing(self) -> None:
         """The transport has enough: the pump passes this connection by."""
         self.paused = True
-        self._watch_progress()
+        self._watch_stall()
 
     def resume_writing(self) -> None:
         """There is room again."""
         self.paused = False
+
+    def go_on(self) -> None:
+        """Its turn in the line has come: it goes on, unless the client is gone, who was not read meanwhile.
+
+        One that has ended its side may be gone: then a single answer tells.
+        """
+        if self.life != OPEN or self.transport is None:
+            return
+        client = presence(self.transport)
+        if client is Presence.GONE:
+            self.abort()
+        else:
+            self._go_on(0.0 if client is Presence.ENDED else SLICE_S)
 
     # ── writing, waiting, closing ────────────────────────────────────────────────────────
 
@@ -158,31 +176,31 @@ class Peer(Outlet, asyncio.Protocol):
     def _look_again(self) -> None:
         """When the wheel shall look at this connection next."""
         self.deadline = self._due
-        if self._progress is not None:
+        if self._stall is not None:
             pause_s = min(LINGER_S, self.shared.settings.write_stall_timeout_s / LOOKS_A_TIMEOUT)
             self.deadline = min(self._due, self.shared.clock() + pause_s)
         self.shared.wheel.file(self)
 
-    def _watch_progress(self) -> None:
+    def _watch_stall(self) -> None:
         """Look from now on whether the client takes what is written, until all is taken."""
-        if self._progress is None:
-            self._progress = Progress(self.shared.clock())
+        if self._stall is None:
+            self._stall = StallWatch(self.shared.clock())
             self._look_again()
 
     def expired(self, now: float) -> None:
         """The wheel's call: it is time to look."""
-        if self._progress is not None and self.transport is not None:
+        if self._stall is not None and self.transport is not None:
             left = outstanding(self.transport)
-            if self._progress.look(self.written, left, now) >= self.shared.settings.write_stall_timeout_s:
+            if self._stall.look(self.written, left, now) >= self.shared.settings.write_stall_timeout_s:
                 log.info("connection.write_stall", request_id=self.request_id, bytes=left)
                 self._cut_off()
                 return
-            if left and now >= self._progress.until:
+            if left and now >= self._stall.until:
                 log.info("connection.close_stall", request_id=self.request_id, bytes=left)
                 self.abort()
                 return
             if not left and not self.paused:
-                self._progress = None
+                self._stall = None
             elif self.life == CLOSING:
                 self._due = now + LINGER_S  # counts from when all is delivered
         if now < self._due:
@@ -220,11 +238,11 @@ class Peer(Outlet, asyncio.Protocol):
             transport.close()
         now = self.shared.clock()
         self._set_due(now + LINGER_S)
-        self._watch_progress()
-        if self._progress is not None:
+        self._watch_stall()
+        if self._stall is not None:
             if within_s is None:
                 within_s = self.shared.settings.write_stall_timeout_s + outstanding(transport) / LEAST_RATE
-            self._progress.until = now + within_s
+            self._stall.until = now + within_s
         if self._finished:
             self._abort_when_written()
 

@@ -1,13 +1,38 @@
-"""Whether a client still takes what is written to it."""
+"""Whether a client is still there and takes what is written to it, as far as the kernel knows before a write fails."""
 
 from __future__ import annotations
 
 import array
 import asyncio
 import fcntl
+import select
 import termios
+from enum import Enum
+from typing import Final
 
-NEVER_SEEN = -1
+NEVER_SEEN: Final = -1
+_POLLRDHUP: Final = getattr(select, "POLLRDHUP", 0)  # Linux
+
+
+class Presence(Enum):
+    """What is known of a client whose socket is not read."""
+
+    THERE = "there"
+    ENDED = "ended"  # it sends no more; whether it is gone, the next write tells
+    GONE = "gone"
+
+
+def presence(transport: asyncio.BaseTransport) -> Presence:
+    """Ask the kernel, in one call."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return Presence.THERE
+    poll = select.poll()
+    poll.register(sock.fileno(), _POLLRDHUP)
+    ((_, seen),) = poll.poll(0) or ((0, 0),)
+    if seen & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+        return Presence.GONE
+    return Presence.ENDED if seen & _POLLRDHUP else Presence.THERE
 
 
 def outstanding(transport: asyncio.WriteTransport) -> int:
@@ -22,7 +47,7 @@ def outstanding(transport: asyncio.WriteTransport) -> int:
     return transport.get_write_buffer_size() + queued[0]
 
 
-class Progress:
+class StallWatch:
     """Remembers when the peer last took a byte.  It is told the time."""
 
     __slots__ = ("_taken", "since", "until")
@@ -30,7 +55,7 @@ class Progress:
     def __init__(self, now: float) -> None:
         self._taken = NEVER_SEEN
         self.since = now
-        self.until = float("inf")  # when all must be taken, however it goes on
+        self.until = float("inf")  # when all must be taken, even if some of it is taken all the time
 
     def look(self, written: int, left: int, now: float) -> float:
         """*written* bytes ever, of which *left* are outstanding; return for how many seconds nothing was taken."""

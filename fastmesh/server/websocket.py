@@ -11,6 +11,7 @@ from fastmesh.api.calls import Call, SocketReply
 from fastmesh.api.websocket.session import SocketSession
 from fastmesh.server.context import Context
 from fastmesh.server.http.responses import socket_fields
+from fastmesh.server.intake import SLICE_S
 from fastmesh.server.peer import OPEN, Peer
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.telemetry.log import get_logger
@@ -92,7 +93,7 @@ class WebSocketPeer(Peer):
                 self._pinged_at = None
                 self._set_due(self._heard_at + self.shared.stream.ws_ping_s)
             self._machine.receive(data)
-            self.go_on()
+            self._go_on()
 
     def eof_received(self) -> bool:
         """The client is gone."""
@@ -112,7 +113,7 @@ class WebSocketPeer(Peer):
         self._answers_bytes = 0
         if self._session is not None:
             self._session.resumed()
-        self.go_on()
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, and with it who read its streams."""
@@ -121,8 +122,7 @@ class WebSocketPeer(Peer):
 
     # ── what was read ────────────────────────────────────────────────────────────────────
 
-    def go_on(self) -> None:
-        """Carry out a slice of what was read; the rest waits for its turn, and no more is read until then."""
+    def _go_on(self, slice_s: float = SLICE_S) -> None:  # the machine has bounds of its own
         if self.waits or self.life != OPEN:
             return
         if self._answers_bytes > MAX_ANSWERS_BYTES:
@@ -224,7 +224,7 @@ class WebSocketPeer(Peer):
         due = self._heard_at + stream.ws_ping_s
         if self._pinged_at is not None:
             due = self._pinged_at + stream.ws_pong_timeout_s
-            if now >= due and self._progress is None:
+            if now >= due and self._stall is None:
                 self.close(NO_PONG, "no pong")
                 return
         elif now >= due:

@@ -58,6 +58,9 @@ class Writing(Peer):
     def _too_late(self) -> None:
         """Nothing is awaited."""
 
+    def _go_on(self, slice_s: float = 0.0) -> None:
+        """Nothing is read."""
+
     def drain(self) -> None:
         """Nothing is under way."""
 

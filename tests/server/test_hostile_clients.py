@@ -114,6 +114,34 @@ def asked_until_blocked(peer: Peer, most: int) -> int:
     return sent // len(PADDED)
 
 
+ANSWERED = 'fastmesh_http_requests_total{method="GET",route="/livez",status="200"}'
+MANY, BURST = 50, 1000  # clients, and requests of each: over what is worked off at once, and whole in one read
+
+
+def test_who_asks_and_is_gone_is_answered_once_and_never_again() -> None:
+    with Daemon() as daemon:
+        asked = daemon.metric(ANSWERED)
+        daemon.process.send_signal(signal.SIGSTOP)  # so that all are gone before the first of them is accepted
+        for _ in range(MANY):
+            with daemon.connect() as peer:
+                peer.send(GET * BURST)
+        daemon.process.send_signal(signal.SIGCONT)
+        while daemon.metric("fastmesh_server_connections") > 1:
+            pass
+        # The first answer is what a client that is gone resets; one that only sends no more takes it.
+        assert MANY <= daemon.metric(ANSWERED) - asked <= 2 * MANY
+
+
+def test_who_sends_no_more_and_reads_gets_all_answers(daemon: Daemon) -> None:
+    with daemon.connect() as peer:
+        daemon.process.send_signal(signal.SIGSTOP)
+        peer.send(GET * BURST)
+        peer.sock.shutdown(socket.SHUT_WR)
+        daemon.process.send_signal(signal.SIGCONT)
+        assert [peer.read().status for _ in range(BURST)] == [200] * BURST
+        assert peer.closed()
+
+
 # ── what comes behind a stream ───────────────────────────────────────────────────────────
 
 

@@ -98,7 +98,7 @@ class Connection(StreamSink):
         elif parser.held > AT_ONCE_BYTES:
             self._wait()
         else:
-            self.go_on()
+            self._go_on()
 
     def eof_received(self) -> bool:
         """The client sends no more: during an answer that takes its time that means it is gone, as in nginx.
@@ -120,7 +120,7 @@ class Connection(StreamSink):
         """There is room again."""
         super().resume_writing()
         if not self.waits:
-            self.go_on()
+            self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, and with it who waits for an answer."""
@@ -131,13 +131,12 @@ class Connection(StreamSink):
 
     # ── requests in their order ──────────────────────────────────────────────────────────
 
-    def go_on(self) -> None:
-        """Answer a slice of what was received; the rest waits for its turn, and no more is read until then."""
+    def _go_on(self, slice_s: float = SLICE_S) -> None:
         shared, parser = self.shared, self._parser
         if parser is None or not self._reading:
             return
         began = now = shared.clock()
-        while parser.pending and self._reading and not self.paused and now - began < SLICE_S:
+        while parser.pending and self._reading and not self.paused and now - began <= slice_s:
             if not self._answer_next(parser, now):
                 break
             if parser.pending:

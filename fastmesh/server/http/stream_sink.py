@@ -71,7 +71,7 @@ class StreamSink(Peer):
     def beat(self, data: bytes) -> None:
         """Write a heartbeat; a client that does not acknowledge it in time is gone."""
         self.send(data)
-        self._watch_progress()
+        self._watch_stall()
 
     def end(self) -> None:
         """The stream's last byte was written."""
