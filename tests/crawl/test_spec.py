@@ -17,7 +17,7 @@ def test_every_field_but_its_size_is_an_option_of_a_request_with_the_same_defaul
 
 @pytest.mark.parametrize("spec", [ExtractSpec(9), ExtractSpec(1 << 40, frozenset(), "quality")])
 def test_it_is_equal_where_it_arrives(spec: ExtractSpec) -> None:
-    arrived = ExtractSpec.read(orjson.loads(orjson.dumps(spec.written())))
+    arrived = ExtractSpec.read(orjson.loads(orjson.dumps([*spec], default=sorted)))
     assert (arrived, hash(arrived)) == (spec, hash(spec))
 
 

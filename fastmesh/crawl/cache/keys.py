@@ -36,6 +36,7 @@ def result_key(url: str, options: CrawlOptions) -> str:
         options.user_agent,
         dict(options.headers),
         options.respect_robots,
-        options.document.written(),
+        *options.document,
     ]
-    return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16, key=_SALT).hexdigest()
+    text = orjson.dumps(said, default=sorted, option=orjson.OPT_SORT_KEYS)
+    return blake2b(text, digest_size=16, key=_SALT).hexdigest()

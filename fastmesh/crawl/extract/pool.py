@@ -46,7 +46,7 @@ class ExtractPool:
         self.workers = Workers(count, command, self, bugs or Bugs())
         self.failed = 0
         self._standing = standing or Standing()
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._jobs: Rota[Job] = Rota()
         self._free: deque[WorkerProcess] = deque()
         self._open = False
@@ -81,7 +81,7 @@ class ExtractPool:
         if not self._open:
             raise ExtractFailed("the extraction workers do not run")
         core_s = CORE_S + CORE_S_A_BYTE * len(body)
-        job = Job(client, owner, JobHead(url, content_type, spec, self._deadline_s * 2, core_s), body)
+        job = Job(client, owner, JobHead(url, content_type, spec, self.deadline_s * 2, core_s), body)
         self._jobs.join(client, owner, job)
         self._dispatch()
         try:
@@ -136,7 +136,7 @@ class ExtractPool:
 
     def _dispatch(self) -> None:
         while self._free and (job := self._jobs.next()) is not None:
-            self._free.popleft().give(job, self._deadline_s)
+            self._free.popleft().give(job, self.deadline_s)
         if self._jobs.waiting and not self.workers.alive:
             self._plan_rescue()
 
@@ -144,7 +144,7 @@ class ExtractPool:
         """While no worker is alive, fail each page when it has waited for the deadline."""
         if self._rescue is None:
             oldest_s = min(job.queued_s for job in self._jobs)
-            at_s = max(self._none_since_s, oldest_s) + self._deadline_s
+            at_s = max(self._none_since_s, oldest_s) + self.deadline_s
             self._rescue = asyncio.get_running_loop().call_at(at_s, self._fail_oldest)
 
     def _stop_rescue(self) -> None:
@@ -155,8 +155,8 @@ class ExtractPool:
     def _fail_oldest(self) -> None:
         self._rescue = None
         now_s = asyncio.get_running_loop().time()
-        for job in [job for job in self._jobs if job.queued_s + self._deadline_s <= now_s]:
+        for job in [job for job in self._jobs if job.queued_s + self.deadline_s <= now_s]:
             self._jobs.leave(job.client, job.owner, job)
-            self.page_failed(job, f"no extraction worker was alive for {self._deadline_s:g} s")
+            self.page_failed(job, f"no extraction worker was alive for {self.deadline_s:g} s")
         if self._jobs.waiting:
             self._plan_rescue()

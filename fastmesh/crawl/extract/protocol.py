@@ -49,11 +49,13 @@ class JobHead(NamedTuple):
         """This as JSON, which has no lone surrogates."""
         return orjson.dumps(
             {
-                **self._asdict(),
                 "url": self.url.encode(errors="replace").decode(),
                 "content_type": self.content_type and self.content_type.encode(errors="replace").decode(),
-                "spec": self.spec.written(),
-            }
+                "spec": [*self.spec],
+                "limit_s": self.limit_s,
+                "core_s": self.core_s,
+            },
+            default=sorted,
         )
 
     @classmethod

@@ -6,7 +6,7 @@ An option of extraction is a field here, one of the same name in the API's schem
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -33,13 +33,10 @@ class ExtractSpec(NamedTuple):
         return cls(max_bytes, *(getattr(options, name) for name in cls._fields[1:]))
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> ExtractSpec:
-        """The spec that was written as the JSON *values*."""
-        return cls(**{**values, "include": frozenset(values["include"])})
-
-    def written(self) -> dict[str, Any]:
-        """This as values that JSON has."""
-        return {**self._asdict(), "include": sorted(self.include)}
+    def read(cls, values: Sequence[Any]) -> ExtractSpec:
+        """The spec whose fields were written as JSON, in their order and sets as lists."""
+        max_bytes, include, *others = values
+        return cls(max_bytes, frozenset(include), *others)
 
     def within(self, max_bytes: int) -> ExtractSpec:
         """This in *max_bytes*."""
