@@ -3,15 +3,15 @@ cdef class Reader:
     """One reader of a stream, as far as every delivery touches it: a position in the journal, and where its bytes go.
 
     What one delivery needs lies in one object, since with thousands of readers it
-    is the memory that costs.  What happens seldom its subclass does: catching up
-    with what was evicted, and windows.
+    is the memory that costs.  What happens seldom its subclass does, in methods that raise
+    NotImplementedError here.
     """
 
     cdef readonly Journal journal
     cdef readonly BackpressureHandler backpressure
     cdef readonly SentCounts counts
     cdef public object encoder
-    cdef public object pipeline         # the stream: told what was read
+    cdef public object pipeline         # the stream, a Source: is called for what was read
     cdef public object dropping         # None: it is waited for, however slow it is
     cdef object _sink
     cdef Outlet outlet                  # the sink, where it is one
@@ -117,7 +117,7 @@ cdef class Reader:
         if self.told < journal.told and end > last and not journal.sealed:
             self.told = journal.told
             data += self.encoder.note(journal.news)
-            self.pipeline.told(self, "progress")
+            self.count_news()
         written = PyBytes_GET_SIZE(data)
         self.sent_bytes += written
         sent += end - seq
@@ -130,9 +130,9 @@ cdef class Reader:
             if end > last:
                 self.dropping.caught_up()
         if seq <= journal.last_other:
-            self.pipeline.count_others(counts, seq, end)
+            self.count_others(seq, end)
         if self.waited_for:
-            self.pipeline.read(self, seq, end)
+            self.pipeline.read(seq, end, self.offset)
         if self.sent_frames != sent:
             return self.served_again()
         self.write(data)
@@ -146,6 +146,26 @@ cdef class Reader:
         if self.next_seq < ring.first + ring.used:
             self.wake()
         return written
+
+    # ── what happens seldom, in Python ───────────────────────────────────────────────────
+
+    def catch_up(self):
+        """What comes next was evicted or left out: move on to what is kept; return what names the missing frames."""
+        raise NotImplementedError("catch_up")
+
+    def grow(self):
+        """All was read, and the window is what held the stream back."""
+        raise NotImplementedError("grow")
+
+    def count_others(self, Py_ssize_t seq, Py_ssize_t end):
+        """Frames from *seq* to *end* (excluded) were written and counted as results; some of them are none."""
+        raise NotImplementedError("count_others")
+
+    def count_news(self):
+        """The journal's news were written."""
+        raise NotImplementedError("count_news")
+
+    # ── the rest of a delivery ───────────────────────────────────────────────────────────
 
     @cython.final
     cdef Py_ssize_t served_again(self) except -1:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, Self, TypeVar, final
+from typing import Any, Protocol, Self, TypeVar, final, type_check_only
 
 from typing_extensions import disjoint_base
 
@@ -118,12 +118,46 @@ class Journal:
     def evict(self, seq: int) -> None: ...
     def close(self) -> None: ...
 
+# What the extension calls of Python: no more than this, whatever else the objects have.
+
+@type_check_only
+class Source(Protocol):
+    """A stream, as its readers call it."""
+
+    def read(self, seq: int, end: int, offset: int) -> None: ...
+    def room(self) -> None: ...
+
+@type_check_only
+class Framer(Protocol):
+    """An encoder."""
+
+    def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes: ...
+    def note(self, frame: bytes) -> bytes: ...
+    def end(self) -> bytes: ...
+
+@type_check_only
+class Sink(Protocol):
+    """Where a reader's bytes go."""
+
+    @property
+    def paused(self) -> bool: ...
+    def write(self, data: bytes) -> None: ...
+    def ready(self) -> None: ...
+    def end(self) -> None: ...
+
+@type_check_only
+class Dropping(Protocol):
+    """A policy that is told of what was sent."""
+
+    def sent(self, count: int) -> None: ...
+    def caught_up(self) -> None: ...
+
 @disjoint_base
 class Reader:
-    pipeline: Any
-    encoder: Any
-    dropping: Any
-    sink: Any
+    pipeline: Source
+    encoder: Framer
+    dropping: Dropping | None
+    sink: Sink
     next_seq: int
     offset: int
     gap_from: int
@@ -135,13 +169,13 @@ class Reader:
     held_back: bool
     def __init__(
         self,
-        pipeline: object,
+        pipeline: Source,
         journal: Journal,
-        encoder: object,
+        encoder: Framer,
         backpressure: BackpressureHandler,
-        sink: object,
+        sink: Sink,
         counts: SentCounts,
-        dropping: object,
+        dropping: Dropping | None,
         after: int | None,
     ) -> None: ...
     @property
@@ -161,6 +195,10 @@ class Reader:
     @property
     def wants_service(self) -> bool: ...
     def serve(self, max_bytes: int, head: bytes = b"") -> int: ...
+    def catch_up(self) -> bytes: ...
+    def grow(self) -> None: ...
+    def count_others(self, seq: int, end: int) -> None: ...
+    def count_news(self) -> None: ...
 
 _R = TypeVar("_R", bound=Reader)
 

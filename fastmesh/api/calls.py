@@ -8,7 +8,8 @@ from typing import Literal
 
 from fastmesh.api.access.tickets import Ticket
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.subscriber import Sink, Subscriber
+from fastmesh.streaming.ports import Sink
+from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.encoders import Encoder
 from fastmesh.wire.http1 import Request

@@ -101,7 +101,7 @@ class Engine:
             "fastmesh.stream_id": pipeline.id,
             "fastmesh.request_id": pipeline.opening.request_id,
             "fastmesh.status": pipeline.status,
-            "fastmesh.protocol": pipeline.protocol,
+            "fastmesh.protocol": pipeline.audience.protocol,
             "fastmesh.successful": successful,
             "fastmesh.failed": failed,
         }

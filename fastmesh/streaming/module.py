@@ -67,7 +67,7 @@ class StreamingModule:
         They could not come to their end without a reader; what they have can still be read.
         """
         self.registry.draining = True
-        left = [p for p in self.registry.active.values() if not p.subscribers and not p.opening.detached]
+        left = [p for p in self.registry.active.values() if not p.audience.attached and not p.opening.detached]
         self._stop(left, "shutdown")
 
     def stop_all(self, status: str) -> None:
@@ -100,6 +100,6 @@ class StreamingModule:
 
 def _end(pipeline: StreamingPipeline) -> None:
     """Nobody reads it any more, and nothing is added."""
-    for reader in list(pipeline.subscribers):
+    for reader in list(pipeline.audience.attached):
         pipeline.detach(reader)
     pipeline.stop("shutdown")

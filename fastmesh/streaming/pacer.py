@@ -15,10 +15,10 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 
-class Reader(Protocol):
+class Candidate(Protocol):
     """Who can hold the place."""
 
-    waited_for: bool  # what it reads makes room: it holds the place
+    waited_for: bool  # what it reads makes room: it holds the place, or nobody does
 
     @property
     def returning(self) -> bool:
@@ -35,7 +35,7 @@ class Place(StrEnum):
     NOBODY = "nobody"
 
 
-R = TypeVar("R", bound=Reader)
+R = TypeVar("R", bound=Candidate)
 
 
 class PacerPlace(Generic[R]):
@@ -55,6 +55,7 @@ class PacerPlace(Generic[R]):
 
     def attached(self, reader: R) -> None:
         """*reader* came: it takes a place that nobody has held yet and, when it returns, one that was left."""
+        reader.waited_for = self.place is Place.NOBODY
         if self.place is Place.UNCLAIMED or (self.place is Place.LEFT and reader.returning):
             self._take(reader)
 

@@ -11,8 +11,8 @@ from math import ceil
 from typing import Final, TypeVar
 
 from fastmesh.streaming.memory import BufferManager
-from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.registry import StreamRegistry
+from fastmesh.streaming.retention import Retention
 
 # Text is let go of and memory comes back by blocks: each round asks for more of what is missing, the last for it all.
 ROUNDS: Final = 5
@@ -31,21 +31,21 @@ def let_go(registry: StreamRegistry, buffers: BufferManager, wanted: int) -> Non
     for pipeline in list(registry.closed.values()):
         if buffers.held_bytes <= target:
             return
-        if not pipeline.subscribers:
+        if not pipeline.audience.attached:
             registry.forget(pipeline)
     level = level_off(
-        registry.all(),
+        [pipeline.retention for pipeline in registry.all()],
         lambda: buffers.held_bytes - target,
-        lambda pipeline: pipeline.behind_bytes,
-        StreamingPipeline.let_go_behind,
+        lambda retention: retention.behind_bytes,
+        Retention.let_go_behind,
     )
     if level is not None:
         buffers.keep_behind(level)
     level_off(
-        list(registry.closed.values()),
+        [pipeline.retention for pipeline in registry.closed.values()],
         lambda: 0 if buffers.has_room else buffers.held_bytes - buffers.total_bytes + 1,
-        lambda pipeline: pipeline.beyond_window_bytes,
-        StreamingPipeline.let_go_beyond_window,
+        lambda retention: retention.beyond_window_bytes,
+        Retention.let_go_beyond_window,
     )
 
 

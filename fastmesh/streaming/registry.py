@@ -16,8 +16,10 @@ from fastmesh.streaming.dropping import DropPolicy
 from fastmesh.streaming.first_bytes import FirstBytes
 from fastmesh.streaming.keys import IdempotencyKeys
 from fastmesh.streaming.memory import BufferManager
-from fastmesh.streaming.pipeline import JournalBounds, Opening, Processor, StreamingPipeline
-from fastmesh.streaming.subscriber import Sink, Subscriber
+from fastmesh.streaming.opening import JournalBounds, Opening
+from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.ports import Processor, Sink
+from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.metrics import Metrics
 from fastmesh.telemetry.rates import RecentShare
@@ -125,7 +127,7 @@ class StreamRegistry:
 
     def readers(self) -> list[Subscriber]:
         """Every reader of every stream."""
-        return [reader for pipeline in self.all() for reader in pipeline.subscribers]
+        return [reader for pipeline in self.all() for reader in pipeline.audience.attached]
 
     # ── limits ───────────────────────────────────────────────────────────────────────────
 
@@ -161,7 +163,7 @@ class StreamRegistry:
     # ── closing and forgetting ───────────────────────────────────────────────────────────
 
     def _on_closed(self, pipeline: StreamingPipeline) -> None:
-        opening, now = pipeline.opening, self.now()
+        opening, audience, now = pipeline.opening, pipeline.audience, self.now()
         del self.active[pipeline.id]
         self.closed[pipeline.id] = pipeline
         self._deadlines.pop(pipeline.id).cancel()
@@ -171,7 +173,7 @@ class StreamRegistry:
         if not self.active:
             self.none_active.set()
         self.failures.count(now, bad=pipeline.faulty)
-        self._metrics.duration.labels(pipeline.protocol, pipeline.status).observe(now - pipeline.opened_at)
+        self._metrics.duration.labels(audience.protocol, pipeline.status).observe(now - pipeline.opened_at)
         successful, failed = pipeline.results
         log.info(
             "stream.closed",
@@ -179,15 +181,15 @@ class StreamRegistry:
             type=opening.stream_type,
             status=pipeline.status,
             fault=pipeline.fault,
-            protocol=pipeline.protocol,
+            protocol=audience.protocol,
             urls=opening.total_urls,
             successful=successful,
             failed=failed,
             frames=pipeline.journal.last_seq,
-            subscribers=pipeline.readers,
-            sent_frames=pipeline.sent_frames,
-            sent_bytes=pipeline.sent_bytes,
-            missed_frames=pipeline.missed_frames,
+            subscribers=audience.readers,
+            sent_frames=audience.sent_frames,
+            sent_bytes=audience.sent_bytes,
+            missed_frames=audience.missed_frames,
             kept_bytes=pipeline.journal.ring.allocated,
             took_ms=round((now - pipeline.opened_at) * 1000, 1),
         )

@@ -7,48 +7,15 @@ pacer's place its window fills and the producer waits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 import orjson
 
 from fastmesh._core import BackpressureHandler, Batch, Reader
 from fastmesh.events import gap_event, heartbeat_event
 from fastmesh.streaming.dropping import DropPolicy
+from fastmesh.streaming.ports import Sink, Source
 from fastmesh.streaming.window import DynamicBuffer
 from fastmesh.telemetry.metrics import ProtocolCounts
 from fastmesh.wire.encoders import Encoder
-
-if TYPE_CHECKING:
-    from fastmesh.streaming.pipeline import StreamingPipeline
-
-
-class Sink(Protocol):
-    """Where a subscriber's bytes go: a connection, a part of one, or standard output."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing may be written now."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Take *data*; may be paused when it returns."""
-        ...
-
-    def beat(self, data: bytes) -> None:
-        """Take a heartbeat."""
-        ...
-
-    def ready(self) -> None:
-        """There is something to serve."""
-        ...
-
-    def end(self) -> None:
-        """The last byte of the stream was written."""
-        ...
-
-    def give_up(self) -> None:
-        """Its reader is too slow and asked to be cut off then; the stream can be resumed."""
-        ...
 
 
 class Subscriber(Reader):
@@ -56,7 +23,7 @@ class Subscriber(Reader):
 
     __slots__ = ("_aside", "buffer")
 
-    pipeline: StreamingPipeline
+    pipeline: Source[Subscriber]
     encoder: Encoder
     counts: ProtocolCounts
     dropping: DropPolicy | None
@@ -64,7 +31,7 @@ class Subscriber(Reader):
 
     def __init__(
         self,
-        pipeline: StreamingPipeline,
+        pipeline: Source[Subscriber],
         encoder: Encoder,
         buffer: DynamicBuffer,
         backpressure: BackpressureHandler,
@@ -92,7 +59,7 @@ class Subscriber(Reader):
         if data:
             self.sent_bytes += len(data)
             self.counts.bytes += len(data)
-            self.pipeline.told(self, "heartbeat")
+            self.counts.sent["heartbeat"] += 1
             self.sink.beat(data)
         return bool(data)
 
@@ -111,13 +78,13 @@ class Subscriber(Reader):
         if self.buffer.shrink():
             self.counts.shrinks += 1
 
-    def would_leave_out(self, now: float) -> bool:
+    def would_leave_out(self) -> bool:
         """Whether a result that came has the oldest unread one left out, for a reader that is stuck."""
         return self.dropping is not None and self.dropping.leaves_out(
             stuck=self.sink.paused,
             lag_frames=self.unread_frames,
             lag_bytes=self.unread_bytes,
-            under_backpressure=self.backpressure.under_backpressure(now),
+            under_backpressure=self.backpressure.under_backpressure(self.pipeline.now()),
             slow=self.backpressure.mostly_slow,
         )
 
@@ -142,7 +109,7 @@ class Subscriber(Reader):
 
     def _pass_evicted(self) -> None:
         """What comes next may be evicted already; it need not be left out."""
-        ring = self.pipeline.journal.ring
+        ring = self.journal.ring
         if self.next_seq < ring.first:
             self.gap_from = self.gap_from or self.next_seq
             self._count_expired(ring.first - max(2, self.next_seq))
@@ -154,11 +121,11 @@ class Subscriber(Reader):
         What lies before it is set aside, since only results are left out.
         """
         assert self.dropping is not None
-        pipeline, ring = self.pipeline, self.journal.ring
-        if self.unread_frames <= pipeline.others_from(self.next_seq):
+        ring = self.journal.ring
+        if self.unread_frames <= sum(seq >= self.next_seq for seq, _ in self.pipeline.others):
             return False
         self.gap_from = self.gap_from or self.next_seq
-        while (kind := pipeline.kind_of(self.next_seq)) != "result":
+        while (kind := self._kind_of(self.next_seq)) != "result":
             if kind != "metadata":  # that is never evicted
                 self._aside += ((self.next_seq, ring.read(self.next_seq, 0)[0][0]),)
             self._pass_one()
@@ -174,14 +141,14 @@ class Subscriber(Reader):
 
     def catch_up(self) -> bytes:
         """What comes next was evicted or left out: go on with the oldest that is kept, and name what is missing."""
-        pipeline, missed = self.pipeline, self.gap_from or self.next_seq
+        journal, missed = self.journal, self.gap_from or self.next_seq
         reason = "slow_client" if self.gap_from else "expired"
         self.gap_from = 0
-        ring = pipeline.journal.ring
+        ring = journal.ring
         first = max(ring.first, self.next_seq)
         said = b""
         if missed == 1:
-            said = self._say(1, pipeline.journal.metadata)
+            said = self._say(1, journal.metadata)
             missed = 2
         aside, self._aside = self._aside, ()
         for seq, text in aside:
@@ -196,17 +163,31 @@ class Subscriber(Reader):
 
     def _say(self, seq: int, text: bytes) -> bytes:
         """One durable frame that is not in the journal any more, or passed already."""
-        pipeline = self.pipeline
         self.sent_frames += 1
-        pipeline.told(self, pipeline.kind_of(seq))
-        return self.encoder.frame(Batch([text]), pipeline.journal.stream_id, seq)
+        self.counts.sent[self._kind_of(seq)] += 1
+        return self.encoder.frame(Batch([text]), self.journal.stream_id, seq)
 
     def _gap(self, missed: int, first: int, reason: str) -> bytes:
         """Name the frames from *missed* to *first*, that excluded, if there are any."""
         if missed >= first:
             return b""
-        self.pipeline.told(self, "gap")
+        self.counts.sent["gap"] += 1
         return self.encoder.note(orjson.dumps(gap_event(self.pipeline.id, missed, first - 1, reason)))
+
+    def count_others(self, seq: int, end: int) -> None:
+        """Of the frames *seq* to *end* (excluded), which were counted as results, some are none."""
+        counts = self.counts
+        for at, kind in self.pipeline.others:
+            if seq <= at < end:
+                counts.sent[kind] += 1
+                counts.results -= 1
+
+    def count_news(self) -> None:
+        """It was written the stream's newest progress."""
+        self.counts.sent["progress"] += 1
+
+    def _kind_of(self, seq: int) -> str:
+        return next((kind for at, kind in self.pipeline.others if at == seq), "result")
 
     def _count_expired(self, count: int) -> None:
         self.missed_frames += count

@@ -115,12 +115,12 @@ class Upkeep:
         self._bugs.each("lags", list(active.values()), StreamingPipeline.look_at_lag, _named)
         # The longest closed come first, so the others are not looked at: there may be 20,000.
         due = takewhile(lambda p: now >= p.closed_at + window_s, closed.values())
-        over = [p for p in due if not p.subscribers and now >= self._kept_until(p)]
+        over = [p for p in due if not p.audience.attached and now >= self._kept_until(p)]
         self._bugs.each("forgetting", over, self._registry.forget, _named)
 
     def _kept_until(self, pipeline: StreamingPipeline) -> float:
         limits = self._registry.settings.stream
         until = pipeline.closed_at + limits.resume_window_s
-        if pipeline.opening.detached and not pipeline.read_to_end:
+        if pipeline.opening.detached and not pipeline.retention.read_to_end:
             until = max(until, pipeline.opened_at + limits.deadline_s)
         return until

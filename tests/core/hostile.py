@@ -24,6 +24,8 @@ from fastmesh import _core
 STUB = Path(_core.__file__).with_name("_core.pyi")
 REFUSALS = (TypeError, ValueError, OverflowError, IndexError, AttributeError, RuntimeError, BufferError, MemoryError)
 RANDOM_CALLS = 4000
+# What the extension calls of others: the stub's protocols, which are not there to be called.
+PROTOCOLS = ("Dropping", "Framer", "Sink", "Source")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def face() -> Iterator[Callee]:
     for node in ast.parse(STUB.read_text()).body:
         if isinstance(node, ast.FunctionDef):
             yield Callee("", node.name, "function", parameters(node, 0))
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, ast.ClassDef) and node.name not in PROTOCOLS:
             for member in node.body:
                 if isinstance(member, ast.AnnAssign):
                     assert isinstance(member.target, ast.Name)
@@ -97,6 +99,12 @@ class Grown(_core.Reader):
     def grow(self) -> None:
         pass
 
+    def count_others(self, seq: int, end: int) -> None:
+        range(seq, end)
+
+    def count_news(self) -> None:
+        pass
+
 
 def journal() -> _core.Journal:
     """One with a few frames."""
@@ -145,6 +153,7 @@ MAKE: dict[str, Callable[[], Any]] = {
     "RingBuffer": ring,
     "SentCounts": lambda: _core.SentCounts((1.0,)),
     "Any": Anything,
+    **dict.fromkeys(PROTOCOLS, Anything),
     "Exception": lambda: ZeroDivisionError("given"),
     "asyncio.Transport": Anything,
     "bool": lambda: True,
@@ -182,7 +191,7 @@ ODD: dict[str, list[Callable[[], Any]]] = {
     ],
 }
 PLAIN: list[Callable[[], Any]] = [lambda: None, object, str, lambda: 7, lambda: 1.5, lambda: b"x", list, tuple, dict]
-TAKES_ALL = ("Any", "Exception", "asyncio.Transport", "bool", "object")
+TAKES_ALL = ("Exception", "asyncio.Transport", "bool", *PROTOCOLS)
 
 
 def deep(depth: int) -> dict[str, Any]:

@@ -61,6 +61,12 @@ class Listener(_core.Reader):
         self.held_back = False
         self.pipeline.world.moment("reader.grow", None)
 
+    def count_others(self, seq: int, end: int) -> None:
+        self.pipeline.world.moment("reader.count_others", None)
+
+    def count_news(self) -> None:
+        self.pipeline.world.moment("reader.count_news", None)
+
 
 class Socket(_core.Outlet):
     """An outlet whose turn is Python's when it carries no reader."""
@@ -254,8 +260,8 @@ DEEDS: dict[str, Callable[[World], Any]] = {
 }
 MOMENTS = {
     *("encoder.frame", "encoder.note", "encoder.end", "sink.write", "sink.end", "sink.ready", "sink.paused", "clock"),
-    *("transport.write", "outlet.serve", "outlet.failed", "pipeline.read", "pipeline.room", "pipeline.told"),
-    *("pipeline.count_others", "dropping.sent", "dropping.caught_up", "reader.catch_up", "reader.grow", "call_soon"),
+    *("transport.write", "outlet.serve", "outlet.failed", "pipeline.read", "pipeline.room", "reader.count_news"),
+    *("reader.count_others", "dropping.sent", "dropping.caught_up", "reader.catch_up", "reader.grow", "call_soon"),
 }
 
 

@@ -69,10 +69,10 @@ class Stream:
 
     # What a reader calls.
 
-    def told(self, *_: object) -> None:
+    def room(self, *_: object) -> None:
         self.house.mischief()
 
-    count_others = read = room = told
+    read = room
 
     # What may happen to it.
 
@@ -164,6 +164,11 @@ class Attached(_core.Reader):
     def grow(self) -> None:
         self.held_back = False
         self.pipeline.house.mischief()
+
+    def count_others(self, *_: object) -> None:
+        self.pipeline.house.mischief()
+
+    count_news = count_others
 
 
 class Misframing:

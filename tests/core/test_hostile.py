@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
-from test_reader_model import ENCODER, Growing, Told
+from test_reader_model import ENCODER, Telling, Told
 
 from fastmesh._core import BackpressureHandler, Journal, MemoryTotal, Outlet, Pump, RingBuffer, SentCounts, wake
 
@@ -136,7 +136,7 @@ def test_all_readers_are_told_whoever_raises() -> None:
     journal = Journal(MemoryTotal(1 << 20, print, print), lambda: 1.0, b"id")
     sinks = [Sink(holds) for holds in (1, 0, 1, 0, 1)]
     readers = [
-        Growing(sink, journal, ENCODER, BackpressureHandler(1.0), sink, SentCounts((1.0,)), None, None)
+        Telling(sink, journal, ENCODER, BackpressureHandler(1.0), sink, SentCounts((1.0,)), None, None)
         for sink in sinks
     ]
     with pytest.raises(ZeroDivisionError):

@@ -33,25 +33,25 @@ class Told:
     def end(self) -> None:
         self.said.append("end")
 
-    def read(self, _: object, seq: int, end: int) -> None:
-        self.said.append(("read", seq, end))
+    def read(self, seq: int, end: int, offset: int) -> None:
+        self.said.append(("read", seq, end, offset))
 
     def room(self) -> None:
         self.said.append("room")
 
-    def told(self, _: object, kind: str) -> None:
-        self.said.append(kind)
 
-    def count_others(self, _: object, seq: int, end: int) -> None:
-        self.said.append(("others", seq, end))
-
-
-class Growing(Reader):
-    """A reader whose window grows."""
+class Telling(Reader):
+    """A reader that writes down what it is called for."""
 
     def grow(self) -> None:
         self.held_back = False
         self.pipeline.said.append("grow")
+
+    def count_news(self) -> None:
+        self.pipeline.said.append("news")
+
+    def count_others(self, seq: int, end: int) -> None:
+        self.pipeline.said.append(("others", seq, end))
 
 
 @dataclass
@@ -105,13 +105,13 @@ class Twin:
         if self.told < stream.told and not self.unread and not stream.sealed:
             self.told = stream.told
             data += stream.news + b"\n"
-            port.told(self, "progress")
+            port.said.append("news")
         self.sent_frames += len(batch)
         self.sent_bytes += len(data)
         if seq <= stream.last_other:
-            port.count_others(None, seq, end)
+            port.said.append(("others", seq, end))
         if self.waited_for:
-            port.read(None, seq, end)
+            port.read(seq, end, sum(map(len, stream.frames[: end - 1])))
         port.write(data)
         if stream.sealed and not self.unread:
             port.end()
@@ -136,14 +136,14 @@ class ReaderModel(RuleBasedStateMachine):
         self.journal = Journal(MemoryTotal(1 << 40, lambda _: None, lambda: None), lambda: self.now, b"id")
         self.journal.shared = count > 1
         self.counts = SentCounts((0.1, 1.0))
-        self.readers: list[Growing] = []
+        self.readers: list[Telling] = []
         self.twins: list[Twin] = []
         self.append(10, other=True)
         for at in range(count):
             port, mirror = Told(holds), Told(holds)
             after = None if at == 0 else at % 2
             pressure = BackpressureHandler(SLOW_S * 1000)
-            reader = Growing(port, self.journal, ENCODER, pressure, port, self.counts, None, after)
+            reader = Telling(port, self.journal, ENCODER, pressure, port, self.counts, None, after)
             reader.waited_for = waited and at == 0
             self.readers.append(reader)
             self.twins.append(Twin(self.stream, mirror, after or 0, self.now, waited_for=reader.waited_for))

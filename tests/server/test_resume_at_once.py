@@ -14,7 +14,7 @@ from fastmesh.server.daemon import Daemon
 from fastmesh.server.http.connection import Connection
 from fastmesh.streaming.fill.firehose import FirehoseProcessor
 from fastmesh.streaming.first_bytes import QUANTUM_BYTES, TURN_BYTES, FirstBytes
-from fastmesh.streaming.pipeline import Opening
+from fastmesh.streaming.opening import Opening
 
 READERS, FRAMES, FRAME_BYTES = 200, 600, 1000
 
@@ -73,7 +73,7 @@ def test_all_resume_from_0_in_turns_and_share_the_bytes() -> None:
         metadata_and_head = min(map(len, at_once))
         assert sum(map(len, at_once)) <= READERS * (metadata_and_head + 100) + TURN_BYTES + QUANTUM_BYTES
         most, before = 0, sum(map(len, at_once))
-        while pipeline.subscribers:
+        while pipeline.audience.attached:
             await asyncio.sleep(0)
             now = sum(len(data) for client in clients for data in client.written)
             most, before = max(most, now - before), now

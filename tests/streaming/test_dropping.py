@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +77,7 @@ class Crawl:
             BUFFER__DROP_THRESHOLD=THRESHOLD,
             BUFFER__INITIAL_FRAMES_NDJSON=5,
             STREAM__JOURNAL_BYTES=1 << 20,
+            STREAM__DETACHED_BYTES=10_000,
         )
         self.pages = Pages()
         self.pipeline = self.house.begin(self._fill, 200, kept=True, on_slow=on_slow, **opening)
@@ -403,7 +403,6 @@ async def test_detached_streams_that_drop_hold_half_of_the_total_together_and_go
 @in_loop
 async def test_a_detached_stream_that_drops_goes_on_and_the_oldest_go() -> None:
     crawl = Crawl("drop", detached=True)
-    crawl.pipeline._bounds = replace(crawl.pipeline._bounds, detached=10_000)
     await crawl.run()
     assert crawl.pipeline.status == "completed"
     reader = crawl.house.attach(crawl.pipeline)

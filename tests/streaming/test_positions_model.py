@@ -190,7 +190,7 @@ class PositionsModel(RuleBasedStateMachine):
     @invariant()
     def so_much_is_kept_behind(self) -> None:
         if self.pipeline.lifecycle.open and not self.detached and self.pipeline.pacer.holder is not None:
-            assert self.pipeline.behind_bytes <= BEHIND or any(reader.seen == 0 for reader in self.readers)
+            assert self.pipeline.retention.behind_bytes <= BEHIND or any(reader.seen == 0 for reader in self.readers)
 
     def teardown(self) -> None:
         """Everybody who is here reads on: the stream comes to its end, and everybody to its summary."""

@@ -25,14 +25,18 @@ WINDOW_FRAMES, WINDOW_BYTES, TOTAL_BYTES = 5, 4000, 6000
 
 
 class _Asked:
-    """A stream whose ``may_start`` is *may_start*."""
+    """A stream whose admission's ``may_start`` is *may_start*."""
 
     def __init__(self, pipeline: StreamingPipeline, may_start: Callable[[int, int], bool]) -> None:
         self._pipeline = pipeline
         self.may_start = may_start
 
+    @property
+    def admission(self) -> _Asked:
+        return self
+
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._pipeline, name)
+        return getattr(self._pipeline.admission if name in ("may_append", "count_held") else self._pipeline, name)
 
 
 class Watched:
@@ -64,7 +68,7 @@ class Watched:
         assert (claimed, held_bytes) == (running, 0)
         batch = self._pipeline.journal.ring.read(reader.next_seq, 1 << 30)[0] if reader else []
         unread, unread_bytes = len(batch), len(b"".join(batch))
-        may = self._pipeline.may_start(claimed, held_bytes)
+        may = self._pipeline.admission.may_start(claimed, held_bytes)
         if may:
             assert reader is not None
             assert running < self.concurrency
@@ -77,7 +81,7 @@ class Watched:
 
     @property
     def reader(self) -> Any:
-        return self._pipeline.pacer.holder if self._pipeline.subscribers else None
+        return self._pipeline.pacer.holder if self._pipeline.audience.attached else None
 
     @property
     def closed(self) -> bool:

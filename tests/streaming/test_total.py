@@ -79,7 +79,7 @@ async def test_a_new_stream_has_what_is_kept_behind_readers_before_it_is_refused
     while len(crawl.pages.started) < 38:
         await crawl.go()
         crawl.sink.read()
-    assert crawl.pipeline.behind_bytes > TOTAL // 2
+    assert crawl.pipeline.retention.behind_bytes > TOTAL // 2
     hog = Crawl(inn, 10, 90_000, concurrency=10)
     await hog.go()
     for _ in range(3):

@@ -62,9 +62,10 @@ class Stream:
         pipeline, outbox = self.pipeline, self.outbox
         return (
             f"{self.on_slow} detached={self.detached} {pipeline.lifecycle.state} {pipeline.pacer.place}"
-            f" frames {pipeline.journal.ring.first}-{pipeline.journal.last_seq} sent before {pipeline._sent_before}"
+            f" frames {pipeline.journal.ring.first}-{pipeline.journal.last_seq}"
+            f" kept from {pipeline.retention.kept_from()[0]}"
             f" running {len(self.pages.running)} started {len(self.pages.started)} held {outbox.frames}"
-            f" waits {pipeline.room in pipeline._buffers._waiting} readers {len(self.here)}/{len(self.readers)}"
+            f" waits {pipeline.room in self.buffers._waiting} readers {len(self.here)}/{len(self.readers)}"
             f" unread {[sink.subscriber.unread_frames for sink in self.here if sink.subscriber]}"
         )
 
@@ -79,7 +80,7 @@ class Stream:
 
     @property
     def here(self) -> list[RecordingSink]:
-        return [sink for sink in self.readers if sink.subscriber in self.pipeline.subscribers]
+        return [sink for sink in self.readers if sink.subscriber in self.pipeline.audience.attached]
 
 
 class TotalModel(RuleBasedStateMachine):
@@ -217,11 +218,11 @@ class TotalModel(RuleBasedStateMachine):
             if self.house.module.registry.find(pipeline.id, None) is None:
                 assert pipeline.journal.ring.allocated == 0
                 continue
-            assert not pipeline.lifecycle.closed or pipeline.subscribers
+            assert not pipeline.lifecycle.closed or pipeline.audience.attached
             if not pipeline.complete:  # the last frame of a stream is never let go of
-                assert pipeline.behind_bytes == 0, (self.buffers.held_bytes, stream.story)
+                assert pipeline.retention.behind_bytes == 0, (self.buffers.held_bytes, stream.story)
             if pipeline.lifecycle.closed:
-                assert pipeline.beyond_window_bytes <= FRAME
+                assert pipeline.retention.beyond_window_bytes <= FRAME
 
     # ── what must hold ───────────────────────────────────────────────────────────────────
 
@@ -231,9 +232,7 @@ class TotalModel(RuleBasedStateMachine):
         held_back = sum(stream.held_back for stream in self.streams)
         assert self.house.module.health.figures().memory_bytes == journals + held_back
         unsent = [
-            stream.pipeline.journal.ring.appended_bytes - stream.pipeline._sent_offset
-            for stream in self.streams
-            if stream.detached and not stream.closed
+            stream.pipeline.retention.unsent_bytes for stream in self.streams if stream.detached and not stream.closed
         ]
         assert self.buffers.unsent_bytes == sum(unsent)
 

@@ -129,9 +129,9 @@ async def test_so_much_is_kept_behind_the_reader() -> None:
         await crawl.run()
         assert opener.subscriber is not None
         if not opener.ended:
-            assert crawl.pipeline.behind_bytes <= 5000
+            assert crawl.pipeline.retention.behind_bytes <= 5000
         if opener.subscriber.next_seq > 12 and not opener.ended:
-            assert crawl.pipeline.behind_bytes > 3500
+            assert crawl.pipeline.retention.behind_bytes > 3500
 
 
 # ── leaving and returning ────────────────────────────────────────────────────────────────

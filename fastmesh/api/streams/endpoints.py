@@ -24,8 +24,9 @@ from fastmesh.api.streams.asked import Encoding, key_of, last_event_id, query_of
 from fastmesh.api.streams.status import described
 from fastmesh.errors import Conflict, NotFound, ValidationError
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.ports import Sink
 from fastmesh.streaming.registry import StreamRegistry
-from fastmesh.streaming.subscriber import Sink, Subscriber
+from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.wire.encoders import Encoder
 
 

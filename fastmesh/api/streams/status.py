@@ -40,6 +40,6 @@ def described(pipeline: StreamingPipeline) -> dict[str, Any]:
                 "sent_bytes": reader.sent_bytes,
                 "missed_frames": reader.missed_frames,
             }
-            for reader in pipeline.subscribers
+            for reader in pipeline.audience.attached
         ],
     }

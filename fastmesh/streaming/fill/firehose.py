@@ -70,11 +70,11 @@ class FirehoseProcessor:
     def room(self) -> None:
         """Append as many frames as are due and the window has room for, one burst at most."""
         pipeline, page = self._pipeline, self._page
-        if self._timer is not None or not pipeline.may_start(0):
+        if self._timer is not None or not pipeline.admission.may_start(0):
             return
         due = self._due()
-        frames, octets = pipeline.allowance()
-        burst = 1 if pipeline.over_total else min(BURST_BYTES, octets)
+        frames, octets = pipeline.admission.allowance()
+        burst = min(BURST_BYTES, octets)
         begin = self._made
         made = self._made = min(due, begin + min(frames, math.ceil(burst / self._frame_bytes)))
         append, stream_id, total = pipeline.journal.append, pipeline.id, self._frames

@@ -180,7 +180,7 @@ class StreamProcessor:
             self._tally = Tally(len(self._urls))
         self._backlog = backlog = self._make_backlog(self._urls, self._fill)
         self._input_bytes = backlog.memory
-        self._pipeline.hold(self._input_bytes)
+        self._pipeline.admission.count_held(self._input_bytes)
         async with asyncio.TaskGroup() as self._pages:
             while backlog.left:
                 self._room.clear()
@@ -229,19 +229,19 @@ class StreamProcessor:
 
     def _may_start(self, index: int) -> bool:
         """Whether the stream has room for the result of *index*, which may be started."""
-        pipeline, outbox = self._pipeline, self._outbox
-        if pipeline.may_start(self._running + outbox.frames, outbox.bytes):
+        admission, outbox = self._pipeline.admission, self._outbox
+        if admission.may_start(self._running + outbox.frames, outbox.bytes):
             return True
         # What is held waits for this one, so it does not hold this one up.
-        return index == outbox.expected and pipeline.may_start(0)
+        return index == outbox.expected and admission.may_start(0)
 
     def _send(self) -> None:
         """Append what may leave the outbox.  A result goes past the window: its URL had room; repeats had none."""
-        outbox = self._outbox
-        while (finished := outbox.next()) is not None and (not finished.repeat or self._pipeline.may_append()):
+        admission, outbox = self._pipeline.admission, self._outbox
+        while (finished := outbox.next()) is not None and (not finished.repeat or admission.may_append()):
             self._append(outbox.pop())
         if outbox.memory != self._held_bytes:
-            self._pipeline.hold(outbox.memory - self._held_bytes)
+            admission.count_held(outbox.memory - self._held_bytes)
             self._held_bytes = outbox.memory
 
     def _append(self, finished: Finished) -> None:
@@ -254,7 +254,7 @@ class StreamProcessor:
             )
         )
         tally.count(finished.index, succeeded, page.from_cache)
-        self._pipeline.tell_progress(tally.completed, tally.total, page.url)
+        self._pipeline.progress(tally.completed, tally.total, page.url)
         # What was held is handed out when a stream ends for another reason, and is none for itself then.
         if tally.failed == self._stop_after_errors and self._status == "completed":
             self._failure = TooManyErrors(f"{tally.failed} URLs failed, as many as may (options.stop_after_errors)")
@@ -270,7 +270,7 @@ class StreamProcessor:
         fault = self._failure if task.cancelled() else task.exception()
         if task.cancelled() and self._status == "completed":
             fault = RuntimeError("a stream was cancelled by nobody")
-        self._pipeline.hold(-self._held_bytes - self._input_bytes)
+        self._pipeline.admission.count_held(-self._held_bytes - self._input_bytes)
         if fault is not None:
             self._status = "failed"
             if isinstance(fault, ApiError):

@@ -1,0 +1,101 @@
+"""What the parts of a stream know of each other: protocols, and no code.
+
+A stream knows what fills it as a Processor, a reader knows its stream as a Source and where its bytes go as a Sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from fastmesh._core import Journal
+from fastmesh.streaming.opening import Opening
+
+R = TypeVar("R", contravariant=True)
+
+
+class Processor(Protocol):
+    """What fills a stream: a crawl, a deep search or the firehose."""
+
+    @property
+    def results(self) -> tuple[int, int]:
+        """How many URLs succeeded and failed so far."""
+        ...
+
+    def start(self) -> None:
+        """Begin; results are appended as the stream has room."""
+        ...
+
+    def room(self) -> None:
+        """A reader took something: there may be room for more."""
+        ...
+
+    def stop(self, status: str) -> None:
+        """End early; the summary says *status*."""
+        ...
+
+    async def join(self) -> None:
+        """Wait until nothing of it runs any more."""
+        ...
+
+
+class Sink(Protocol):
+    """Where a subscriber's bytes go: a connection, a part of one, or standard output."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing may be written now."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Take *data*; may be paused when it returns."""
+        ...
+
+    def beat(self, data: bytes) -> None:
+        """Take a heartbeat."""
+        ...
+
+    def ready(self) -> None:
+        """There is something to serve."""
+        ...
+
+    def end(self) -> None:
+        """The last byte of the stream was written."""
+        ...
+
+    def give_up(self) -> None:
+        """Its reader is too slow and asked to be cut off then; the stream can be resumed."""
+        ...
+
+
+class Source(Protocol[R]):
+    """A stream as its readers, which are R, know it."""
+
+    id: str
+    opening: Opening
+    journal: Journal
+    others: tuple[tuple[int, str], ...]  # the frames that are no results: seq and type, in their order
+    now: Callable[[], float]  # its clock, in seconds
+    cut_off: str | None  # why a reader was, and has not been told
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What every log line about the stream has."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """Where the stream is in its life, for people."""
+        ...
+
+    def read(self, seq: int, end: int, offset: int) -> None:
+        """A reader that is waited for took the frames *seq* to *end* (excluded), whose text ends at *offset*."""
+        ...
+
+    def room(self) -> None:
+        """A reader that is waited for was served: there may be room for more."""
+        ...
+
+    def detach(self, reader: R) -> None:
+        """*reader* is gone, or has read all."""
+        ...
