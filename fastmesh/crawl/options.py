@@ -19,8 +19,7 @@ class CrawlOptions:
 
     *timeout_ms* and *max_body_bytes* bound each URL, *retries* how often it is tried again;
     *document* says what is extracted.  *cache_mode* is the contract's; *max_age_s* is how old what the cache has
-    may be.
-    *cookies* says whether what a redirect sets is given back while it is followed.
+    may be.  *cookies* says whether what a redirect sets is given back while it is followed.
     A larger body is an error unless it may be cut; *max_redirects* stands for the setting.
     """
 
@@ -48,7 +47,7 @@ class CrawlOptions:
 class InputUrl:
     """A URL, how it is fetched, and the name that its client has for it.
 
-    Targets that are fetched in the same way share one *options*.
+    Those that are fetched in the same way share one *options*.
     """
 
     url: str

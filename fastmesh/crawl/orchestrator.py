@@ -65,7 +65,7 @@ class PipelineOrchestrator:
 
     def backlog(
         self,
-        targets: Sequence[InputUrl],
+        inputs: Sequence[InputUrl],
         wake: Callable[[], None],
         *,
         dedupe: bool,
@@ -74,8 +74,7 @@ class PipelineOrchestrator:
         client: Hashable = None,
     ) -> Backlog:
         """The URLs of a stream of *client*, to be started one by one."""
-        return Backlog(
-            targets,
+        backlog = Backlog(
             wake,
             slots=self._slots,
             locate=self._host_key,
@@ -85,6 +84,9 @@ class PipelineOrchestrator:
             trace=trace,
             client=client,
         )
+        backlog.add(inputs)
+        backlog.end_of_input()
+        return backlog
 
     async def execute(self, job: Job) -> PageResult:
         """Fetch and extract *job*'s URL.

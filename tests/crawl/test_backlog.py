@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,14 @@ async def nothing(job: Job) -> PageResult:
     return PageResult(job.input.url)
 
 
+def backlog_of(inputs: list[InputUrl], slots: Slots, wake: Callable[[], None] = bool, **chosen: Any) -> Backlog:
+    """All of *inputs* and no further ones."""
+    backlog = Backlog(wake, slots=slots, **{"locate": host_of, "run": nothing, **chosen})
+    backlog.add(inputs)
+    backlog.end_of_input()
+    return backlog
+
+
 class Stream:
     """Starts what its backlog lets it start, up to *places*, and ends it when the test says so."""
 
@@ -46,9 +54,11 @@ class Stream:
         self.running: list[Job] = []
         self.started: list[int] = []
         targets = [InputUrl(url, OPTIONS) for url in urls]
-        self.backlog = Backlog(targets, self.fill, slots=slots, locate=host_of, run=nothing)
+        self.begun = False
+        self.backlog = backlog_of(targets, slots, lambda: self.fill() if self.begun else None)
 
     def fill(self) -> None:
+        self.begun = True
         while len(self.running) < self._places and self.backlog.ready():
             job = self.backlog.take()
             if job.slot is not None:
@@ -131,7 +141,7 @@ def test_names_of_several_domains_may_be_one_host(domains: list[str], places: in
     async def run() -> None:
         slots = make_slots(per_host=places)
         targets = [InputUrl(f"http://x{at}.{domain}.example/", OPTIONS) for at, domain in enumerate(domains)]
-        backlog = Backlog(targets, lambda: None, slots=slots, locate=lambda _: "one:80", run=nothing, in_order=in_order)
+        backlog = backlog_of(targets, slots, locate=lambda _: "one:80", in_order=in_order)
         slots.meet("one:80", None)
         running, started = [], []
         while backlog.left or running:
@@ -171,7 +181,7 @@ def test_a_repeated_url_is_started_once_and_its_job_knows_where_it_stands_again(
         ]
         targets = [InputUrl(url, OPTIONS, f"id{at}") for at, url in enumerate(urls)] + [InputUrl(urls[0], other)]
         slots = make_slots(per_host=99)
-        backlog = Backlog(targets, lambda: None, slots=slots, locate=host_of, run=nothing, dedupe=True)
+        backlog = backlog_of(targets, slots, dedupe=True)
         assert backlog.left == 6
         repeats = {job.index: list(job.repeats) for job in taken(backlog, slots)}
         assert repeats == {
@@ -190,7 +200,7 @@ def test_in_the_inputs_order_a_slow_host_goes_first_where_it_stands_first() -> N
     async def run() -> None:
         targets = [InputUrl(f"http://{host}/{at}", OPTIONS) for at, host in enumerate("aabbaab")]
         slots = make_slots(per_host=99)
-        backlog = Backlog(targets, lambda: None, slots=slots, locate=host_of, run=nothing, in_order=True)
+        backlog = backlog_of(targets, slots, in_order=True)
         assert [job.index for job in taken(backlog, slots)] == list(range(7))
 
     turned(run())
@@ -271,8 +281,8 @@ def test_a_stream_that_ends_in_the_line_and_one_that_fails_hold_up_no_other() ->
         slots = make_slots(starts_a_turn=1)
         streams = [Stream(slots, ["http://a/"], 1) for _ in range(4)]
         streams[2].fill = failing  # type: ignore[method-assign]
-        streams[2].backlog = Backlog(
-            [InputUrl("http://a/", OPTIONS)], failing, slots=slots, locate=host_of, run=nothing
+        streams[2].backlog = backlog_of(
+            [InputUrl("http://a/", OPTIONS)], slots, lambda: failing() if streams[3].begun else None
         )
         for stream in streams:
             Stream.fill(stream)
@@ -351,6 +361,110 @@ def test_every_url_is_started_once_and_no_host_has_more_than_its_turns(
         for stream in streams:
             assert sorted(stream.started) == list(range(len(stream.urls)))
         assert (slots.waiting, slots.hosts) == (0, 0)
+
+    turned(run())
+
+
+# ── an input that grows ──────────────────────────────────────────────────────────────────
+
+
+def open_backlog(slots: Slots, wake: Callable[[], None] = bool, **chosen: Any) -> Backlog:
+    """One whose input has not ended."""
+    return Backlog(wake, slots=slots, locate=host_of, run=nothing, **chosen)
+
+
+def urls_of(*texts: str) -> list[InputUrl]:
+    return [InputUrl(text, OPTIONS, f"id{at}") for at, text in enumerate(texts)]
+
+
+def test_an_empty_backlog_has_ended_only_when_its_input_has() -> None:
+    async def run() -> None:
+        slots, woken = make_slots(), []
+        backlog = open_backlog(slots, lambda: woken.append((backlog.left, backlog.ended)))
+        assert (backlog.left, backlog.ended, backlog.ready()) == (0, False, False)
+        backlog.add(urls_of("http://a/1"))
+        [job] = taken(backlog, slots)
+        job.close()
+        assert (backlog.left, backlog.ended, backlog.ready()) == (0, False, False)
+        backlog.add(urls_of("http://a/2", "http://b/1"))
+        assert [job.index for job in taken(backlog, slots)] == [1, 2]
+        backlog.end_of_input()
+        assert woken == [(1, False), (2, False), (0, True)]
+        with pytest.raises(AssertionError):
+            backlog.add(urls_of("http://a/3"))
+
+    turned(run())
+
+
+def test_what_is_added_to_a_closed_backlog_is_not_started() -> None:
+    async def run() -> None:
+        backlog = open_backlog(make_slots(), failing)
+        backlog.close()
+        backlog.add(urls_of("http://a/1"))
+        assert (backlog.left, backlog.ready()) == (0, False)
+
+    turned(run())
+
+
+@given(
+    st.lists(st.sampled_from(["http://a.x/", "http://b.x/", "http://A.x/", "https://c.y/", "nothing", "http://d.z/"])),
+    st.lists(st.integers(0, 30)),
+    st.booleans(),
+)
+def test_urls_start_in_one_order_however_the_input_comes(hosts: list[str], cuts: list[int], in_order: bool) -> None:
+    async def run() -> None:
+        slots = make_slots(total=99, per_host=99)
+        inputs = [InputUrl(f"{host}{at}", OPTIONS) for at, host in enumerate(hosts)]
+        for host in "abcd":
+            slots.meet(f"{host}.{'xxyz'['abcd'.index(host)]}", None)
+        whole = backlog_of(inputs, slots, in_order=in_order)
+        grown = open_backlog(slots, in_order=in_order)
+        at = 0
+        for cut in sorted({min(cut, len(inputs)) for cut in cuts} | {len(inputs)}):
+            grown.add(inputs[at:cut])
+            at = cut
+        grown.end_of_input()
+        orders = [[(job.index, job.budget.urls) for job in taken(backlog, slots)] for backlog in (whole, grown)]
+        assert orders[0] == orders[1]
+        assert (grown.memory, grown.left) == (whole.memory, 0)
+
+    turned(run())
+
+
+def test_what_is_added_waits_behind_a_host_that_has_more_under_way() -> None:
+    async def run() -> None:
+        slots = make_slots(per_host=99)
+        for host in "ab":
+            slots.meet(host, None)
+        backlog = open_backlog(slots)
+        backlog.add(urls_of("http://a/1", "http://a/2"))
+        running = list(taken(backlog, slots))
+        backlog.add(urls_of("http://a/3", "http://b/1"))
+        assert [job.index for job in taken(backlog, slots)] == [3, 2]
+        assert [job.index for job in running] == [0, 1]
+
+    turned(run())
+
+
+def test_a_url_that_is_added_again_is_a_repeat_until_its_first_one_has_ended() -> None:
+    async def run() -> None:
+        slots = make_slots(per_host=99)
+        slots.meet("a", None)
+        backlog = open_backlog(slots, dedupe=True)
+        backlog.add(urls_of("http://a/1", "http://a/2"))
+        backlog.add(urls_of("http://A/1"))  # it waits
+        first, second = taken(backlog, slots)
+        backlog.add(urls_of("HTTP://a/1"))  # it runs
+        assert [[index for index, *_ in job.repeats] for job in (first, second)] == [[2, 3], []]
+        first.close()
+        backlog.add(urls_of("http://a/1", "http://a/2", "http://a/1"))  # its result has gone out; the second's has not
+        assert [index for index, *_ in second.repeats] == [5]
+        backlog.end_of_input()
+        [again] = taken(backlog, slots)
+        assert (again.index, [index for index, *_ in again.repeats]) == (4, [6])
+        for job in (second, again):
+            job.close()
+        assert not backlog._repeats
 
     turned(run())
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fastmesh.crawl.extract.spec import ExtractSpec
 from fastmesh.crawl.options import CrawlOptions, InputUrl
 from fastmesh.crawl.schedule.backlog import Backlog, Job
 from fastmesh.crawl.schedule.slots import Slots
@@ -23,7 +24,7 @@ async def never(job: Job) -> PageResult:
 
 def options(number: int = 0, headers: int = 0) -> CrawlOptions:
     own = {f"x-{number}-{header}": "v" * 100 + str(number) for header in range(headers)}
-    return CrawlOptions(1000.0 + number, 1 << 20, "tests", 1 << 20, headers=own)
+    return CrawlOptions(1000.0 + number, 1 << 20, "tests", 1 << 20, document=ExtractSpec(1000 + number), headers=own)
 
 
 SHARED = options()
@@ -47,7 +48,10 @@ def test_what_is_counted_is_what_is_allocated(kind: str) -> None:
         tracemalloc.start()
         try:
             targets = [INPUTS[kind](number) for number in range(COUNT)]
-            backlog = Backlog(targets, lambda: None, slots=slots, locate=lambda origin: origin + ":80", run=never)
+            backlog = Backlog(bool, slots=slots, locate=lambda origin: origin + ":80", run=never)
+            backlog.add(targets[: COUNT // 3])
+            backlog.add(targets[COUNT // 3 :])
+            backlog.end_of_input()
             while backlog.ready():  # every host is asked for its place
                 backlog.take().close()
                 if backlog.left < COUNT // 2:

@@ -6,7 +6,9 @@ start, the host of the domain with the fewest of this stream's URLs under way is
 (shares.py), so that one that answers slowly never takes all of the stream's places; among equals the
 input's order decides.  Where results leave in the input's order that alone decides.
 
-A URL that stands in the input again is no URL to be started: its first one's result is its own.
+The input may grow until its end is said: what is added stands behind what is there, and is fair with it.  A URL
+that stands in the input again is no URL to be started: its first one's result is its own.  When that one has ended
+its result has gone out, and the URL is started like a new one.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ class Job:
         if queue is not None:
             if self.slot is not None:
                 self.slot.give_back(asked=False)
-            self.backlog._ended(queue)
+            self.backlog._job_ended(queue, self.index)
 
 
 class _Queue:
@@ -113,14 +115,14 @@ class _Queue:
 class Backlog:
     """One stream's.
 
-    *locate* tells the host of a scheme and an authority, None when it is none; *wake* is
-    called when ``ready`` may say yes again.  With *dedupe* a URL that is there more
-    than once is started once; with *in_order* the input's order goes before fairness among hosts.
+    *locate* tells the host of a scheme and an authority, None when it is none; *wake* is called when ``ready`` may
+    say yes again, and when the input has ended.  It is empty when no URL is *left*, and *ended* when none will be
+    added.  With *dedupe* a URL that is there more than once is started once; with *in_order* the input's order goes
+    before fairness among hosts.
     """
 
     def __init__(
         self,
-        targets: Sequence[InputUrl],
         wake: Callable[[], None],
         *,
         slots: Slots,
@@ -134,26 +136,39 @@ class Backlog:
         self.client = client  # whose turns at the extraction workers its pages take
         self.trace = trace  # what its fetches belong to
         self.left = 0
-        self._targets = targets
+        self.memory = 0
+        self.ended = False  # no further URL is added
+        self._inputs: list[InputUrl] = []
         self._wake = wake
         self._slots = slots
         self._locate = locate
         self._run = run
+        self._dedupe = dedupe
         self._repeats: dict[int, list[Repeat]] = {}
         self._by_host: dict[str | None, _Queue] = {}
         self._next: _Queue | None = None  # what ``ready`` said yes of
         self._closed = False
         self._shares: Shares[_Queue] = Shares(in_order=in_order)
-        by_origin: dict[str, _Queue] = {}
-        domains: dict[str, Domain] = {}
-        firsts: dict[tuple[str, str, int], int] = {}
-        for index, target in enumerate(targets):
-            found = _ORIGIN.match(target.url)
+        # What URLs are added by, until the input ends.
+        self._by_origin: dict[str, _Queue] = {}
+        self._domains: dict[str, Domain] = {}
+        self._firsts: dict[Hashable, int] = {}
+        self._counted: set[int] = set()  # options whose memory is
+
+    def add(self, inputs: Sequence[InputUrl]) -> None:
+        """Add *inputs* behind those that are there; of a backlog that was closed this is nothing."""
+        assert not self.ended, "the input has ended"
+        if self._closed:
+            return
+        by_origin, domains = self._by_origin, self._domains
+        hosts = len(by_origin)
+        for index, input in enumerate(inputs, len(self._inputs)):
+            found = _ORIGIN.match(input.url)
             origin = found[0] if found else ""
-            if dedupe:
-                first = firsts.setdefault((origin.lower(), target.url[len(origin) :] or "/", id(target.options)), index)
+            if self._dedupe:
+                first = self._firsts.setdefault(_sameness(input, origin), index)
                 if first != index:
-                    self._repeats.setdefault(first, []).append((index, target.url, target.id))
+                    self._repeats.setdefault(first, []).append((index, input.url, input.id))
                     continue
             queue = by_origin.get(origin)
             if queue is None:
@@ -162,11 +177,20 @@ class Backlog:
                 if domain is None:
                     domain = domains[name] = Domain()
                 queue = by_origin[origin] = _Queue(self, origin, domain)
-            queue.indexes.append(index)
+            queue.indexes.append(index)  # the largest so far: it stays a heap
+            queue.budget.urls += 1
             self.left += 1
-        for queue in by_origin.values():
-            self._shares.changed(queue)
-        self.memory = input_memory(targets, len(by_origin))
+            if len(queue.indexes) == 1:
+                self._shares.changed(queue)
+        self._inputs += inputs
+        self.memory += input_memory(inputs, len(by_origin) - hosts, self._counted)
+        self._wake()
+
+    def end_of_input(self) -> None:
+        """All URLs are there."""
+        self.ended = True
+        self._forget_input()
+        self._wake()
 
     def ready(self) -> bool:
         """Whether a URL may be started now."""
@@ -198,7 +222,11 @@ class Backlog:
         self.left -= 1
         self._shares.changed(queue, 1)
         slot = None if queue.key is None else self._slots.take(queue.key)
-        return Job(self, queue, index, self._targets[index], self._repeats.pop(index, ()), slot, self._run)
+        if self.ended or not self._dedupe:
+            repeats: Sequence[Repeat] = self._repeats.pop(index, ())
+        else:
+            repeats = self._repeats.setdefault(index, [])  # until it ends there may be more
+        return Job(self, queue, index, self._inputs[index], repeats, slot, self._run)
 
     def close(self) -> None:
         """No further URL is started."""
@@ -212,7 +240,8 @@ class Backlog:
         # Queues know their backlog, and pages that still run know theirs.
         self._by_host.clear()
         self._repeats.clear()
-        self._targets = ()
+        self._inputs = []
+        self._forget_input()
 
     def _find_host(self, queue: _Queue) -> None:
         """Ask for the host of a queue that is first for the first time; two spellings of one share a queue."""
@@ -221,9 +250,10 @@ class Backlog:
         if same is queue:
             queue.key = key
             queue.located = True
-            queue.budget.urls = len(queue.indexes)
             return
-        same.budget.urls += len(queue.indexes)
+        if not self.ended:
+            self._by_origin[queue.origin] = same
+        same.budget.urls += queue.budget.urls
         for index in queue.indexes:
             heappush(same.indexes, index)
         queue.indexes.clear()
@@ -236,10 +266,24 @@ class Backlog:
         self._offer(queue)
         self._wake()
 
-    def _ended(self, queue: _Queue) -> None:
-        if not self._closed:
-            self._shares.changed(queue, -1)
+    def _job_ended(self, queue: _Queue, index: int) -> None:
+        if self._closed:
+            return
+        self._shares.changed(queue, -1)
+        if self._dedupe and self._repeats.pop(index, None) is not None and not self.ended:
+            input = self._inputs[index]
+            found = _ORIGIN.match(input.url)
+            del self._firsts[_sameness(input, found[0] if found else "")]
 
     def _offer(self, queue: _Queue) -> None:
         if not self._closed:
             self._shares.changed(queue)
+
+    def _forget_input(self) -> None:
+        for table in (self._by_origin, self._domains, self._firsts, self._counted):
+            table.clear()
+
+
+def _sameness(input: InputUrl, origin: str) -> Hashable:
+    """Equal for URLs that are fetched from *origin* as one."""
+    return origin.lower(), input.url[len(origin) :] or "/", id(input.options)

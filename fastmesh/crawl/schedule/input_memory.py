@@ -15,18 +15,22 @@ from fastmesh.crawl.options import InputUrl
 # Of one URL without its text; of one host, with its queue and its name; of options, with their headers' table.
 URL_BYTES: Final = 136
 HOST_BYTES: Final = 700
-OPTIONS_BYTES: Final = 400
+OPTIONS_BYTES: Final = 500
 
 
-def input_memory(targets: Sequence[InputUrl], hosts: int) -> int:
-    """The bytes of *targets*, which are at so many *hosts*, in a backlog."""
-    size = URL_BYTES * len(targets) + HOST_BYTES * hosts
-    different = {}
-    for target in targets:
-        size += getsizeof(target.url)
-        if target.id is not None:
-            size += getsizeof(target.id)
-        different[id(target.options)] = target.options
-    for options in different.values():
-        size += OPTIONS_BYTES + sum(getsizeof(name) + getsizeof(value) for name, value in options.headers.items())
+def input_memory(inputs: Sequence[InputUrl], hosts: int, counted: set[int]) -> int:
+    """The bytes of *inputs*, which are at so many further *hosts*, in a backlog.
+
+    Options are counted once: *counted* holds the ids of those that were, and gets those of the others.
+    """
+    size = URL_BYTES * len(inputs) + HOST_BYTES * hosts
+    for input in inputs:
+        size += getsizeof(input.url)
+        if input.id is not None:
+            size += getsizeof(input.id)
+        options = input.options
+        if id(options) not in counted:
+            counted.add(id(options))
+            headers = options.headers
+            size += OPTIONS_BYTES + sum(getsizeof(name) + getsizeof(value) for name, value in headers.items())
     return size
