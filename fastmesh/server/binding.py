@@ -12,7 +12,7 @@ from fastmesh.config import ServerSettings
 from fastmesh.errors import ConfigError
 
 BACKLOG: Final = 4096  # the kernel lowers it to net.core.somaxconn
-FORBIDDEN: Final = 0o117  # of a Unix socket's mode: what others may, and to be run
+FORBIDDEN: Final = 0o117  # bits of a Unix socket's mode: all of others', and to be run
 
 
 def bind(settings: ServerSettings) -> socket.socket:
@@ -58,7 +58,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _bind_unix(path: str) -> socket.socket:
     """A Unix socket; one that a dead daemon left behind is replaced, one that answers is not.
 
-    Whoever may write to its file may crawl: never others, and the group where the umask lets it.
+    A user who may write to its file may crawl: never others, and the group where the umask lets it.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

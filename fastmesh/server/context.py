@@ -27,7 +27,7 @@ class Served(Protocol):
 
     @property
     def named(self) -> Mapping[str, object]:
-        """What the log has of it."""
+        """What the log calls it."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class Context:
     numbers: Iterator[int] = field(default_factory=partial(count, 1))  # of connections, each its own
     draining: bool = False
     out_of_files_at: float = float("-inf")  # when a connection could not be accepted last
-    waiting: set[asyncio.Task[None]] = field(default_factory=set)  # handlers of requests, for what they answer
+    waiting: set[asyncio.Task[None]] = field(default_factory=set)  # tasks of handlers that wait for their answer
     unaccepted: int = 0  # how often that was so, or one was closed without a word
     certificate: Certificate | None = None  # None: no TLS
 

@@ -1,4 +1,4 @@
-"""How a daemon ends within one deadline: what runs may finish, then be read, then is cut off, each for its share."""
+"""How a daemon ends within one deadline: streams may finish, then be read to their ends, then are cut off."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ_SHARE: Final = 0.95
 
 
 class Drain:
-    """The time that a daemon has left, from now on *deadline_s* seconds, and what it does in it."""
+    """The end of a daemon that has *deadline_s* seconds left, from now on."""
 
     def __init__(self, shared: Context, deadline_s: float) -> None:
         self._shared = shared

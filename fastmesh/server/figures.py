@@ -1,4 +1,4 @@
-"""What the socket's side says of itself: connections and files, for /healthz, /readyz and Prometheus."""
+"""Figures of connections, files and the process, for /healthz, /readyz and Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW_S: Final = 1.0  # it is tried again five times a second
 
 
 class ServerFigures:
-    """Reads *shared* when it is asked, and says how to *metrics*."""
+    """Reads *shared* and the process when it is asked; registers its figures with *metrics*."""
 
     def __init__(self, shared: Context, metrics: Metrics) -> None:
         self._shared = shared

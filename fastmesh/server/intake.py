@@ -1,10 +1,10 @@
-"""Whose input is worked off next: those who sent more than one slice of work wait here, each for its turn.
+"""Whose input is worked off next: connections that read more than one slice of work stand in line here.
 
-A read of 256 KB may hold 42,000 chunks or 10,000 requests.  A connection takes up
-a slice of what came and pauses its reading; the rest waits in one line for all
-connections, of which a turn of the loop works off so much.  So what one client
-sends costs another a few milliseconds, however many connections it opens; who
-sends one request at a time never waits here.
+A read of 256 KB may hold 42,000 chunks or 10,000 requests.  A connection works off
+a slice of it and pauses its reading; the rest waits in one line for all
+connections, of which a turn of the loop works off a bounded part.  So the bytes of
+one client cost another a few milliseconds, however many connections it opens; a
+client that sends one request at a time never waits here.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from typing import Any, Protocol
 
 from fastmesh.telemetry.bugs import Bugs
 
-SLICE_S = 0.001  # of one connection; the answer under way is finished
-TURN_S = 0.002  # of the line, in one turn of the loop; the slice under way is finished
+SLICE_S = 0.001  # for one connection; the answer under way is finished
+TURN_S = 0.002  # for the line, in one turn of the loop; the slice under way is finished
 
 
 class Source(Protocol):
-    """Who received more than one slice of work."""
+    """A connection that read more than one slice of work."""
 
     waits: bool  # the line's own: whether it stands in it
 
     @property
     def named(self) -> Mapping[str, object]:
-        """What the log has of it."""
+        """What the log calls it."""
         ...
 
     def go_on(self) -> None:
-        """Work off a slice; stand in the line again for what is left."""
+        """Work off a slice, and stand in the line again for the rest."""
         ...
 
     def abort(self) -> None:
-        """Close now: working it off failed by a fault of the server."""
+        """Close now: its slice failed by a fault of the server."""
         ...
 
 
 class Intake:
     """The line.  It is told how to be called in the next turn of the loop, and has a clock, in seconds.
 
-    One that raises is one of *bugs* and loses its connection.
+    A slice that raises is one of *bugs* and ends its connection.
     """
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], Any], clock: Callable[[], float], bugs: Bugs) -> None:

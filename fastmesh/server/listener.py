@@ -23,25 +23,16 @@ from fastmesh.telemetry.log import get_logger
 log = get_logger()
 
 ACCEPTS_A_TURN = 64
-# Over the limit connections are told so, with a 503; over these many more they are closed without a word.
+# Connections over the limit are answered 503; over so many more of them they are closed without a word.
 REFUSALS_AT_ONCE = 256
 OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# What the network had to say of the connection that was to be taken (accept(2)): the next one may be well.
+# Errors of the connection that was to be accepted (accept(2)): the next one may be well.
 OF_ONE = frozenset(
-    {
-        errno.ENETDOWN,
-        errno.EPROTO,
-        errno.ENOPROTOOPT,
-        errno.EHOSTDOWN,
-        errno.ENONET,
-        errno.EHOSTUNREACH,
-        errno.EOPNOTSUPP,
-        errno.ENETUNREACH,
-        errno.EPERM,
-    }
+    getattr(errno, name)
+    for name in "ENETDOWN EPROTO ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH EOPNOTSUPP ENETUNREACH EPERM".split()
 )
 PAUSE_S = 0.2
-QUIET_S = 2.0  # out of files for so long no more than before: the log has said it
+QUIET_S = 2.0  # out of files again within so long: the log has said it
 CLOSING_S = 60.0  # TLS: no close takes longer than this beside the time that a client may be stuck
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux: in the module since Python 3.12
 
@@ -49,7 +40,7 @@ _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux: in the m
 class Listener:
     """Accepts from *sock* until it is closed; every connection is a Connection of *shared*.
 
-    One that is *inherited* outlives the daemon: who connects while it ends waits for the next one.
+    One that is *inherited* outlives the daemon: a client that connects while it ends waits for the next daemon.
     """
 
     def __init__(self, sock: socket.socket, shared: Context, *, inherited: bool = False) -> None:
@@ -62,7 +53,7 @@ class Listener:
         # An abstract one, which a unit may have, is written with @ where it has its NUL.
         self._path = None if self._is_tcp else os.fsdecode(sock.getsockname()).replace("\0", "@")
         self._file = None if self._path is None or inherited else SocketFile(self._path)
-        # Given up when there are no more files, so that who waits can still be told.
+        # Given up when there are no more files, so that a waiting client can still be accepted, and closed.
         self._reserve: int | None = _reserved()
         sock.setblocking(False)
 
@@ -88,7 +79,7 @@ class Listener:
         self._shared.loop.add_reader(self._sock.fileno(), self._accept)
 
     def drain(self) -> None:
-        """The daemon is on its way out: it refuses by itself who would find nobody else."""
+        """The daemon ends: leave new clients to the next one, where there will be one; else they are refused here."""
         if self._inherited:
             self._stop()
 
@@ -160,7 +151,7 @@ class Listener:
             tls = {
                 "ssl": shared.certificate.context,
                 "ssl_handshake_timeout": shared.settings.header_timeout_s,
-                # The connection itself looks whether its client still takes what is left.
+                # The connection itself looks whether its client still takes the rest.
                 "ssl_shutdown_timeout": CLOSING_S + shared.settings.write_stall_timeout_s,
             }
         try:

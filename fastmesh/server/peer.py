@@ -1,7 +1,7 @@
-"""What every connection is, whatever it speaks: a socket that is written, watched and closed with care.
+"""A connection of any protocol, as far as its socket: written, watched and closed with care.
 
-It owns when: a client that takes no byte is cut off, every wait has a deadline,
-and a close still delivers what was written.
+A client that takes no byte is cut off, every wait has a deadline, and a close
+still delivers all that was written.
 
     OPEN ──▶ CLOSING  all is written; what is on its way is still delivered, what comes is thrown away
        ╲        ↓
@@ -27,10 +27,8 @@ from fastmesh.telemetry.log import get_logger
 log = get_logger()
 
 LINGER_S = 2.0
-LEAST_RATE = 1024  # bytes a second: who takes what is left at its close more slowly is not waited for
+LEAST_RATE = 1024  # bytes a second: a client that takes the rest at its close more slowly is not waited for
 LOOKS_A_TIMEOUT = 4  # so a client that takes nothing is cut off a quarter late at most
-
-
 # How far a connection's life has come; the pump and readers write while it is OPEN.
 OPEN, CLOSING, CLOSED = range(3)
 
@@ -49,12 +47,12 @@ class Peer(Outlet, asyncio.Protocol):
         self.place: Place | None = None  # among its peer's, where these are counted
         self._finished = False  # the client sends no more
         self._stall: StallWatch | None = None  # while something written may be stuck
-        self._due = NEVER  # when what is awaited must be here
-        self.deadline = NEVER  # when to look again: then, or earlier for the progress
+        self._due = NEVER  # when the bytes that are awaited must be here
+        self.deadline = NEVER  # when to look at it again: at that time, or earlier where something may be stuck
         self.filed = 0
         self.waits = False  # for its turn in the intake
 
-    # ── what the connection says ─────────────────────────────────────────────────────────
+    # ── for the protocol's own class ─────────────────────────────────────────────────────────
 
     @property
     @abstractmethod
@@ -69,12 +67,12 @@ class Peer(Outlet, asyncio.Protocol):
     @property
     @abstractmethod
     def client(self) -> str | None:
-        """Whose streams it reads; None when it reads none, or this machine's."""
+        """Whose request is under way; None when none is, or this machine's."""
 
     @property
     @abstractmethod
     def idle(self) -> bool:
-        """Whether nothing is under way that somebody waits for."""
+        """Whether no request is under way, and no stream."""
 
     @abstractmethod
     def _too_late(self) -> None:
@@ -89,33 +87,36 @@ class Peer(Outlet, asyncio.Protocol):
         """Work off a slice of what was read; the rest waits for its turn, and no more is read until then."""
 
     def _let_go(self) -> None:
-        """No more is read or answered: what was kept for that may go."""
+        """No more is read or answered: what was kept for it may go."""
 
     # ── the transport ────────────────────────────────────────────────────────────────────
 
-    def _made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is this connection's, from now on."""
         # No isinstance: uvloop's Unix transport is none of asyncio's.
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(self.shared.high_water, self.shared.low_water)
         self.shared.connections.add(self)
 
-    def _lost(self) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone, or another's."""
         self.life = CLOSED
         self.shared.connections.discard(self)
-        self._forget_deadlines()
+        self.shared.wheel.forget(self)
+        self.deadline = self._due = NEVER
         self.transport = None
         if self.place is not None:
             self.place.give_back()
+        self._let_go()
 
     def hand_over(self, to: Peer) -> None:
         """Give the socket to *to*, which speaks another protocol on it."""
         transport = self.transport
         assert transport is not None
         to.born, to.place, self.place = self.born, self.place, None
-        self._lost()
-        self._let_go()
+        Peer.connection_lost(self, None)  # the request under way goes on
         transport.set_protocol(to)
-        to._made(transport)
+        to.connection_made(transport)
 
     @property
     def lasts(self) -> bool:
@@ -129,15 +130,11 @@ class Peer(Outlet, asyncio.Protocol):
 
     @property
     def _half_open(self) -> bool:
-        """Whether, when the client's side has ended, the transport stays open for what is still to be written.
+        """Whether the transport stays open, when the client's side has ended, for answers that are not written yet.
 
-        TLS decides that by itself: what was written is sent before it closes.
+        TLS decides that by itself: all that was written is sent before it closes.
         """
         return self.transport is None or self.transport.can_write_eof()
-
-    def _forget_deadlines(self) -> None:
-        self.shared.wheel.forget(self)
-        self.deadline = self._due = NEVER
 
     def pause_writing(self) -> None:
         """The transport has enough: the pump passes this connection by."""
@@ -149,9 +146,9 @@ class Peer(Outlet, asyncio.Protocol):
         self.paused = False
 
     def go_on(self) -> None:
-        """Its turn in the line has come: it goes on, unless the client is gone, who was not read meanwhile.
+        """Its turn in the line has come: it goes on, unless the client left meanwhile, unseen, for it was not read.
 
-        One that has ended its side may be gone: then a single answer tells.
+        A client that has ended its side may have left: the first answer to it will tell.
         """
         if self.life != OPEN or self.transport is None:
             return
@@ -174,7 +171,7 @@ class Peer(Outlet, asyncio.Protocol):
         self._look_again()
 
     def _look_again(self) -> None:
-        """When the wheel shall look at this connection next."""
+        """Have the wheel look at this connection when the next thing is due."""
         self.deadline = self._due
         if self._stall is not None:
             pause_s = min(LINGER_S, self.shared.settings.write_stall_timeout_s / LOOKS_A_TIMEOUT)
@@ -182,7 +179,7 @@ class Peer(Outlet, asyncio.Protocol):
         self.shared.wheel.file(self)
 
     def _watch_stall(self) -> None:
-        """Look from now on whether the client takes what is written, until all is taken."""
+        """Look from now on whether the client takes the bytes that were written, until all are taken."""
         if self._stall is None:
             self._stall = StallWatch(self.shared.clock())
             self._look_again()
@@ -217,11 +214,11 @@ class Peer(Outlet, asyncio.Protocol):
         self.abort()
 
     def _close(self, within_s: float | None = None) -> None:
-        """No more is written or read; what was written is still delivered.
+        """Write and answer no more; all that was written is still delivered.
 
-        Closing with unread input would send RST, and the client would lose what
-        is on its way: so input is read and thrown away until the client's end, for
-        LINGER_S at most once all is delivered.  That is waited for as long as the client takes
+        Closing with unread input would send RST, and the client would lose the bytes on
+        their way to it: so input is read and thrown away until the client's end, for
+        LINGER_S at most once all is delivered.  Delivery is waited for as long as the client takes
         something, at LEAST_RATE; or *within_s*, where it loses nothing that it cannot have again.
         """
         if self.life != OPEN:

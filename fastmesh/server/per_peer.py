@@ -6,7 +6,7 @@ from collections import Counter
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-# Over the limit so many more are told so, with a 429; the others are closed without a word.
+# So many connections over the limit are answered 429; the others are closed without a word.
 REFUSALS_A_PEER: Final = 8
 IPV6_NETWORK_BITS: Final = 64  # that a peer has for itself
 

@@ -1,4 +1,4 @@
-"""A daemon as a process: its signals, what the service manager is told, and a check of its settings without it."""
+"""A daemon as a process: it is started, reloaded and ended by signals, and its service manager hears of it."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ async def check(settings: Settings) -> None:
 
 
 def _unhandled(bugs: Bugs, context: dict[str, Any]) -> None:
-    """What a callback or a task raised that nobody waits for: the loop goes on, and says so."""
+    """The loop's handler for exceptions of callbacks and of tasks that nobody awaits: they are counted as bugs."""
     message = str(context.get("message"))
     bugs.met("callbacks", context.get("exception") or RuntimeError(message), message=message)

@@ -1,7 +1,7 @@
-"""One timer for all deadlines.
+"""One timer for the deadlines of all connections.
 
-A connection changes its deadline with every request, and an own timer each
-would cost it 675 bytes and a heap operation a change.  Here a later deadline is
+A connection changes its deadline with every request, and a timer of its own
+would cost 675 bytes and a heap operation a change.  Here a later deadline is
 only a number: the wheel looks at it when the earlier one has come.
 """
 
@@ -15,7 +15,7 @@ from fastmesh.telemetry.bugs import Bugs
 
 
 class Timed(Protocol):
-    """What has a deadline, in seconds of the wheel's clock; infinity while there is none."""
+    """A connection with a deadline, in seconds of the wheel's clock; infinity while it has none."""
 
     deadline: float
     filed: int  # the wheel's own: the slot it stands in, 0 when in none
@@ -25,7 +25,7 @@ class Timed(Protocol):
         ...
 
     def abort(self) -> None:
-        """It could not say what is to happen, and without a deadline it would be there for ever: it ends."""
+        """End: expired() raised, and without a deadline it would be there for ever."""
         ...
 
     @property
@@ -38,9 +38,9 @@ NEVER = float("inf")
 
 
 class TimerWheel:
-    """Files what has a deadline into slots of *step_s* seconds; told the time, it says who is due.
+    """Files connections into slots of *step_s* seconds by their deadlines, and calls those that are due.
 
-    One that raises ends by itself, and is one of *bugs*.
+    One that raises is aborted, and is one of *bugs*.
     """
 
     def __init__(self, bugs: Bugs, step_s: float = 0.05) -> None:
@@ -72,16 +72,18 @@ class TimerWheel:
             timed.filed = 0
 
     def turn(self, now: float) -> None:
-        """Tell all whose deadline has come."""
+        """Call all whose deadline has come."""
         current = int(now / self.step_s)
         # After a long stall or a jump only the slots that exist are looked at, not every step between.
         due = sorted(slot for slot in self._slots if slot <= current)
         self._next = current + 1
         for slot in due:
-            self._bugs.each("deadlines", self._slots.pop(slot), partial(self._tell, slot, now), _named)
+            self._bugs.each(
+                "deadlines", self._slots.pop(slot), partial(self._call, slot, now), lambda timed: timed.named
+            )
 
-    def _tell(self, slot: int, now: float, timed: Timed) -> None:
-        if timed.filed != slot:  # forgotten by one that was told before it
+    def _call(self, slot: int, now: float, timed: Timed) -> None:
+        if timed.filed != slot:  # forgotten by one that was called before it
             return
         timed.filed = 0
         try:
@@ -91,7 +93,3 @@ class TimerWheel:
         except Exception:
             timed.abort()
             raise
-
-
-def _named(timed: Timed) -> Mapping[str, object]:
-    return timed.named

@@ -1,8 +1,8 @@
 """One client's connection as a WebSocket: messages to its session, its session's frames to the socket.
 
-What is read is worked off in slices, so that no flood holds the loop; what is
-answered to a client that does not read is bounded; a client that was not heard
-for a while is pinged, and closed when no byte comes.
+Its input is worked off in slices, so that no flood holds the loop; answers to a
+client that does not read are bounded; a client that was not heard for a while is
+pinged, and closed when no byte comes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ NOT_TEXT, GOING_AWAY, NO_PONG = 1003, 1001, 1011
 class WebSocketPeer(Peer):
     """The protocol of a socket after its upgrade, and the port of its session."""
 
-    __slots__ = ("_answers_bytes", "_client", "_heard_at", "_machine", "_pinged_at", "_request_id", "_session")
+    __slots__ = ("_answers_bytes", "_heard_at", "_machine", "_pinged_at", "_session", "client", "request_id")
+
+    request_id: str  # of the request that opened it
+    client: str | None  # who opened it
 
     def __init__(self, shared: Context, machine: WebSocketMachine, call: Call) -> None:
         super().__init__(shared)
         self._machine = machine
-        self._request_id = call.request_id
-        self._client = call.client
+        self.request_id = call.request_id
+        self.client = call.client
         self._heard_at = shared.clock()
         self._pinged_at: float | None = None  # while an answer is awaited
         self._answers_bytes = 0  # written while the transport had enough
@@ -83,7 +86,7 @@ class WebSocketPeer(Peer):
         if rest:
             self.data_received(rest)
 
-    # ── what the transport tells ─────────────────────────────────────────────────────────
+    # ── calls of the transport ─────────────────────────────────────────────────────────
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came: life, and perhaps commands."""
@@ -115,12 +118,7 @@ class WebSocketPeer(Peer):
             self._session.resumed()
         self._go_on()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone, and with it who read its streams."""
-        self._lost()
-        self._let_go()
-
-    # ── what was read ────────────────────────────────────────────────────────────────────
+    # ── its input ────────────────────────────────────────────────────────────────────
 
     def _go_on(self, slice_s: float = SLICE_S) -> None:  # the machine has bounds of its own
         if self.waits or self.life != OPEN:
@@ -134,7 +132,7 @@ class WebSocketPeer(Peer):
                     return
                 self._take(event)
         except Exception as error:
-            log.error("connection.bug", request_id=self._request_id, exc_info=error)
+            log.error("connection.bug", request_id=self.request_id, exc_info=error)
             self.abort()
             return
         if self.life != OPEN:
@@ -156,7 +154,7 @@ class WebSocketPeer(Peer):
             case Binary():
                 self.close(NOT_TEXT, "messages are text")
             case Ended(code, reason, reply):
-                log.debug("websocket.ended", request_id=self._request_id, code=code, reason=reason)
+                log.debug("websocket.ended", request_id=self.request_id, code=code, reason=reason)
                 self.send(reply)
                 self._close()
 
@@ -176,7 +174,7 @@ class WebSocketPeer(Peer):
         try:
             written = session.serve(max_bytes)
         except Exception as error:
-            log.error("stream.bug", request_id=self._request_id, exc_info=error)
+            log.error("stream.bug", request_id=self.request_id, exc_info=error)
             self.abort()
             return 0
         if session.wants_service:
@@ -184,16 +182,6 @@ class WebSocketPeer(Peer):
         return written
 
     # ── waiting and closing ──────────────────────────────────────────────────────────────
-
-    @property
-    def request_id(self) -> str | None:
-        """Of the request that opened it."""
-        return self._request_id
-
-    @property
-    def client(self) -> str | None:
-        """Who opened it."""
-        return self._client
 
     @property
     def idle(self) -> bool:
@@ -206,7 +194,7 @@ class WebSocketPeer(Peer):
             self.close(GOING_AWAY, "the daemon is shutting down")
 
     def close(self, code: int, reason: str, within_s: float | None = None) -> None:
-        """Say goodbye; what was written before is still delivered, *within_s* where that is given."""
+        """Send a close frame; all that was written before is still delivered, *within_s* where that is given."""
         self.send(self._machine.close(code, reason))
         self._close(within_s)
 
@@ -216,7 +204,7 @@ class WebSocketPeer(Peer):
         super()._cut_off()
 
     def _too_late(self) -> None:
-        """Nothing was heard for a while: ping; nothing after the ping: it is gone."""
+        """The client was not heard for a while: ping it; not after the ping either: it is gone."""
         now, stream = self.shared.clock(), self.shared.stream
         if self.idle and self._aged():
             self.close(GOING_AWAY, "the connection is old")

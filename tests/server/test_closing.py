@@ -85,7 +85,7 @@ class Room:
         shared.pump = make_pump(SimpleNamespace(call_soon=lambda turn: None))  # type: ignore[arg-type]
         self.pipe = Pipe(tls=tls)
         self.peer = Writing(shared)
-        self.peer._made(self.pipe)
+        self.peer.connection_made(self.pipe)
         self.peer.send(b"x" * written)
 
     def closed_after(self, within_s: float | None = None, crumb: int = 0, every_s: float = 1.0) -> float:

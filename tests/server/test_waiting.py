@@ -245,6 +245,25 @@ def test_a_stream_that_had_to_be_waited_for_is_like_any_other() -> None:
     play(run())
 
 
+def test_so_is_a_websocket() -> None:
+    async def run() -> None:
+        waiting = Waiting()
+        async with house(waiting) as here:
+            (socket,) = (route for route in here.shared.router.routes if route.name == "/crawl/ws")
+            waiting.answer = socket.handler  # type: ignore[assignment]
+            client = await here.connect()
+            upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            client.writer.write(WAIT[:-2] + upgrade + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+            await waiting.begun.wait()
+            waiting.released.set()
+            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+            assert b'"type":"welcome"' in await client.reader.readuntil(b"}")
+            assert here.answered(101) == 1
+            assert not here.shared.waiting
+
+    play(run())
+
+
 def test_a_handler_that_is_not_cancelled_opens_nothing_for_who_left() -> None:
     opened = []
 

@@ -1,4 +1,4 @@
-"""The process's file limit, and how many connections it can hold."""
+"""The limit of open files, and how many connections fit into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this process takes of the machine, as the kernel counts it."""
+"""Memory, CPU time and open files of this process, as the kernel counts them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 def resident_bytes() -> int:
-    """Memory that it has now."""
+    """Its resident memory now."""
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * _PAGE_BYTES
     except OSError:  # not Linux, or no file left to read it with
@@ -19,7 +19,7 @@ def resident_bytes() -> int:
 
 
 def cpu_seconds() -> float:
-    """What it has used of all cores, workers apart."""
+    """CPU time that it has used, workers apart."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
@@ -39,5 +39,5 @@ def open_files() -> int:
 
 
 def file_limit() -> int:
-    """How many may be."""
+    """How many descriptors may be open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,4 +1,4 @@
-"""What systemd and the daemon tell each other: sockets at the start (sd_listen_fds(3)), news after it (sd_notify(3)).
+"""How systemd and the daemon talk: sockets at the start (sd_listen_fds(3)), news after it (sd_notify(3)).
 
 Both are plain: variables, inherited descriptors, datagrams to a Unix socket.  Without systemd nothing of it happens.
 """
@@ -34,7 +34,7 @@ class Inherited:
 
 
 def inherited_sockets(environ: MutableMapping[str, str]) -> list[Inherited]:
-    """The sockets of a socket unit, none without one; the variables are taken away, for they are not our children's.
+    """The sockets of a socket unit, none without one; the variables go, for they are not meant for child processes.
 
     Raises ConfigError for a descriptor that is no listening stream socket.
     """
@@ -115,7 +115,7 @@ class Notifier:
         path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
         try:
             self._sock.sendto("\n".join(lines).encode(), path)
-        except OSError as error:  # it is deaf or gone: that must not end what it looks after
+        except OSError as error:  # the manager is deaf or gone: that must not end the daemon
             log.warning("systemd.unheard", said=lines[0], error=error.strerror)
 
 
@@ -131,7 +131,7 @@ async def keep_informed(
 ) -> None:
     """Say every second what the daemon does, that its loop runs, and how long its end still takes.
 
-    Whatever of it raises is one of *bugs*: a daemon that only cannot say what it does is alive.
+    Whatever raises in it is one of *bugs*: a daemon that cannot say how it is may be well.
     """
     if not notifier.listens:
         return

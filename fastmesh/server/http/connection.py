@@ -1,7 +1,7 @@
 """One client's connection as HTTP: requests in, their answers out in order.
 
 It owns when: one request is answered after the other, each answer written whole
-or streamed; what comes behind one that takes its time waits, within bounds.
+or streamed; requests behind an answer that takes its time wait, within bounds.
 """
 
 from __future__ import annotations
@@ -23,54 +23,45 @@ from fastmesh.wire.http1 import MAX_STEPS, HttpParser, Phase, Request
 
 log = get_logger()
 
-# What came is worked off at once up to so many bytes, with more of them it waits for its turn: a body of 1 MB may take
+# Input is worked off at once up to so many bytes, with more of them it waits for its turn: a body of 1 MB may take
 # 10 ms, and many may be whole in one turn of the loop.
 AT_ONCE_BYTES = 16_384
-# Requests that come behind an answer that takes its time wait for its end: so many bytes of them.
+# So many bytes of requests may wait behind an answer that takes its time.
 MAX_BEHIND_BYTES = 65_536
 # TLS tells the client's end together with what came before it, and takes no answer afterwards: so many requests are
 # answered then, in so many steps of the parser.
 MAX_AT_END = 64
 STEPS_AT_END = 2048
-RETRY_S = 1.0  # what is late while the daemon itself is, is looked at again
-NO_TRACE = Trace("", "")  # of what is only judged
+RETRY_S = 1.0  # while the daemon itself is late, a late client is looked at again
+NO_TRACE = Trace("", "")  # for a request that is only judged
 
 
 class Connection(StreamSink):
-    """The protocol of one socket: what comes on it, request by request, and until when."""
+    """The protocol of one socket: its requests in their order, and until when each must be here."""
 
-    __slots__ = (
-        "_begun",
-        "_client",
-        "_exchange",
-        "_judged",
-        "_local_address",
-        "_number",
-        "_parser",
-        "_request_began",
-    )
+    __slots__ = ("_address", "_began", "_client", "_exchange", "_judged", "_number", "_parser", "_timed")
 
     def __init__(self, shared: Context, place: Place | None = None) -> None:
         super().__init__(shared)
         self.born = shared.clock()
         self.place = place
         self._parser: HttpParser | None = None  # only while something of a request is here: idle connections are many
-        self._begun = 0  # requests of this parser whose head has a deadline
+        self._timed = 0  # requests of this parser whose head has a deadline
         self._judged = 0  # and those that were judged before their body was here
         self._client: str | None = None
         self._number = next(shared.numbers)
-        self._local_address = ""
-        self._request_began = 0.0
+        self._address = ""
+        self._began = 0.0  # when the first byte of the request was here
         self._exchange: Exchange | None = None
 
-    # ── what the transport tells ─────────────────────────────────────────────────────────
+    # ── calls of the transport ─────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is here; it has so long for its first request."""
         shared = self.shared
-        self._made(transport)
+        super().connection_made(transport)
         assert self.transport is not None
-        self._client, self._local_address = addresses(self.transport)
+        self._client, self._address = addresses(self.transport)
         self._set_due(shared.clock() + shared.settings.header_timeout_s)
         if len(shared.connections) > shared.settings.max_connections:
             most = shared.settings.max_connections
@@ -89,7 +80,7 @@ class Connection(StreamSink):
         if parser is None:
             settings = self.shared.settings
             parser = self._parser = HttpParser(settings.max_header_bytes, settings.max_body_bytes)
-            self._begun = self._judged = 0
+            self._timed = self._judged = 0
         parser.receive(data)
         if exchange is not None:
             self._bound_behind(parser)
@@ -123,11 +114,13 @@ class Connection(StreamSink):
             self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone, and with it who waits for an answer."""
+        """The socket is gone, and with it the client that reads a stream or waits for an answer."""
         super().connection_lost(exc)
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.leave()
+        if self.reader is not None:
+            self._detach()
+        elif self._exchange is not None:
+            self._exchange.leave()
+            self._exchange = None
 
     # ── requests in their order ──────────────────────────────────────────────────────────
 
@@ -169,7 +162,7 @@ class Connection(StreamSink):
     def _answer_next(self, parser: HttpParser, now: float) -> bool:
         """Answer the next request; False when none is whole yet, or not read in so many steps."""
         if parser.phase is Phase.IDLE:
-            self._request_began = now
+            self._began = now
         try:
             request = parser.next_request()
         except Exception as error:
@@ -178,12 +171,12 @@ class Connection(StreamSink):
             return False
         if request is None:
             return False
-        exchange = self._exchange = Exchange(self, request, self._request_began)
+        exchange = self._exchange = Exchange(self, request, self._began)
         exchange.answer(self._call(request, exchange.request_id, exchange.trace), parser.rest)
         return True
 
     def _answer_at_end(self) -> None:
-        """Answer what waits for its turn, for the last time: only TLS comes here with anything that does."""
+        """Answer the requests that still wait for their turn: only TLS comes to its end with any."""
         parser, steps = self._parser, STEPS_AT_END
         until = self.written + self.shared.high_water
         for _ in range(MAX_AT_END):
@@ -193,7 +186,7 @@ class Connection(StreamSink):
                 steps -= MAX_STEPS
 
     def _bound_behind(self, parser: HttpParser) -> None:
-        """What came behind an answer under way waits for its end, within bounds: wherever the bytes were cut."""
+        """Requests behind an answer under way wait for its end, within bounds: wherever the bytes were cut."""
         if parser.held <= MAX_BEHIND_BYTES:
             return
         if self.reader is None:
@@ -206,9 +199,9 @@ class Connection(StreamSink):
         """A request is here in part: until when must the rest be here?  Absolute, from the first byte of each part."""
         settings, awaited = self.shared.settings, parser.awaiting_body
         if awaited is None:
-            if parser.begun != self._begun:
-                self._begun = parser.begun
-                self._request_began = now
+            if parser.begun != self._timed:
+                self._timed = parser.begun
+                self._began = now
                 if self.written:  # the first request's time runs since the connection was made
                     self._set_due(now + settings.header_timeout_s)
         elif parser.begun != self._judged:
@@ -217,7 +210,7 @@ class Connection(StreamSink):
             self._judge_early(parser, awaited)
 
     def _judge_early(self, parser: HttpParser, request: Request) -> None:
-        """A head is here and its body is not: who would be refused anyway need not send it (RFC 9110, 10.1.1)."""
+        """A head is here and its body is not: a client that is refused anyway need not send it (RFC 9110, 10.1.1)."""
         try:
             self.shared.router.find(self._call(request, "", NO_TRACE))
         except ApiError as error:
@@ -227,13 +220,13 @@ class Connection(StreamSink):
             self.send(CONTINUE)
 
     def _refuse(self, request: Request, error: ApiError) -> None:
-        self._exchange = Exchange(self, request, self._request_began or self.shared.clock())
+        self._exchange = Exchange(self, request, self._began or self.shared.clock())
         self._exchange.refuse(request, error)
 
     def _call(self, request: Request, request_id: str, trace: Trace) -> Call:
-        return Call(request, request_id, self._client, self._local_address, self._number, trace)
+        return Call(request, request_id, self._client, self._address, self._number, trace)
 
-    # ── the end of one ───────────────────────────────────────────────────────────────────
+    # ── the end of an answer ───────────────────────────────────────────────────────────────────
 
     def over(self, status: int) -> None:
         """The request under way was answered with *status*, to its last byte."""
@@ -251,7 +244,7 @@ class Connection(StreamSink):
             if self._parser is not None:
                 self._wait()
 
-    # ── what the peer asks ───────────────────────────────────────────────────────────────
+    # ── what is under way ───────────────────────────────────────────────────────────────
 
     @property
     def request_id(self) -> str | None:
@@ -260,7 +253,7 @@ class Connection(StreamSink):
 
     @property
     def client(self) -> str | None:
-        """Who asked for what is under way."""
+        """Who asked, where a request is under way."""
         return None if self._exchange is None else self._exchange.client
 
     @property
@@ -280,7 +273,7 @@ class Connection(StreamSink):
         return self._reading and self._parser is None
 
     def drain(self) -> None:
-        """Close when idle, else after what is under way."""
+        """Close when idle, else behind the answer under way."""
         if self.idle:
             self._abort_when_written()
 
@@ -292,7 +285,7 @@ class Connection(StreamSink):
         assert self.transport is not None
         if self._exchange is not None:
             return
-        if not self.transport.is_reading():  # what is late may be here, and waits for its turn
+        if not self.transport.is_reading():  # the late bytes may be here, and wait for their turn
             self._set_due(self.shared.clock() + RETRY_S)
             return
         if parser is None or parser.phase is Phase.IDLE:

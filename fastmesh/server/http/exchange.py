@@ -1,4 +1,4 @@
-"""One request and its answer: who may ask and what answers it, how it is refused, and what is recorded of it.
+"""One request and its answer: the route that answers it, its refusal, and its record in metrics and log.
 
 An answer is whole, or it begins here and goes on by itself: a stream on the
 connection, or a WebSocket in its place.  A handler that has to wait for it does
@@ -24,7 +24,7 @@ from fastmesh.wire.whole import WholeEncoder
 log = get_logger()
 
 BUG = "the request failed by a fault of the server"  # all that a client is told of one
-UNROUTED = "other"  # the metrics' name for what has no route
+UNROUTED = "other"  # the metrics' name for all requests without a route
 CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream", "json": "application/json"}
 
 
@@ -56,7 +56,7 @@ class Exchange:
             self._send(call.request, reply)
 
     def refuse(self, request: Request, error: ApiError) -> None:
-        """Answer *request* with *error*, and with the connection's end: what follows it cannot be read."""
+        """Answer *request* with *error*, and end the connection: no request can be read behind it."""
         request.keep_alive = False
         self._send(request, refusal(error, self.request_id))
 
@@ -122,7 +122,7 @@ class Exchange:
             connection.abort()
 
     def _fault(self, error: Exception) -> Reply | None:
-        """What a request is answered that *error* ended; None when its stream has begun and there is no room for it."""
+        """The answer to a request that *error* ended; None when its stream has begun and there is no room for one."""
         if isinstance(error, ApiError):
             return refusal(bare(error), self.request_id)  # the request may have it, as its fault
         log.error("request.bug", request_id=self.request_id, trace_id=self.trace.trace_id, exc_info=error)

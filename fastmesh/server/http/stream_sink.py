@@ -1,6 +1,6 @@
 """A connection while it carries a stream: the sink that the stream's reader writes to.
 
-The connection itself is the sink, since an Outlet is what a Reader in C writes to without a call into Python.
+The connection itself is the sink, since a Reader in C writes to an Outlet without a call into Python.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = get_logger()
 
 
 class StreamSink(Peer):
-    """Carries one stream at a time; what comes before and behind it is the subclass's."""
+    """Carries one stream at a time; its subclass knows the request before it and the next one behind it."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class StreamSink(Peer):
         """An answer that took its time is over: go on with what came behind its request."""
 
     def carry(self, subscriber: Subscriber, head: bytes) -> None:
-        """Read the stream of *subscriber*; *head* and what is there leave in one write, in this turn of the loop."""
+        """Begin to read with *subscriber*: *head* and the first frames leave in one write, in this turn of the loop."""
         self.reader = subscriber
         self.watch()
         subscriber.serve(self.shared.module.registry.first_bytes.share(), head + subscriber.encoder.begin())
@@ -56,14 +56,7 @@ class StreamSink(Peer):
             if subscriber.wants_service:
                 self.ready()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone, and with it who read the stream."""
-        self._lost()
-        self._let_go()
-        if self.reader is not None:
-            self._detach()
-
-    # ── what its reader asks ─────────────────────────────────────────────────────────────
+    # ── calls of the reader ─────────────────────────────────────────────────────────────
 
     write = Peer.send
     give_up = Peer.abort
@@ -79,7 +72,7 @@ class StreamSink(Peer):
         self.go_on_behind()
 
     def failed(self, error: Exception) -> None:
-        """The stream's delivery raised *error*, perhaps at its very end, when the reader is gone."""
+        """A delivery raised *error*, which is a bug; at the very end of a stream its reader may be gone already."""
         named = {} if self.reader is None else self.reader.pipeline.named
         log.error("stream.bug", **named, exc_info=error)
         self.abort()
