@@ -102,7 +102,7 @@ WITHOUT_IO = [
             "robots/rules",
         )
     ),
-    "server/timers.py",
+    *(f"server/{name}.py" for name in ("timers", "intake", "per_peer", "reload")),
     "api/requests/*.py",
     "api/websocket/*.py",
     *(

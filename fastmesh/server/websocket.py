@@ -10,7 +10,6 @@ from __future__ import annotations
 from fastmesh.api.calls import Call, SocketReply
 from fastmesh.api.websocket.session import SocketSession
 from fastmesh.server.context import Context
-from fastmesh.server.http.responses import socket_fields
 from fastmesh.server.intake import SLICE_S
 from fastmesh.server.peer import OPEN, Peer
 from fastmesh.streaming.pipeline import StreamingPipeline
@@ -25,6 +24,8 @@ log = get_logger()
 # Answers that wait for a client that does not read: with more of them its commands wait too.
 MAX_ANSWERS_BYTES = 65_536
 NOT_TEXT, GOING_AWAY, NO_PONG = 1003, 1001, 1011
+
+Fields = list[tuple[str, str]]
 
 
 class WebSocketPeer(Peer):
@@ -56,15 +57,14 @@ class WebSocketPeer(Peer):
         )
 
     @classmethod
-    def take_over(cls, http: Peer, call: Call, reply: SocketReply, rest: bytes, began: float) -> None:
+    def take_over(cls, http: Peer, call: Call, reply: SocketReply, fields: Fields, rest: bytes, began: float) -> None:
         """Speak WebSocket where *http* spoke HTTP: the answer to *call* and the welcome leave in one write.
 
-        *rest* was received behind the request, whose first byte was here at *began*
-        seconds.  Raises an ApiError while it can still be refused.
+        The answer has *fields* beside the handshake's own.  *rest* was received behind the
+        request, whose first byte was here at *began* seconds.  Raises an ApiError while it can still be refused.
         """
         shared = http.shared
         limits = Limits(max_message_bytes=shared.stream.ws_max_message_bytes)
-        fields = socket_fields(call.request_id)
         head, machine = upgrade(call.request, fields, limits=limits, deflate=shared.stream.ws_deflate)
         stream = reply.open()
         peer = cls(shared, machine, call)

@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 from daemons import PATIENCE_S
 
+from fastmesh.api.access.tokens import line_of, new_token
 from fastmesh.api.calls import Answer, Call, Handler, Reply, Route
 from fastmesh.config import load
 from fastmesh.errors import Conflict
@@ -174,6 +176,26 @@ def test_who_leaves_is_not_waited_for(how: str) -> None:
             await until(lambda: not here.shared.connections and not here.shared.waiting)
             assert waiting.ended == ["cancelled"]
             assert here.answered(200) == 0
+
+    play(run())
+
+
+def test_a_client_whose_token_is_taken_away_meanwhile_is_not_answered(tmp_path: Path) -> None:
+    tokens, token = tmp_path / "tokens", new_token()
+    tokens.write_text(f"{line_of(token, 'alice')}\n{line_of(new_token(), 'bob')}\n")
+
+    async def run() -> None:
+        waiting = Waiting()
+        async with house(waiting, AUTH__TOKENS_FILE=str(tokens)) as here:
+            client = await here.connect()
+            client.writer.write(WAIT[:-2] + f"Authorization: Bearer {token}\r\n\r\n".encode())
+            await waiting.begun.wait()
+            tokens.write_text(f"{line_of(new_token(), 'bob')}\n")
+            assert here.daemon.reload_access() == []
+            await until(lambda: waiting.ended)
+            assert waiting.ended == ["cancelled"]
+            with suppress(ConnectionError):
+                assert await client.reader.read() == b""
 
     play(run())
 

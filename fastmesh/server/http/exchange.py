@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 
 from fastmesh.api.calls import Answer, Call, Reply, SocketReply, StreamReply
 from fastmesh.errors import ApiError, InternalError, bare
-from fastmesh.server.http.responses import refusal, request_id, stream_head, whole
+from fastmesh.server.http.responses import refusal, request_id, socket_fields, stream_head, whole
 from fastmesh.server.http.stream_sink import StreamSink
 from fastmesh.server.peer import OPEN
 from fastmesh.server.websocket import WebSocketPeer
@@ -89,7 +89,8 @@ class Exchange:
         if isinstance(answer, StreamReply):
             self._start_stream(call.request, answer)
         elif isinstance(answer, SocketReply):
-            WebSocketPeer.take_over(self._connection, call, answer, rest, self.began)
+            fields = socket_fields(self.request_id)
+            WebSocketPeer.take_over(self._connection, call, answer, fields, rest, self.began)
             self._connection.over(101)
         else:
             shared = self._connection.shared
