@@ -28,7 +28,7 @@ from locust import User, between, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from fastmesh.demo.site import SAMPLES
+from fastmesh.demo.samples import SAMPLES
 from loadtest.compiled import RESULTS
 from loadtest.servers import FASTMESH, running
 from loadtest.streams import CRAWL, FIREHOSE, Hole, Protocol, Seen, StreamFailed, read

@@ -12,7 +12,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from fastmesh.commands.table import ResultTable, clean
+from fastmesh.commands.clean import clean
+from fastmesh.commands.table import ResultTable
 
 Frame = dict[str, Any]
 

@@ -13,15 +13,15 @@ import orjson
 import uvloop
 
 from fastmesh import config
+from fastmesh.commands.outcome import COULD_NOT_RUN, INTERRUPTED, SUCCESS
 from fastmesh.commands.table import Frame, ResultTable
 from fastmesh.config import Settings
 from fastmesh.demo.check import differences
-from fastmesh.demo.site import SAMPLES, SampleSite, batch, url_of
+from fastmesh.demo.samples import SAMPLES, batch, url_of
+from fastmesh.demo.site import SampleSite
 from fastmesh.errors import FastmeshError
 from fastmesh.server.daemon import Daemon
 from fastmesh.telemetry import log
-
-AS_EXPECTED, DIFFERENT, INTERRUPTED = 0, 1, 130
 
 # Nothing of the surroundings counts: the demo does the same everywhere.
 FLAGS = {
@@ -85,9 +85,9 @@ async def _show(site_address: str, address: str, max_line_bytes: int) -> int:
     wrong = differences(frames, [url_of(sample, site_address) for sample in SAMPLES])
     if wrong:
         print("not as expected:", *wrong, sep="\n  ", file=sys.stderr)
-        return DIFFERENT
+        return COULD_NOT_RUN
     print("the failures above are on purpose", flush=True)
-    return AS_EXPECTED
+    return SUCCESS
 
 
 async def _stream(url: str, body: dict[str, object], max_line_bytes: int) -> AsyncGenerator[Frame, None]:

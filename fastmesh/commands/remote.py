@@ -1,30 +1,18 @@
-"""``fastmesh crawl --server``: the same frames and views, from a daemon that runs."""
+"""``fastmesh crawl --server``: the frames and views of ``fastmesh crawl``, from a daemon that runs."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from contextlib import aclosing
 from typing import Any
 
-from fastmesh.client import Client, ClientError, Frame, FrameStream, Refused
+from fastmesh.client import Client, ClientError, FrameStream, Refused
 from fastmesh.client.stream import ProtocolName
-from fastmesh.commands.crawl import ALL_SUCCEEDED, COULD_NOT_RUN, INTERRUPTED, SOME_FAILED, Frames, on_signals
-from fastmesh.commands.progress import ProgressBar
-from fastmesh.commands.table import ResultTable
+from fastmesh.commands.asked import Server
+from fastmesh.commands.outcome import outcome
+from fastmesh.commands.output import OutputThread, output
 from fastmesh.errors import ValidationError
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The daemon that is asked."""
-
-    address: str
-    token: str | None = None
-    cacert: str | None = None
 
 
 async def crawl_at(server: Server, protocol: ProtocolName, request: dict[str, Any], *, table: bool) -> int:
@@ -55,42 +43,27 @@ async def crawl_at(server: Server, protocol: ProtocolName, request: dict[str, An
 
         known, cancelling = asyncio.Event(), asyncio.Event()
         canceller = asyncio.create_task(_cancel(client, stream, known, cancelling))
-        interrupted = on_signals(cancelling.set, give_up)
         try:
-            with ResultTable() if table else ProgressBar() as view:
-                frames = Frames(view, None if table else sys.stdout.fileno())
-                await _show(stream.batches(), frames, known)
-        except OSError as error:
-            if not isinstance(error, BrokenPipeError):  # who read us has seen enough
-                print(f"fastmesh: standard output cannot be written: {error.strerror}", file=sys.stderr)
-            return COULD_NOT_RUN
+            return await outcome(_shown(stream, known, table=table), cancelling.set, give_up)
+        finally:
+            canceller.cancel()
+            await asyncio.gather(canceller, return_exceptions=True)
+
+
+async def _shown(stream: FrameStream, known: asyncio.Event, *, table: bool) -> dict[str, Any]:
+    """Show *stream* to its summary, and return that; *known* is set once the stream's id is."""
+    with output(table=table) as out:
+        thread = OutputThread(out.take)
+        try:
+            async with aclosing(stream.batches()) as batches:
+                async for batch in batches:
+                    known.set()
+                    await thread.put(b"".join(_line(frame.json) for frame in batch))
         except Refused as refused:
             if refused.type == "validation_error":
                 raise ValidationError(refused.message, field=refused.field) from None
             raise
-        except ClientError as error:
-            if not interrupted():
-                raise
-            print(f"fastmesh: {error}", file=sys.stderr)
-            return INTERRUPTED
-        except asyncio.CancelledError:
-            return INTERRUPTED
-        finally:
-            canceller.cancel()
-            await asyncio.gather(canceller, return_exceptions=True)
-    if interrupted():
-        return INTERRUPTED
-    summary = frames.summary
-    assert summary is not None
-    return ALL_SUCCEEDED if summary["successful"] == summary["total_urls"] else SOME_FAILED
-
-
-async def _show(batches: AsyncGenerator[list[Frame], None], frames: Frames, known: asyncio.Event) -> None:
-    async with aclosing(batches):
-        async for batch in batches:
-            known.set()
-            lines = b"".join(_line(frame.json) for frame in batch)
-            await _in_thread(lambda lines=lines: frames.take(lines))  # type: ignore[misc]
+        return out.summary
 
 
 async def _cancel(client: Client, stream: FrameStream, known: asyncio.Event, cancelling: asyncio.Event) -> None:
@@ -108,32 +81,3 @@ async def _cancel(client: Client, stream: FrameStream, known: asyncio.Event, can
 def _line(json: bytes) -> bytes:
     """A frame on one line: line ends between the tokens of JSON mean nothing, and within strings there are none."""
     return json.translate(None, b"\r\n") + b"\n"
-
-
-async def _in_thread(take: Callable[[], None]) -> None:
-    """Run *take* beside the loop.
-
-    A daemon thread: a pipe that nobody reads must not keep the process from ending.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def finish(failed: Exception | None) -> None:
-        if done.done():
-            return
-        if failed is None:
-            done.set_result(None)
-        else:
-            done.set_exception(failed)
-
-    def run() -> None:
-        failed: Exception | None = None
-        try:
-            take()
-        except Exception as error:  # noqa: BLE001 - whatever it is, who awaits is told
-            failed = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finish, failed)
-
-    threading.Thread(target=run, name="output", daemon=True).start()
-    await done

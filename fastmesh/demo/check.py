@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastmesh.demo.site import SAMPLES, Sample
+from fastmesh.demo.samples import SAMPLES, Sample
 
 Frame = dict[str, Any]
 

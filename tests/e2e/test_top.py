@@ -22,7 +22,7 @@ from daemons import PATIENCE_S, Daemon
 from origins import Origin
 
 from fastmesh.client.errors import ProtocolViolation
-from fastmesh.commands.top_view import sample_of
+from fastmesh.commands.top.sample import sample_of
 
 ALLOW = {"FETCH__ALLOW_NETWORKS": "127.0.0.0/8", "FIREHOSE__ENABLED": "true"}
 COMMAND = [sys.executable, "-m", "fastmesh.cli", "top"]

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-from collections.abc import Callable
-from queue import SimpleQueue
 
+from fastmesh.commands.output import OutputThread
 from fastmesh.streaming.subscriber import Subscriber
 
 QUANTUM_BYTES = 65_536
 
 
 class ThreadSink:
-    """Hands each batch of lines to *take* in a thread, one at a time, so that the loop never waits for it.
+    """Hands each batch to *thread*, and the next when that was taken.
 
-    ``done`` resolves when the last batch was taken, and raises what *take* raised.
+    ``done`` resolves when the last batch was taken, and raises what the thread raised.
     """
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
+    def __init__(self, thread: OutputThread) -> None:
         self.paused = False
-        self._take = take
+        self._thread = thread
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
         self._subscriber: Subscriber | None = None
         self._scheduled = False
         self._ended = False
-        self._batches: SimpleQueue[bytes] = SimpleQueue()
-        # A daemon thread: a pipe that nobody reads must not keep the process from ending.
-        threading.Thread(target=self._run, name="output", daemon=True).start()
 
     def attach(self, subscriber: Subscriber) -> None:
         """Serve *subscriber* from now on."""
@@ -39,7 +33,7 @@ class ThreadSink:
     def write(self, data: bytes) -> None:
         """Hand *data* to the thread; nothing more until it is taken."""
         self.paused = True
-        self._batches.put(data)
+        self._thread.put(data).add_done_callback(self._taken)
 
     beat = write
 
@@ -63,22 +57,8 @@ class ThreadSink:
         if self._subscriber is not None and not self.paused:
             self._subscriber.serve(QUANTUM_BYTES)
 
-    def _run(self) -> None:
-        while True:
-            data = self._batches.get()
-            failed: Exception | None = None
-            try:
-                self._take(data)
-            except Exception as error:  # noqa: BLE001 - whatever it is, who awaits `done` is told
-                failed = error
-            try:
-                self._loop.call_soon_threadsafe(self._taken, failed)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                return
-            if failed is not None:
-                return
-
-    def _taken(self, failed: Exception | None) -> None:
+    def _taken(self, taken: asyncio.Future[None]) -> None:
+        failed = taken.exception()
         if self.done.done():
             return
         if failed is not None:
@@ -88,10 +68,3 @@ class ThreadSink:
         else:
             self.paused = False
             self.ready()
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of *data* to the file descriptor *fd*, which may block.  Raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -15,10 +15,12 @@ from rich.text import Text
 from fastmesh.client import ClientError, Refused
 from fastmesh.client.address import Address, checked_token, trusting
 from fastmesh.client.http import Http
-from fastmesh.commands.crawl import COULD_NOT_RUN
-from fastmesh.commands.remote import Server
-from fastmesh.commands.table import PLAIN_COLUMNS, clean
-from fastmesh.commands.top_view import Sample, picture, sample_of
+from fastmesh.commands.asked import Server
+from fastmesh.commands.clean import clean
+from fastmesh.commands.outcome import COULD_NOT_RUN, SUCCESS
+from fastmesh.commands.table import PLAIN_COLUMNS
+from fastmesh.commands.top.picture import picture
+from fastmesh.commands.top.sample import Sample, sample_of
 from fastmesh.errors import ValidationError
 
 CONNECT_TIMEOUT_S, IDLE_TIMEOUT_S = 3.0, 5.0
@@ -59,7 +61,7 @@ async def top(server: Server, interval_s: float, *, once: bool) -> int:
         return COULD_NOT_RUN
     finally:
         await http.close()
-    return 0
+    return SUCCESS
 
 
 def _session(server: Server) -> Http:

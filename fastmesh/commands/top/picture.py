@@ -1,27 +1,19 @@
-"""What ``fastmesh top`` shows: two looks at a daemon, and the picture of what is between them.
+"""The picture that ``fastmesh top`` shows of two looks at a daemon.
 
-What a daemon says may be anything: what is missing is shown as nothing, and no
-text of it is obeyed by the terminal.
+No text of a daemon's is obeyed by the terminal.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import orjson
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fastmesh.client.errors import ProtocolViolation
-from fastmesh.commands.table import clean
-
-Json = dict[str, Any]
-Labels = tuple[tuple[str, str], ...]
+from fastmesh.commands.clean import clean
+from fastmesh.commands.top.sample import Json, Rates, Sample, number_in, text_in
 
 PROTOCOLS: Final = ("ndjson", "sse", "websocket")
 STYLES: Final = {"healthy": "green", "degraded": "yellow", "unhealthy": "red"}
@@ -44,44 +36,11 @@ TELLING: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a daemon said at *at* seconds."""
-
-    at: float
-    health: Json
-    streams: list[Json]
-    metrics: dict[tuple[str, Labels], float]
-
-    def total(self, name: str, **labels: str) -> float:
-        """The sum of all samples of *name* that have *labels*."""
-        wanted = set(labels.items())
-        return sum(value for (known, has), value in self.metrics.items() if known == name and wanted <= set(has))
-
-
-def sample_of(at: float, health: bytes, streams: bytes, metrics: bytes) -> Sample:
-    """Read the three answers.  Raises ProtocolViolation."""
-    try:
-        listed = orjson.loads(streams)["streams"]
-        said = orjson.loads(health)
-        if not isinstance(said, dict) or not isinstance(listed, list):
-            raise TypeError
-        families = text_string_to_metric_families(metrics.decode())
-        samples = {
-            (sample.name.removeprefix("fastmesh_"), tuple(sorted(sample.labels.items()))): sample.value
-            for family in families
-            for sample in family.samples
-        }
-    except (ValueError, KeyError, TypeError):
-        raise ProtocolViolation("what answers there is no fastmesh daemon") from None
-    return Sample(at, said, [stream for stream in listed if isinstance(stream, dict)], samples)
-
-
 def picture(server: str, before: Sample, now: Sample, *, rows: int | None, columns: int) -> RenderableType:
     """All of it, in lines of *columns* cells, and about *rows* of them if that is said."""
-    rate = _Rates(before, now)
+    rate = Rates(before, now)
     most = len(now.streams) if rows is None else max(1, rows - HEAD_ROWS)
-    ordered = sorted(now.streams, key=lambda stream: (-rate.frames(stream), _text(stream, "stream_id")))
+    ordered = sorted(now.streams, key=lambda stream: (-rate.frames(stream), text_in(stream, "stream_id")))
     parts: list[RenderableType] = [
         _head(server, now),
         _dependencies(now),
@@ -94,50 +53,17 @@ def picture(server: str, before: Sample, now: Sample, *, rows: int | None, colum
     return Group(*parts)
 
 
-class _Rates:
-    """What is more now, a second."""
-
-    def __init__(self, before: Sample, now: Sample) -> None:
-        self.seconds = now.at - before.at
-        self._before = before
-        self._now = now
-        self._seqs = {_text(stream, "stream_id"): _number(stream, "last_seq") for stream in before.streams}
-
-    def of(self, name: str, **labels: str) -> float:
-        """Of a counter."""
-        return self._a_second(self._now.total(name, **labels) - self._before.total(name, **labels))
-
-    def frames(self, stream: Json) -> float:
-        """Of what was appended to a stream."""
-        last = _number(stream, "last_seq")
-        return self._a_second(last - self._seqs.get(_text(stream, "stream_id"), last))
-
-    def quantile(self, share: float, name: str, **labels: str) -> float | None:
-        """The bound under which *share* of a histogram's new observations are; None when there were none."""
-        grown: dict[float, float] = {}
-        for (known, has), value in self._now.metrics.items():
-            said = dict(has)
-            if known == f"{name}_bucket" and labels.items() <= said.items():
-                bound = float(said["le"])
-                grown[bound] = grown.get(bound, 0.0) + value - self._before.metrics.get((known, has), 0.0)
-        total = grown.get(math.inf, 0.0)
-        return next((bound for bound in sorted(grown) if total > 0 and grown[bound] >= share * total), None)
-
-    def _a_second(self, more: float) -> float:
-        return max(0.0, more) / self.seconds if self.seconds > 0 else 0.0
-
-
 # ── the parts ────────────────────────────────────────────────────────────────────────────
 
 
 def _head(server: str, now: Sample) -> Text:
-    status = _text(now.health, "status")
+    status = text_in(now.health, "status")
     return Text.assemble(
         ("fastmesh ", "bold"),
-        (f"{_text(now.health, 'version')}  ", ""),
+        (f"{text_in(now.health, 'version')}  ", ""),
         (f"{clean(server)}  ", "bold"),
         (status, STYLES.get(status, "red")),
-        f"  up {_lasted(_number(now.health, 'uptime_s'))}",
+        f"  up {_lasted(number_in(now.health, 'uptime_s'))}",
         f"  {_count(now.total('server_connections'))} connections",
         f"  {_count(now.total('streaming_active_streams'))} streams open,",
         f" {_count(now.total('streaming_kept_streams'))} kept",
@@ -150,14 +76,14 @@ def _dependencies(now: Sample) -> Text:
     for name, part in (known if isinstance(known, dict) else {}).items():
         if not isinstance(part, dict):
             continue
-        status = _text(part, "status")
+        status = text_in(part, "status")
         figures = "/".join(_figure(figure, part) for figure in TELLING.get(name, ()))
         line.append(clean(str(name)), STYLES.get(status, "red"))
         line.append(f" {figures}  " if figures else "  ", "dim")
     return line
 
 
-def _flow(rate: _Rates, now: Sample, columns: int) -> Table:
+def _flow(rate: Rates, now: Sample, columns: int) -> Table:
     names = ("protocol", ">readers", ">new/s", ">frames/s", ">bytes/s", ">dropped/s", ">pauses/s", ">first byte p99")
     table = _table(*names, columns=columns)
     for protocol in PROTOCOLS:
@@ -175,7 +101,7 @@ def _flow(rate: _Rates, now: Sample, columns: int) -> Table:
     return table
 
 
-def _totals(rate: _Rates, now: Sample) -> Table:
+def _totals(rate: Rates, now: Sample) -> Table:
     lag = rate.quantile(0.99, "loop_lag_seconds")
     urls = rate.of("pipeline_urls_total")
     good = rate.of("pipeline_urls_total", outcome="success")
@@ -201,20 +127,20 @@ STREAM: Final = ("stream", "type", "state", ">done", ">frames/s", ">kept")
 READER: Final = ("reader", ">sent", ">unread", ">window", ">missed")
 
 
-def _streams(rate: _Rates, streams: Iterable[Json], columns: int) -> Table:
+def _streams(rate: Rates, streams: Iterable[Json], columns: int) -> Table:
     shown = [name for name in (*STREAM, *READER) if columns >= ROOMY or name not in SAYS_LEAST]
     table = _table(*shown, columns=columns)
     for stream in streams:
-        done = _number(stream, "successful") + _number(stream, "failed")
+        done = number_in(stream, "successful") + number_in(stream, "failed")
         total = stream.get("total_urls")
-        status = _text(stream, "status") or _text(stream, "state")
+        status = text_in(stream, "status") or text_in(stream, "state")
         cells = (
-            _text(stream, "stream_id")[:ID_CHARS],
-            _text(stream, "stream_type"),
+            text_in(stream, "stream_id")[:ID_CHARS],
+            text_in(stream, "stream_type"),
             status,
-            f"{_count(done)}/{_count(_number(stream, 'total_urls')) if total is not None else '?'}",
+            f"{_count(done)}/{_count(number_in(stream, 'total_urls')) if total is not None else '?'}",
             _rate(rate.frames(stream)),
-            _bytes(_number(stream, "kept_bytes")),
+            _bytes(number_in(stream, "kept_bytes")),
         )
         row = dict(zip((*STREAM, *READER), (*cells, *_worst_reader(stream)), strict=True))
         table.add_row(*(row[name] for name in shown))
@@ -227,14 +153,14 @@ def _worst_reader(stream: Json) -> tuple[str, ...]:
     known = [reader for reader in given if isinstance(reader, dict)] if isinstance(given, list) else []
     if not known:
         return ("nobody", "", "", "", "")
-    reader = max(known, key=lambda reader: _number(reader, "unread_frames"))
+    reader = max(known, key=lambda reader: number_in(reader, "unread_frames"))
     more = f" +{len(known) - 1}" if len(known) > 1 else ""
     return (
-        f"{_text(reader, 'protocol')}{' paused' if reader.get('paused') else ''}{more}",
-        _bytes(_number(reader, "sent_bytes")),
-        _count(_number(reader, "unread_frames")),
-        _count(_number(reader, "capacity_frames")),
-        _count(_number(reader, "missed_frames")),
+        f"{text_in(reader, 'protocol')}{' paused' if reader.get('paused') else ''}{more}",
+        _bytes(number_in(reader, "sent_bytes")),
+        _count(number_in(reader, "unread_frames")),
+        _count(number_in(reader, "capacity_frames")),
+        _count(number_in(reader, "missed_frames")),
     )
 
 
@@ -249,18 +175,8 @@ def _table(*names: str, columns: int) -> Table:
 # ── figures ──────────────────────────────────────────────────────────────────────────────
 
 
-def _text(of: Json, name: str) -> str:
-    value = of.get(name)
-    return clean(value) if isinstance(value, str) else ""
-
-
-def _number(of: Json, name: str) -> float:
-    value = of.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
 def _figure(name: str, part: Json) -> str:
-    value = _number(part, name)
+    value = number_in(part, name)
     if name.endswith(("_rate", "_ratio")):
         return f"{100 * value:.1f}%"
     if name.endswith("bytes"):

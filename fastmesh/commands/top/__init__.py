@@ -1,0 +1,1 @@
+"""``fastmesh top``: a running daemon, live."""
