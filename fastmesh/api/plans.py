@@ -55,16 +55,17 @@ class Plans:
         search: SearchProvider | None,
         now: Callable[[], float],
     ) -> None:
-        self._settings = settings
         self._orchestrator = orchestrator
         self._search = search
         self._now = now
         self.searches: Counter[str] = Counter(dict.fromkeys(("success", "failed"), 0))
         self.searched = RecentShare()
+        self.reload(settings)
 
     def reload(self, settings: Settings) -> None:
         """From now on requests are held to *settings*."""
         self._settings = settings
+        self._document_room = document_room(settings.stream.max_frame_bytes)
 
     @property
     def max_urls(self) -> int:
@@ -170,37 +171,40 @@ class Plans:
 
     def _targets(self, body: CrawlRequest) -> list[InputUrl]:
         """The URLs of *body*; those that are fetched in the same way share their options."""
-        options = self._options(body.options)
-        targets, known = [], {b"{}": options}
+        common = self._options(body.options)
+        targets = []
+        known: dict[int, CrawlOptions] = {}  # of those that the body's model shares where the body repeats them
         for index, item in enumerate(body.urls):
             if isinstance(item, str):
-                targets.append(InputUrl(item, options))
-                continue
-            own = {} if item.options is None else item.options.model_dump(exclude_unset=True)
-            key = _json(own)
-            if key not in known:
-                known[key] = self._options(body.options.model_copy(update=own), f"urls.{index}.options")
-            targets.append(InputUrl(item.url, known[key], item.id))
+                targets.append(InputUrl(item, common))
+            elif (own := item.options) is None:
+                targets.append(InputUrl(item.url, common, item.id))
+            else:
+                options = known.get(id(own))
+                if options is None:
+                    asked = body.options.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+                    options = known[id(own)] = self._options(asked, f"urls.{index}.options")
+                targets.append(InputUrl(item.url, options, item.id))
         return targets
 
     def _options(self, asked: PageOptions, at: str = "options") -> CrawlOptions:
-        limits = self._settings
+        fetch = self._settings.fetch
         return CrawlOptions(
-            timeout_ms=_lowered(f"{at}.timeout_ms", asked.timeout_ms, limits.fetch.timeout_ms),
-            max_body_bytes=int(_lowered(f"{at}.max_body_bytes", asked.max_body_bytes, limits.fetch.max_body_bytes)),
-            user_agent=asked.user_agent or limits.fetch.user_agent,
-            max_frame_bytes=limits.stream.max_frame_bytes,
-            retries=int(_lowered(f"{at}.retries", asked.retries, limits.fetch.retries)),
-            respect_robots=limits.fetch.respect_robots if asked.respect_robots is None else asked.respect_robots,
+            timeout_ms=_lowered(at, "timeout_ms", asked.timeout_ms, fetch.timeout_ms),
+            max_body_bytes=int(_lowered(at, "max_body_bytes", asked.max_body_bytes, fetch.max_body_bytes)),
+            user_agent=asked.user_agent or fetch.user_agent,
+            max_frame_bytes=self._settings.stream.max_frame_bytes,
+            retries=int(_lowered(at, "retries", asked.retries, fetch.retries)),
+            respect_robots=fetch.respect_robots if asked.respect_robots is None else asked.respect_robots,
             cache_mode=asked.cache_mode,
             max_age_s=asked.max_age_s,
             cookies=asked.cookies,
-            document=ExtractSpec.asked(asked, document_room(limits.stream.max_frame_bytes)),
+            document=ExtractSpec.asked(asked, self._document_room),
             headers=asked.headers,
         )
 
     def _deadline_s(self, asked: float | None) -> float:
-        return _lowered("stream.deadline_s", asked, self._settings.stream.deadline_s)
+        return _lowered("stream", "deadline_s", asked, self._settings.stream.deadline_s)
 
 
 def _json(value: Any) -> bytes:
@@ -209,10 +213,11 @@ def _json(value: Any) -> bytes:
     return orjson.dumps(value, default=sorted, option=orjson.OPT_SORT_KEYS)
 
 
-def _lowered(field: str, asked: float | None, limit: float) -> float:
+def _lowered(at: str, name: str, asked: float | None, limit: float) -> float:
     """A request may lower a limit, never raise it."""
     if asked is None:
         return limit
     if asked > limit:
-        raise ValidationError(f"{field}: {asked:g} is over the limit of {limit:g}", field=field)
+        field = f"{at}.{name}"
+        raise ValidationError(f"{field}: {asked:.15g} is over the limit of {limit:.15g}", field=field)
     return asked

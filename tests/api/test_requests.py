@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -297,6 +298,31 @@ def test_what_a_request_may_hold_it_may_hold_all_together() -> None:
     read_body(CrawlRequest, JSON, json.dumps(one).encode(), max_urls=1)
     many = {"urls": [{"url": "x", "id": str(at), "options": few} for at in range(1000)], "options": batch}
     read_body(CrawlRequest, JSON, json.dumps(many).encode(), max_urls=1000)
+
+
+def with_options(*different: dict[str, Any]) -> bytes:
+    """1,000 URLs that have every option, as many different ones in turn."""
+    every = {
+        "include": ["text"], "extractor": "quality", "user_agent": "x", "headers": {"X-A": "b"},
+        "max_body_bytes": 1, "retries": 1, "respect_robots": True, "cache_mode": "bypass", "max_age_s": 1,
+    }  # fmt: skip
+    urls = [{"url": "x", "id": str(at), "options": every | different[at % len(different)]} for at in range(1000)]
+    return json.dumps({"urls": urls}).encode()
+
+
+def test_options_that_a_body_repeats_are_read_once() -> None:
+    repeated = with_options({"timeout_ms": 1}, {"timeout_ms": 2}, {"timeout_ms": 1.0})
+    urls = read_body(CrawlRequest, JSON, repeated, max_urls=1000).urls
+    assert len({id(item.options) for item in urls if not isinstance(item, str)}) == 3
+    different = with_options(*({"timeout_ms": at} for at in range(1, 1001)))
+    one, all_ = (partial(read_body, CrawlRequest, JSON, body, max_urls=1000) for body in (repeated, different))
+    assert cpu_s(one) < 0.8 * cpu_s(all_)
+
+
+def test_of_repeated_options_that_are_wrong_the_first_is_told() -> None:
+    with pytest.raises(ValidationError) as refusal:
+        read_body(CrawlRequest, JSON, with_options({"timeout_ms": 1}, {"timeout_ms": 0}), max_urls=1000)
+    assert refusal.value.field == "urls.1.options.timeout_ms"
 
 
 def test_urls_may_be_full_of_brackets_and_colons() -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import Discriminator, FailFast, Field, Tag
+import orjson
+from pydantic import (
+    Discriminator,
+    FailFast,
+    Field,
+    Tag,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from fastmesh.api.requests.model import Strict, Whole
 from fastmesh.api.requests.options import Options, PageOptions, Stream, WholeOptions, WholeStream
@@ -13,12 +22,26 @@ TEXT: Final = "a string"  # what stands for a URL
 OBJECT: Final = "an object"
 
 
+def _once(options: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> PageOptions | None:
+    """The options of a URL; those that a body repeats are validated once, and are one object.
+
+    What it has is the context of its validation, by the JSON of each.
+    """
+    if type(options) is not dict or info.context is None:
+        return validate(options)  # type: ignore[no-any-return]
+    text = orjson.dumps(options, option=orjson.OPT_SORT_KEYS)
+    known: PageOptions | None = info.context.get(text)
+    if known is None:
+        known = info.context[text] = validate(options)
+    return known
+
+
 class UrlItem(Strict):
     """One URL with a name of the client's own, and options that go before the batch's."""
 
     url: str
     id: str | None = Field(None, min_length=1, max_length=256)
-    options: PageOptions | None = None
+    options: Annotated[PageOptions | None, WrapValidator(_once)] = None
 
 
 def _kind_of_url(value: Any) -> str:

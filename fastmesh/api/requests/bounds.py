@@ -35,7 +35,7 @@ def parsed(text: bytes, max_urls: int) -> Any:
     given twice the last one counts, as in JavaScript and Python.
     """
     if len(text) > LEAST_MARKS:
-        marks = sum([text.count(mark) for mark in (b"[", b"{", b":", b",")])
+        marks = len(text) - len(text.translate(None, b"[{:,"))
         if marks > max(LEAST_MARKS, MARKS_A_VALUE * _most(max_urls)):
             raise ValidationError(f"there are {marks} brackets, colons and commas: more than any request has")
     try:

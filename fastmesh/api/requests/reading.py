@@ -63,7 +63,7 @@ def read_query(model: type[Model], pairs: list[tuple[str, str]]) -> Model:
 def read_value(model: type[Model], value: Any) -> Model:
     """*value*, as it came out of JSON, as *model*.  Raises ValidationError with the path of the field."""
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, context={})
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         path = ".".join(str(part) for part in first["loc"] if part not in (TEXT, OBJECT))
