@@ -1,8 +1,9 @@
-"""A document (contract section 4): its fields, and what is the same for every kind of content."""
+"""A document: its fields (contract section 4), and how it is put together of its parts, for every kind of page."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from math import ceil
 from typing import Final, NotRequired
 
@@ -53,20 +54,41 @@ class Document(TypedDict):
     truncated: NotRequired[bool]
 
 
-def read_text(text: str, include: frozenset[str]) -> Document:
-    """The document of plain text: itself; it has no title."""
+def document_of(
+    include: frozenset[str],
+    text: str,
+    *,
+    title: str | None = None,
+    metadata: Mapping[str, str | None] | None = None,
+    links: list[Link] | None = None,
+    media: list[Image] | None = None,
+    markdown: str | None = None,
+    html: str | None = None,
+    needs_js: bool = False,
+    truncated: bool = False,
+) -> Document:
+    """The document of a page with this *text*: its title and counts, and those of its other parts that *include* names.
+
+    Without *html* it has none, also when that is asked for.
+    """
     document = empty()
+    document["title"] = title
     count(document, text)
+    if "metadata" in include:
+        document.update(metadata or {})  # type: ignore[typeddict-item]
+        document["media"] = media or []
+    if "links" in include:
+        document["links"] = links or []
     if "text" in include:
         document["text"] = text
     if "markdown" in include:
-        document["markdown"] = text
-    if "links" in include:
-        document["links"] = []
-    if "metadata" in include:
-        document["media"] = []
-    if "html" in include:
-        document["html"] = text
+        document["markdown"] = markdown
+    if needs_js:
+        document["needs_js"] = True
+    if "html" in include and html is not None:
+        document["html"] = html
+    if truncated:
+        document["truncated"] = True
     return document
 
 
@@ -90,6 +112,6 @@ def empty() -> Document:
 
 
 def count(document: Document, text: str) -> None:
-    """Count words; where a script has no spaces between them, characters."""
+    """Say in *document* how many words *text* has; in scripts without spaces between words, how many characters."""
     document["word_count"] = words = len((_CJK.sub(" x ", text) if _CJK.search(text) else text).split())
     document["reading_time_min"] = ceil(words / WORDS_PER_MINUTE)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from fastmesh.crawl.extract.charset import decode
-from fastmesh.crawl.extract.document import Document, count, empty, read_text
+from fastmesh.crawl.extract.document import Document, document_of
 from fastmesh.crawl.extract.extracted import Extracted
 from fastmesh.crawl.extract.feed import read_feed
 from fastmesh.crawl.extract.gate import NO_PAGE, Gate, judge
@@ -66,7 +66,9 @@ def extract(
             document, gate = _read_html(Page(text, url), spec.include, extractors[spec.extractor]())
             return Extracted(_fitted(document, spec.max_bytes), gate)
         listed = read_feed(text, url, spec.include) if kind == "feed" else None
-        return Extracted(_fitted(listed or read_text(text, spec.include), spec.max_bytes), NO_PAGE)
+        return Extracted(
+            _fitted(listed or document_of(spec.include, text, markdown=text, html=text), spec.max_bytes), NO_PAGE
+        )
     except UrlError:
         raise
     except MemoryError:
@@ -76,28 +78,23 @@ def extract(
 
 
 def _read_html(page: Page, include: frozenset[str], extractor: Extractor) -> tuple[Document, Gate]:
-    document = empty()
-    document["title"] = page.title()
-    if "metadata" in include:
-        document.update(page.metadata())  # type: ignore[typeddict-item]
+    title, metadata = page.title(), page.metadata() if "metadata" in include else None
     # Always: they make the tree's URLs absolute, for Markdown's sake.
     links, images = page.links(), page.images()
-    if "links" in include:
-        document["links"] = links
-    if "metadata" in include:
-        document["media"] = images
     gate = judge(page.strip())
-    if gate.decision == "headless":
-        document["needs_js"] = True
     main = extractor(page, markdown="markdown" in include)
-    count(document, main.text)
-    if "text" in include:
-        document["text"] = main.text
-    document["markdown"] = main.markdown
-    if "html" in include:
-        document["html"] = page.html
-    if page.exhausted:
-        document["truncated"] = True
+    document = document_of(
+        include,
+        main.text,
+        title=title,
+        metadata=metadata,
+        links=links,
+        media=images,
+        markdown=main.markdown,
+        html=page.html,
+        needs_js=gate.decision == "headless",
+        truncated=page.exhausted,
+    )
     return document, gate
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from turbohtml import Entry, Feed, parse
 from turbohtml.extract import feed
 
-from fastmesh.crawl.extract.document import Document, count, empty
+from fastmesh.crawl.extract.document import Document, document_of
 from fastmesh.crawl.extract.grids import laid_out
 from fastmesh.crawl.extract.page import Page
 
@@ -26,28 +26,25 @@ def read_feed(source: str, url: str, include: frozenset[str]) -> Document | None
     if said is None:
         return None
     page = Page("".join(_as_html(said)), url)
-    document = empty()
-    document["title"] = page.title()
-    links, images = page.links(), page.images()
+    title, links, images = page.title(), page.links(), page.images()
     page.strip()
-    if "links" in include:
-        document["links"] = links
-    if "metadata" in include:
-        document["media"] = images
-        document["description"] = said.description or None
-        document["published"] = said.updated or None
-        document["canonical_url"] = page.absolute(said.link)
-    if "markdown" in include:
-        document["markdown"] = page.tree.to_markdown()
-    text = laid_out(page.tree)
-    count(document, text)
-    if "text" in include:
-        document["text"] = text
-    if "html" in include:
-        document["html"] = source
-    if len(said.entries) > MAX_ENTRIES:
-        document["truncated"] = True
-    return document
+    metadata = {
+        "description": said.description or None,
+        "published": said.updated or None,
+        "canonical_url": page.absolute(said.link),
+    }
+    markdown = page.tree.to_markdown() if "markdown" in include else None  # first: the text may change the tables
+    return document_of(
+        include,
+        laid_out(page.tree),
+        title=title,
+        metadata=metadata,
+        links=links,
+        media=images,
+        markdown=markdown,
+        html=source,
+        truncated=len(said.entries) > MAX_ENTRIES,
+    )
 
 
 def _as_html(said: Feed) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Final
 
 import pypdfium2  # type: ignore[import-untyped]
 
-from fastmesh.crawl.extract.document import Document, count, empty
+from fastmesh.crawl.extract.document import Document, document_of
 from fastmesh.errors import ExtractFailed
 
 MAX_PAGES: Final = 2000
@@ -29,21 +29,9 @@ def read_pdf(body: bytes, include: frozenset[str]) -> Document:
     finally:
         file.close()
     text = "\n\n".join(pages)
-    document = empty()
-    document["title"] = _line(said.get("Title"))
-    count(document, text)
-    if "metadata" in include:
-        document["byline"], document["description"] = _line(said.get("Author")), _line(said.get("Subject"))
-        document["media"] = []
-    if "text" in include:
-        document["text"] = text
-    if "markdown" in include:
-        document["markdown"] = text
-    if "links" in include:
-        document["links"] = []
-    if not whole:
-        document["truncated"] = True
-    return document
+    metadata = {"byline": _line(said.get("Author")), "description": _line(said.get("Subject"))}
+    title = _line(said.get("Title"))
+    return document_of(include, text, title=title, metadata=metadata, markdown=text, truncated=not whole)
 
 
 def _pages(file: pypdfium2.PdfDocument) -> tuple[list[str], bool]:
