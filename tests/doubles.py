@@ -92,14 +92,29 @@ class Soon:
 
 
 class InOrder:
-    """A backlog whose URLs may be started at any time, in the input's order."""
+    """A backlog whose URLs may be started at any time, in the input's order.  One that is *open_* may grow."""
 
-    def __init__(self, execute: Execute, urls: Sequence[str]) -> None:
+    def __init__(self, execute: Execute, wake: Callable[[], None], *, open_: bool = False) -> None:
         self._execute = execute
-        self._urls = urls
-        self._next = 0
-        self.left = len(urls)
-        self.memory = 0
+        self._urls: list[str] = []
+        self._wake = wake
+        self._open = open_
+        self._url_bytes = 100 if open_ else 0
+        self._next = self.left = self.total = self.memory = 0
+        self.ended = False
+
+    def add(self, urls: Sequence[str]) -> None:
+        """The input has grown."""
+        self._urls += urls
+        self.left += len(urls)
+        self.total += len(urls)
+        self.memory += self._url_bytes * len(urls)
+        self._wake()
+
+    def end_of_input(self) -> None:
+        """It grows no more.  An open one is told so twice: by the processor, and then by the test."""
+        self.ended, self._open = not self._open, False
+        self._wake()
 
     def ready(self) -> bool:
         """Whether one is left."""
@@ -134,9 +149,9 @@ class InOrderJob:
         """It holds nothing."""
 
 
-def in_order(execute: Execute) -> Callable[[Sequence[str], Callable[[], None]], InOrder]:
+def in_order(execute: Execute) -> Callable[[Callable[[], None]], InOrder]:
     """What a StreamProcessor makes its backlog with, to have *execute* called for every URL."""
-    return lambda urls, wake: InOrder(execute, urls)
+    return functools.partial(InOrder, execute)
 
 
 class Pages:

@@ -8,7 +8,7 @@ and while a retry waits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Final
 
 from fastmesh.crawl.admission import PageAdmission
@@ -20,7 +20,7 @@ from fastmesh.crawl.fetch.page_source import PageSource
 from fastmesh.crawl.fetch.request import PageRequest
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.guard import AddressGuard
-from fastmesh.crawl.options import CrawlOptions, InputUrl
+from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.robots.robots import Robots
 from fastmesh.crawl.schedule.backlog import Backlog, Job
 from fastmesh.crawl.schedule.slots import Slots
@@ -65,7 +65,6 @@ class PipelineOrchestrator:
 
     def backlog(
         self,
-        inputs: Sequence[InputUrl],
         wake: Callable[[], None],
         *,
         dedupe: bool,
@@ -73,8 +72,8 @@ class PipelineOrchestrator:
         trace: Trace | None = None,
         client: Hashable = None,
     ) -> Backlog:
-        """The URLs of a stream of *client*, to be started one by one."""
-        backlog = Backlog(
+        """For the URLs of a stream of *client*, to be started one by one."""
+        return Backlog(
             wake,
             slots=self._slots,
             locate=self._host_key,
@@ -84,9 +83,6 @@ class PipelineOrchestrator:
             trace=trace,
             client=client,
         )
-        backlog.add(inputs)
-        backlog.end_of_input()
-        return backlog
 
     async def execute(self, job: Job) -> PageResult:
         """Fetch and extract *job*'s URL.

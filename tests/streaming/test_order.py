@@ -62,11 +62,15 @@ def test_what_is_given_up_are_the_fetched_results_in_their_order() -> None:
 class WithRepeats(InOrder):
     """A backlog that starts a URL once, as the crawl's does."""
 
-    def __init__(self, execute: Any, urls: Sequence[str], jobs: list[InOrderJob]) -> None:
-        super().__init__(execute, urls)
+    def __init__(self, execute: Any, wake: Callable[[], None], jobs: list[InOrderJob]) -> None:
+        super().__init__(execute, wake)
+        self._firsts: list[int] = []
+        self._jobs = jobs
+
+    def add(self, urls: Sequence[str]) -> None:
+        super().add(urls)
         self._firsts = [at for at, url in enumerate(urls) if urls.index(url) == at]
         self.left = len(self._firsts)
-        self._jobs = jobs
 
     @property
     def first(self) -> int:
@@ -89,8 +93,8 @@ class Crawl:
         self.jobs: list[InOrderJob] = []
         self.urls = urls
 
-        def backlog(given: Sequence[str], wake: Callable[[], None]) -> WithRepeats:
-            return WithRepeats(self.pages.execute, given, self.jobs)
+        def backlog(wake: Callable[[], None]) -> WithRepeats:
+            return WithRepeats(self.pages.execute, wake, self.jobs)
 
         self.sink: RecordingSink = house.open(
             lambda pipeline: StreamProcessor(pipeline, backlog, concurrency, urls=urls, **more),
@@ -317,7 +321,7 @@ def _outbox(crawl: Crawl) -> Outbox:
     assert crawl.sink.subscriber is not None
     processor = crawl.sink.subscriber.pipeline._processor
     assert isinstance(processor, StreamProcessor)
-    return processor._outbox
+    return processor._results.outbox
 
 
 @given(st.data())

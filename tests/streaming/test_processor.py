@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from doubles import Pages, RecordingSink, in_order, settle, turned
+from doubles import InOrder, Pages, RecordingSink, in_order, settle, turned
 from house import House, check, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +64,64 @@ def test_an_early_end_at_any_point_names_what_has_no_result(
         assert check(sink, total)["status"] == ("completed" if len(finished) == total else status)
 
     turned(run())
+
+
+def open_input(pages: Pages) -> tuple[Callable[[Callable[[], None]], InOrder], list[InOrder]]:
+    """What makes a backlog whose input has not ended, and where that is found then."""
+    made: list[InOrder] = []
+
+    def backlog(wake: Callable[[], None]) -> InOrder:
+        made.append(InOrder(pages.execute, wake, open_=True))
+        return made[0]
+
+    return backlog, made
+
+
+@in_loop
+async def test_a_stream_whose_input_grows_does_not_end_while_no_url_is_left() -> None:
+    house, pages = House(), Pages()
+    backlog, made = open_input(pages)
+    sink = house.open(lambda pipeline: StreamProcessor(pipeline, backlog, 4, urls=["a"]), None)
+    await settle()
+    pages.finish("a")
+    await settle()
+    sink.read()
+    assert [frame["type"] for frame in sink.frames] == ["metadata", "result"]
+    assert sink.frames[-1]["progress"]["total"] == 1
+    before = house.module.buffers.held_bytes
+    made[0].add(["b", "c", "d"])
+    assert house.module.buffers.held_bytes == before + 300
+    await settle()
+    for url in ("c", "b"):
+        pages.finish(url)
+        await settle()
+        sink.read()
+        assert sink.frames[-1]["progress"]["total"] == 4
+    assert not sink.ended
+    made[0].end_of_input()
+    await settle()
+    sink.read()
+    assert not sink.ended
+    pages.finish("d")
+    await settle()
+    sink.read()
+    assert check(sink, 4)["status"] == "completed"
+
+
+@in_loop
+async def test_an_input_that_grew_and_has_not_ended_is_named_by_what_has_no_result() -> None:
+    house, pages = House(), Pages()
+    backlog, made = open_input(pages)
+    sink = house.open(lambda pipeline: StreamProcessor(pipeline, backlog, 1, urls=[]), None)
+    await settle()
+    made[0].add(["a", "b"])
+    await settle()
+    assert sink.subscriber is not None
+    sink.subscriber.pipeline.stop("cancelled")
+    made[0].add(["c"])  # nobody counts it any more
+    await settle()
+    sink.read()
+    assert check(sink, 2)["unfinished"] == [[0, 1]]
 
 
 @in_loop

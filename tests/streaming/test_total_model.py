@@ -54,7 +54,7 @@ class Stream:
         )
         processor = self.pipeline._processor
         assert isinstance(processor, StreamProcessor)
-        self.outbox = processor._outbox
+        self.outbox = processor._results.outbox
 
     @property
     def story(self) -> str:

@@ -186,6 +186,11 @@ class Backlog:
         self.memory += input_memory(inputs, len(by_origin) - hosts, self._counted)
         self._wake()
 
+    @property
+    def total(self) -> int:
+        """How many URLs the input has so far."""
+        return len(self._inputs)
+
     def end_of_input(self) -> None:
         """All URLs are there."""
         self.ended = True

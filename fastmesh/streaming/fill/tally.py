@@ -15,9 +15,14 @@ class Tally:
         self.from_cache = 0
         self._finished = bytearray(total)
 
+    def expect(self, total: int) -> None:
+        """The input has grown to *total* URLs."""
+        self._finished.extend(bytes(total - self.total))
+        self.total = total
+
     @property
     def completed(self) -> int:
-        """How many have a result."""
+        """How many URLs have a result."""
         return self.successful + self.failed
 
     def count(self, index: int, succeeded: bool, from_cache: bool = False) -> None:
