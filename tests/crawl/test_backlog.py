@@ -464,7 +464,8 @@ def test_a_url_that_is_added_again_is_a_repeat_until_its_first_one_has_ended() -
         assert (again.index, [index for index, *_ in again.repeats]) == (4, [6])
         for job in (second, again):
             job.close()
-        assert not backlog._repeats
+        assert backlog._repeats is not None
+        assert not backlog._repeats._by_first
 
     turned(run())
 

@@ -35,7 +35,8 @@ from fastmesh.crawl.fetch.decode import (
     STEP_BYTES,
     ZSTD_WINDOW_LOG,
 )
-from fastmesh.crawl.fetch.fetcher import Fetcher, _escaped
+from fastmesh.crawl.fetch.fetcher import Fetcher
+from fastmesh.crawl.fetch.origins import _escaped
 from fastmesh.crawl.fetch.request_headers import RESERVED
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.fetch.retry_after import MAX_RETRY_AFTER_S, retry_after_s

@@ -17,8 +17,8 @@ from fastmesh.crawl.fetch.body import READ_BYTES
 from fastmesh.crawl.fetch.connector import BoundedResponses
 from fastmesh.crawl.fetch.cookies import Cookies
 from fastmesh.crawl.fetch.decode import CODINGS, DECODE_ERRORS
-from fastmesh.crawl.fetch.fetcher import _escaped
 from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
+from fastmesh.crawl.fetch.origins import _escaped
 from fastmesh.crawl.fetch.retry_after import MAX_RETRY_AFTER_S, retry_after_s
 from fastmesh.crawl.net.url import ParsedUrl, follow, parse_url
 from fastmesh.crawl.robots.rules import read

@@ -14,11 +14,11 @@ from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import CONDITIONS
 from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.fetch.fetched import Fetched
-from fastmesh.crawl.fetch.origins import UNDECODED, Origins
+from fastmesh.crawl.fetch.origins import Origins
 from fastmesh.crawl.fetch.redirects import Redirects
 from fastmesh.crawl.fetch.request import PageRequest, Request
 from fastmesh.crawl.net.guard import AddressGuard
-from fastmesh.crawl.net.url import MAX_URL_CHARS, ParsedUrl
+from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.errors import HttpStatus, TooLarge, UrlError
 from fastmesh.telemetry.spans import Spans
 
@@ -96,17 +96,10 @@ class Fetcher:
         """
         fetched.final_url, fetched.status, fetched.content_type = url.href, answer.status, answer.content_type
         if answer.location is not None:
-            return self._guard.follow(url, _escaped(answer.location))
+            return self._guard.follow(url, answer.location)
         if not 200 <= answer.status <= 299:
             raise HttpStatus(answer.status, retry_after_s=answer.retry_after_s)
         if len(answer.body) > max_body_bytes:
             raise TooLarge(f"the body has {len(answer.body)} bytes, over the limit of {max_body_bytes}")
         fetched.body, fetched.received_bytes = answer.body, answer.received_bytes
         return None
-
-
-def _escaped(location: str) -> str:
-    """A ``Location`` whose bytes were not UTF-8 has them escaped, as browsers do; a too long one is refused by that."""
-    if len(location) > MAX_URL_CHARS:
-        return location
-    return UNDECODED.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location)

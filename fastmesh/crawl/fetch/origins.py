@@ -33,7 +33,7 @@ from fastmesh.crawl.fetch.retry_after import retry_after_s
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.net.names import Names
 from fastmesh.crawl.net.resolver import LOOKUP, GuardedResolver, Lookup
-from fastmesh.crawl.net.url import ParsedUrl
+from fastmesh.crawl.net.url import MAX_URL_CHARS, ParsedUrl
 from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, UrlError
 from fastmesh.telemetry.spans import Attribute, Spans
 from fastmesh.telemetry.trace import HEADER
@@ -42,7 +42,7 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 NO_CONTENT: Final = frozenset({204, 205})
 MAX_CONTENT_TYPE_CHARS: Final = 256
 
-UNDECODED: Final = re.compile(r"[\udc80-\udcff]")  # bytes of a head that were no UTF-8
+_UNDECODED: Final = re.compile(r"[\udc80-\udcff]")  # bytes of a head that were no UTF-8
 
 
 class _Exchange:
@@ -104,7 +104,7 @@ class Origins:
         exchange = _Exchange(lookup, share)
         try:
             async with page.deadline:
-                answer = await self._exchange(exchange, request, page, CIMultiDict(request.sent, **conditions))
+                answer = await self._exchange(exchange, request, page, conditions)
         except BaseException as error:
             share.give_back()
             if isinstance(error, TimeoutError):
@@ -124,11 +124,12 @@ class Origins:
         await self._aside.close()
 
     async def _exchange(
-        self, exchange: _Exchange, request: Request, page: PageRequest, sent: CIMultiDict[str]
+        self, exchange: _Exchange, request: Request, page: PageRequest, conditions: Mapping[str, str]
     ) -> Answer:
         asked_at_s = time.time()
         url, options, share = request.url, page.options, exchange.share
         span: AbstractContextManager[dict[str, Attribute]] = nullcontext({})
+        sent = CIMultiDict(request.sent, **conditions) if conditions else request.sent
         if page.trace is not None and HEADER not in sent:
             # Only here: what the cache knows a request by has no span.
             trace = page.trace.child()
@@ -191,9 +192,16 @@ def _location(response: ClientResponse) -> str | None:
     said = {location for line in response.headers.getall("Location", ()) if (location := line.strip())}
     if len(said) > 1:
         raise BadResponse("the origin redirects to two places at once")
-    return said.pop() if said else None
+    return _escaped(said.pop()) if said else None
+
+
+def _escaped(location: str) -> str:
+    """A ``Location`` whose bytes were not UTF-8 has them escaped, as browsers do; a too long one is refused by that."""
+    if len(location) > MAX_URL_CHARS:
+        return location
+    return _UNDECODED.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location)
 
 
 def _content_type(response: ClientResponse) -> str | None:
     value = response.headers.get("Content-Type")
-    return None if value is None else UNDECODED.sub("\ufffd", value[:MAX_CONTENT_TYPE_CHARS])
+    return None if value is None else _UNDECODED.sub("\ufffd", value[:MAX_CONTENT_TYPE_CHARS])

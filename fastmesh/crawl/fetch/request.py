@@ -48,7 +48,7 @@ class PageRequest:
             self.asked_at = time.time()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One request for a page: what is *sent* to *url*, beside the cache's conditions.
 

@@ -7,8 +7,7 @@ start, the host of the domain with the fewest of this stream's URLs under way is
 input's order decides.  Where results leave in the input's order that alone decides.
 
 The input may grow until its end is said: what is added stands behind what is there, and is fair with it.  A URL
-that stands in the input again is no URL to be started: its first one's result is its own.  When that one has ended
-its result has gone out, and the URL is started like a new one.
+that stands in the input again is no URL to be started: its first one's result is its own (repeats.py).
 """
 
 from __future__ import annotations
@@ -21,19 +20,17 @@ from typing import Any, Final
 from fastmesh.crawl.net.domain import domain_of
 from fastmesh.crawl.options import InputUrl
 from fastmesh.crawl.schedule.input_memory import input_memory
+from fastmesh.crawl.schedule.repeats import Repeat, Repeats, origin_of
 from fastmesh.crawl.schedule.retry_budget import RetryBudget
 from fastmesh.crawl.schedule.shares import Domain, Shares
 from fastmesh.crawl.schedule.slots import HostSlot, Slots
 from fastmesh.events import PageResult
 from fastmesh.telemetry.trace import Trace
 
-# Scheme and authority: what decides the host, however it is spelled.  Read once for all URLs that share it.
-_ORIGIN: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _PORT: Final = re.compile(r":[0-9]*$")
 
 Run = Callable[["Job"], Coroutine[Any, Any, PageResult]]
 Locate = Callable[[str], str | None]
-Repeat = tuple[int, str, str | None]
 
 
 class Job:
@@ -143,8 +140,7 @@ class Backlog:
         self._slots = slots
         self._locate = locate
         self._run = run
-        self._dedupe = dedupe
-        self._repeats: dict[int, list[Repeat]] = {}
+        self._repeats = Repeats() if dedupe else None
         self._by_host: dict[str | None, _Queue] = {}
         self._next: _Queue | None = None  # what ``ready`` said yes of
         self._closed = False
@@ -152,7 +148,6 @@ class Backlog:
         # What URLs are added by, until the input ends.
         self._by_origin: dict[str, _Queue] = {}
         self._domains: dict[str, Domain] = {}
-        self._firsts: dict[Hashable, int] = {}
         self._counted: set[int] = set()  # options whose memory is
 
     def add(self, inputs: Sequence[InputUrl]) -> None:
@@ -160,19 +155,15 @@ class Backlog:
         assert not self.ended, "the input has ended"
         if self._closed:
             return
-        by_origin, domains = self._by_origin, self._domains
+        by_origin, domains, repeats = self._by_origin, self._domains, self._repeats
         hosts = len(by_origin)
         for index, input in enumerate(inputs, len(self._inputs)):
-            found = _ORIGIN.match(input.url)
-            origin = found[0] if found else ""
-            if self._dedupe:
-                first = self._firsts.setdefault(_sameness(input, origin), index)
-                if first != index:
-                    self._repeats.setdefault(first, []).append((index, input.url, input.id))
-                    continue
+            origin = origin_of(input.url)
+            if repeats is not None and repeats.take(index, input, origin):
+                continue
             queue = by_origin.get(origin)
             if queue is None:
-                name = domain_of(_PORT.sub("", found[1]).lower()) if found else ""
+                name = domain_of(_PORT.sub("", origin.partition("//")[2]).lower())
                 domain = domains.get(name)
                 if domain is None:
                     domain = domains[name] = Domain()
@@ -194,6 +185,8 @@ class Backlog:
     def end_of_input(self) -> None:
         """All URLs are there."""
         self.ended = True
+        if self._repeats is not None:
+            self._repeats.end()
         self._forget_input()
         self._wake()
 
@@ -227,10 +220,7 @@ class Backlog:
         self.left -= 1
         self._shares.changed(queue, 1)
         slot = None if queue.key is None else self._slots.take(queue.key)
-        if self.ended or not self._dedupe:
-            repeats: Sequence[Repeat] = self._repeats.pop(index, ())
-        else:
-            repeats = self._repeats.setdefault(index, [])  # until it ends there may be more
+        repeats = () if self._repeats is None else self._repeats.started(index)
         return Job(self, queue, index, self._inputs[index], repeats, slot, self._run)
 
     def close(self) -> None:
@@ -244,7 +234,7 @@ class Backlog:
                 self._slots.withdraw(key, self, queue.called)
         # Queues know their backlog, and pages that still run know theirs.
         self._by_host.clear()
-        self._repeats.clear()
+        self._repeats = None
         self._inputs = []
         self._forget_input()
 
@@ -275,20 +265,13 @@ class Backlog:
         if self._closed:
             return
         self._shares.changed(queue, -1)
-        if self._dedupe and self._repeats.pop(index, None) is not None and not self.ended:
-            input = self._inputs[index]
-            found = _ORIGIN.match(input.url)
-            del self._firsts[_sameness(input, found[0] if found else "")]
+        if self._repeats is not None:
+            self._repeats.ended(index, self._inputs[index])
 
     def _offer(self, queue: _Queue) -> None:
         if not self._closed:
             self._shares.changed(queue)
 
     def _forget_input(self) -> None:
-        for table in (self._by_origin, self._domains, self._firsts, self._counted):
+        for table in (self._by_origin, self._domains, self._counted):
             table.clear()
-
-
-def _sameness(input: InputUrl, origin: str) -> Hashable:
-    """Equal for URLs that are fetched from *origin* as one."""
-    return origin.lower(), input.url[len(origin) :] or "/", id(input.options)
