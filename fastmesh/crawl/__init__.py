@@ -1,1 +1,1 @@
-"""From a URL to its result: guard, fetch, extract."""
+"""From a URL to its result: schedule/ starts it, fetch/ brings its page, extract/ makes the document."""

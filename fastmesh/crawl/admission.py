@@ -1,7 +1,7 @@
 """What a page waits for before a host is asked for it: a slot at the host, its robots.txt, a slot of the total.
 
-Every host is waited for anew, the page's own and those where redirects lead.  Whoever waits holds no slot of the
-total, and the wait is not part of the page's time.
+Every host is waited for anew, the page's own and those where redirects lead.  A page that waits holds no slot of the
+total, and the wait takes none of its time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Single flight: work that several wait for is done once.
+"""Single flight: work that several tasks wait for is done once.
 
-It runs in a task of its own, so it belongs to nobody who waits: one may leave, early or by being
-cancelled, and the others get their answer.  When the last one has left it is cancelled.
+It runs in a task of its own, so it belongs to none of the waiting ones: one of them may stop waiting, because its
+time is over or it is cancelled, and the others get the result.  When the last one stops, the work is cancelled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Flight(Generic[T]):
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it is done, for *timeout_s* at most; whether it is.
 
-        Whoever leaves last, because of that time or cancelled, ends the work; who comes later begins it anew.
+        When the last waiting task stops before that, the work is cancelled, and the next one begins it anew.
         """
         self._waiting += 1
         try:
@@ -56,7 +56,7 @@ class SingleFlight(Generic[T]):
         return self._by_key.get(key)
 
     def start(self, key: Hashable, work: Work[T]) -> Flight[T]:
-        """Begin *work* for *key*, for which nothing is under way; whoever begins it waits for it."""
+        """Begin *work* for *key*, for which nothing is under way.  The caller waits for the flight: else it has no end."""
         task = asyncio.get_running_loop().create_task(work())
         flight = self._by_key[key] = Flight(self, key, task)
         self._tasks.add(task)
@@ -70,7 +70,7 @@ class SingleFlight(Generic[T]):
         return flight.task.result()
 
     def landed(self, key: Hashable, flight: Flight[T]) -> None:
-        """Nobody can join it any more."""
+        """No task can join *flight* any more."""
         if self._by_key.get(key) is flight:
             del self._by_key[key]
 
@@ -84,4 +84,4 @@ class SingleFlight(Generic[T]):
         self._tasks.discard(flight.task)
         self.landed(key, flight)
         if not flight.task.cancelled():
-            flight.task.exception()  # nobody may be left to be told, and asyncio would complain of that
+            flight.task.exception()  # else asyncio complains of an error that no task waits for

@@ -1,1 +1,1 @@
-"""Whose work is next, and work that is done in steps: of clients, of streams, beside the loop."""
+"""Fair queues, and work that is done in steps: a client, a stream or a large page holds up no other."""

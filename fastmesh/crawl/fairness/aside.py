@@ -1,4 +1,4 @@
-"""A thread beside the loop, for steps that could hold it: one at a time, and whose they are takes turns.
+"""A thread beside the loop, for steps that could hold it: one at a time, and clients take turns.
 
 A step should leave the interpreter to the loop for nearly all of its time, as what decompresses does in its C.
 """

@@ -1,6 +1,6 @@
 """A fair queue: owners take turns, and each owner's waiters go in the order they came.
 
-An owner is a stream, or a client: whoever would otherwise fill the queue and have all others wait.
+An owner is a stream or a client, which could fill one queue for all and have the others wait.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ W = TypeVar("W")
 
 
 class Line(Generic[W]):
-    """Who waits: owners in turn, and each owner's waiters in the order they came."""
+    """The queue.  *waiting* counts all that wait."""
 
     __slots__ = ("_owners", "waiting")
 
@@ -25,7 +25,7 @@ class Line(Generic[W]):
         self.waiting = 0
 
     def __iter__(self) -> Iterator[W]:
-        """All who wait, in no order that means anything."""
+        """All waiters, in no order that means anything."""
         for waiters in self._owners.values():
             yield from waiters
 
@@ -47,7 +47,7 @@ class Line(Generic[W]):
         return True
 
     def next(self, may: Callable[[Owner], bool] = lambda _: True) -> W | None:
-        """Who is next of those whose owner *may*, out of the line.
+        """The next waiter of those whose owner *may*, out of the queue.
 
         Its owner's other waiters have to wait for all other owners.
         """

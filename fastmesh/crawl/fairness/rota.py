@@ -1,6 +1,6 @@
-"""Whose page is next: clients take turns, a client's streams take turns, a stream's pages go as they came.
+"""Which page is next: clients take turns, a client's streams take turns, a stream's pages go as they came.
 
-By stream alone, whoever opens more streams would get more.
+By stream alone, a client that opens more streams would get more.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Rota(Generic[W]):
         return True
 
     def next(self) -> W | None:
-        """Who is next, out of the line; its client's others have to wait for all other clients."""
+        """The next waiter, out of the queue; its client's others have to wait for all other clients."""
         if not self._lines:
             return None
         client, line = self._lines.popitem(last=False)

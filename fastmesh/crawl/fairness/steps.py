@@ -1,7 +1,7 @@
 """Long work on the loop, cut into steps: of all that is under way one step in each of the loop's turns.
 
-What is read from outside may take long whatever is done about it.  Who drives it alone would give the loop its
-turn after each step, and two hundred of them would still take two hundred steps in each turn.
+What is read from outside may take long whatever is done about it.  Driven each by itself, two hundred such works
+would leave the loop its turn after each step, and still take two hundred steps in each turn.
 """
 
 from __future__ import annotations

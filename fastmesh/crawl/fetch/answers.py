@@ -1,9 +1,9 @@
 """Where the answer to one request comes from: the cache, a fetch that is under way, or the origin.
 
-A page may be several requests, since redirects are followed; each is looked up,
-asked for and kept by itself, as RFC 9111 has it.  What need not be asked for takes neither a
-turn at its host nor a slot.  Requests are the same when their URL and all headers
-that a client may choose are: so nobody is given what another's credentials opened.
+A page may be several requests, since redirects are followed; each is looked up, asked for and kept by itself, as
+RFC 9111 has it.  One that need not be asked for takes neither a slot at its host nor one of the total.  Requests are
+equal when their URL and all headers that a client may choose are: so nobody is given what another's credentials
+opened.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Ask = Callable[[Headers], Awaitable[Shared]]
 class Answers:
     """The answers that all streams share, kept in *cache*.  *outcomes* counts where they came from.
 
-    One that says nothing about how long it is fresh is so for *ttl_s*.
+    One that says nothing about how long it is fresh is fresh for *ttl_s*.
     """
 
     def __init__(self, cache: AnswerStore, ttl_s: float) -> None:

@@ -4,7 +4,7 @@ Over the total, reading waits, and so does the origin behind it (TCP).  One body
 past it: it becomes whole, is extracted and let go, so that bodies that all wait for each
 other's room do not exist.  One that may and does not, since its origin drips, lets the next try,
 and goes on first when it has more.  All that go on past the total share what the largest body may
-have; who holds of that and sends nothing, while another needs it, is given up.  An eighth
+have; one that holds some of that and sends nothing, while another needs it, is given up.  An eighth
 of the total is kept for small bodies, so that pages come while large bodies stand still.
 """
 
@@ -31,7 +31,7 @@ class BodyBudget:
         self.used_bytes = 0
         self._total_bytes = total_bytes
         self._largest_bytes = largest_bytes
-        self._waiting: dict[BodyShare, asyncio.Future[None]] = {}  # who came first is first
+        self._waiting: dict[BodyShare, asyncio.Future[None]] = {}  # in the order they came
         self._passing: BodyShare | None = None  # the one that may go on past the total
         self._past: dict[BodyShare, None] = {}  # those that have gone on, and are not whole
         self._past_bytes = 0  # of them, and of those that are whole
@@ -56,7 +56,7 @@ class BodyBudget:
             self._past[share] = None
 
     def take_back(self, share: BodyShare) -> None:
-        """Nobody holds *share* any more."""
+        """No page needs *share* any more."""
         self.stop_reading(share)
         self.used_bytes -= share.bytes
         self._past_bytes -= share.past_bytes
@@ -112,7 +112,7 @@ class BodyBudget:
         self._let_pass(share)
 
     def _pass_on(self) -> None:
-        """To who has begun to go on and has more now, else to who waits the longest."""
+        """To a body that has begun to go on and has more now, else to the one that waits the longest."""
         begun = (share for share in self._past if share in self._waiting)
         self._let_pass(next(begun, None) or next(iter(self._waiting), None))
         self._wake_passing()
@@ -130,7 +130,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 class BodyShare:
-    """What one body takes of the budget, as long as anybody holds it; whoever opened it does."""
+    """What one body takes of the budget, as long as a page needs it; the one that opened it does."""
 
     __slots__ = ("_budget", "_deadline", "_holders", "bytes", "given_up", "listens", "past_bytes")
 
@@ -176,13 +176,13 @@ class BodyShare:
         self._budget.stop_reading(self)
 
     def hold(self) -> None:
-        """One more needs the body."""
+        """One more page needs the body."""
         if not self._holders:
             self._budget.add(self, self.bytes)
         self._holders += 1
 
     def give_back(self) -> None:
-        """One needs it no more."""
+        """A page needs it no more."""
         self._holders -= 1
         if not self._holders:
             self._deadline = None

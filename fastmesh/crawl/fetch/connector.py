@@ -1,6 +1,6 @@
 """One connection to an origin: dialled only where the guard permits, read only within bounds.
 
-This is aiohttp's connection with what it leaves open: it has no bound on
+This is aiohttp's connection, closed where that one is open: it has no bound on
 interim (1xx) answers nor on what chunks are framed with, takes answers whose
 end two readers would see at different places, takes a reset or our own close for
 the proper end of a body without a length, and would give what an origin sends after one answer
@@ -106,7 +106,7 @@ class BoundedResponses(ResponseHandler):
             super().resume_reading()
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """The connection is broken; who reads the body is told too, and does not wait until its time is over."""
+        """The connection is broken; the body's reader hears of it too, and does not wait until its time is over."""
         # aiohttp keeps it, and its cause has the frame that keeps it.
         super().set_exception(exc, *map(bare, cause))
         if self._payload is not None and not self._payload.is_eof() and self._payload.exception() is None:

@@ -1,6 +1,6 @@
 """Cookies within one URL's redirects.
 
-Many a page shows itself only to who gives back the cookie that its first answer sets, with a redirect.  They
+Many a page comes only when the cookie is given back that its first answer sets, with a redirect.  Cookies
 are read as RFC 6265 (5.2) has it, given back to the scheme, host and port that set them, and forgotten with
 the last hop.  Domain is ignored: nobody else is given one.
 """

@@ -1,4 +1,4 @@
-"""Who brings pages: what the orchestrator and robots.txt need of a fetcher, whatever it fetches from."""
+"""What brings pages, as the orchestrator and robots.txt need it: the fetcher, or another source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of one URL from redirect to redirect: what is sent at each place, and when it has led too far."""
+"""The redirects of one page: what is sent to each place that they lead to, and when they have led too far."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8
 
 
 class Redirects:
-    """At most *limit* of them.
-
-    *request* is the one that is to be sent where it has come to.
-    """
+    """Follows at most *limit* redirects of one page; *request* is the one to be sent where they have led so far."""
 
     __slots__ = ("_cookies", "_headers", "_home", "_limit", "_options", "_seen", "request")
 

@@ -37,7 +37,7 @@ def _in_any_spelling(name: str) -> str:
     return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else "[-_]" for letter in name)
 
 
-# The same for those who read a JSON Schema, whose regular expressions cannot ignore the case.
+# These rules for a JSON Schema, whose regular expressions cannot ignore the case.
 NAME_PATTERN: Final = rf"^(?!(?:{'|'.join(_in_any_spelling(name) for name in sorted(RESERVED))})$){_NAME}$"
 VALUE_PATTERN: Final = rf"^{_VALUE.pattern}$"
 

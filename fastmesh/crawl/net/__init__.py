@@ -1,1 +1,1 @@
-"""Which URL is meant, and where it may be dialled: URLs, names, addresses, the guard."""
+"""What a URL means, what its name resolves to, and which addresses may be dialled."""

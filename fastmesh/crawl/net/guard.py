@@ -41,7 +41,7 @@ class AddressGuard:
         return self._admitted(parse_url(url))
 
     def follow(self, base: ParsedUrl, location: str) -> ParsedUrl:
-        """The same for a redirect from *base* to *location*."""
+        """Read and judge where a redirect from *base* to *location* leads, as ``parse`` does."""
         return self._admitted(follow(base, location))
 
     def permits(self, address: Address) -> bool:

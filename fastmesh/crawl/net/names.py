@@ -1,8 +1,8 @@
 """What names resolve to: asked once, kept for a while, and never so many at once that others wait.
 
 The lookup runs in c-ares, which sends its own queries and reads /etc/hosts: a name that never
-answers costs no thread (``getaddrinfo`` would hold one of the pool's few).  Everybody who needs
-a name at the same time waits for one lookup.  Names below one domain take turns, so that a dead
+answers costs no thread (``getaddrinfo`` would hold one of the pool's few).  All requests that need
+a name at the same time wait for one lookup.  Names below one domain take turns, so that a dead
 one, under however many names it is asked for, leaves the others their places.
 
 Nothing here is judged: the guard sees every address each time that it is handed out.
@@ -35,8 +35,8 @@ MAX_KEPT_S: Final = 600.0
 # That there is no such name, and that nobody could say: the second is often over in a moment.
 ABSENT_KEPT_S: Final = 30.0
 FAILED_KEPT_S: Final = 3.0
-# For who tries again after a failure: less than the shortest wait between two tries, so that each try asks anew, and
-# long enough that those that failed together share what is found.
+# For a page that is tried again after a failure: less than the shortest wait between two tries, so that each try
+# asks anew, and long enough that those that failed together share what is found.
 AGAIN_KEPT_S: Final = 0.1
 MAX_NAMES: Final = 10_000
 MAX_ADDRESSES: Final = 16  # of one name; none dials more, and an answer over TCP can hold four thousand
@@ -101,7 +101,7 @@ class Names:
     ) -> tuple[Address, ...]:
         """The addresses of *name*, canonical, the one to dial first in front.  Raises DnsFailed.
 
-        Who asks *again*, after a failure, is not told that failure once more.  The name is absolute, with or without
+        Asked *again*, after a failure, it does not give that failure once more.  The name is absolute, with or without
         its final dot, which /etc/hosts does not know.
         """
         key = (name.removesuffix("."), int(family))
@@ -116,14 +116,14 @@ class Names:
         return known.addresses
 
     async def close(self) -> None:
-        """End the lookups that run; who waits for them is told."""
+        """End the lookups that run: to those that wait for them that is DnsFailed."""
         for lookup in self._lookups.values():
             lookup.cancel()
         await asyncio.gather(*self._lookups.values(), return_exceptions=True)
         await self._dns.close()
 
     async def _asked(self, key: Key) -> Known:
-        """Ask for *key*, or wait for who asks already; who waits may leave, the others get their answer."""
+        """Ask for *key*, or wait for the lookup that runs; when one that waits leaves, it runs on for the others."""
         lookup = self._lookups.get(key)
         if lookup is None:
             lookup = self._lookups[key] = asyncio.get_running_loop().create_task(self._look_up(key))

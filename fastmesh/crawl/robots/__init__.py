@@ -1,1 +1,1 @@
-"""robots.txt (RFC 9309): had once, kept for a while, judged by."""
+"""robots.txt (RFC 9309): fetched once for each origin, kept for a while, and asked about each URL."""

@@ -1,7 +1,7 @@
 """robots.txt by RFC 9309: fetched once for each scheme, host and port, and kept for a while.
 
 It is fetched like a page: the guard judges it, redirects are followed, what may help is tried again, and it
-takes a slot of the total.  Everybody who needs one at the same time waits for one fetch.
+takes a slot of the total.  All pages that need one at the same time wait for one fetch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fastmesh.errors import ConnectFailed, HttpStatus, Reach, UrlError
 MAX_BODY_BYTES: Final = 512_000  # what is beyond does not count (2.5)
 MAX_REDIRECTS: Final = 5
 RULES_KEPT_S: Final = 86_400.0  # 2.4
-NO_RULES_KEPT_S: Final = 3_600.0  # whoever publishes one is heard within the hour
+NO_RULES_KEPT_S: Final = 3_600.0  # one that is published is read within the hour
 REFUSED_KEPT_S: Final = 60.0
 UNREACHED_KEPT_S: Final = 5.0
 
@@ -46,7 +46,7 @@ class Robots:
             retries=settings.retries,
             cut_body=True,
             max_redirects=MAX_REDIRECTS,
-            cookies="none",  # what it says is shared
+            cookies="none",  # all clients share what comes
         )
         self.origins = KnownOrigins(slots.now)
         self._asked: SingleFlight[Known] = SingleFlight()
@@ -57,7 +57,7 @@ class Robots:
         return self.origins.find(url.origin)
 
     async def learn(self, url: ParsedUrl, owner: Owner) -> Known:
-        """Ask the origin of *url*, with a slot of *owner*'s, or wait for who asks it already."""
+        """Ask the origin of *url*, with a slot of *owner*'s, or wait until another page has asked it."""
         origin = url.origin
         flight = self._asked.get(origin) or self._asked.start(origin, lambda: self._fetch(url, owner))
         await flight.wait()

@@ -66,7 +66,7 @@ class Job:
         return self._run(self)
 
     def close(self) -> None:
-        """It has ended, however: nothing of it is held any more; again is nothing."""
+        """It has ended, however: nothing of it is held any more.  A second time is nothing."""
         queue, self._queue = self._queue, None
         if queue is not None:
             if self.slot is not None:
@@ -110,9 +110,9 @@ class _Queue:
 
 
 class Backlog:
-    """One stream's.
+    """The URLs of one stream.
 
-    *locate* tells the host of a scheme and an authority, None when it is none; *wake* is called when ``ready`` may
+    *locate* says the host of a scheme and an authority, None when it is none; *wake* is called when ``ready`` may
     say yes again, and when the input has ended.  It is empty when no URL is *left*, and *ended* when none will be
     added.  With *dedupe* a URL that is there more than once is started once; with *in_order* the input's order goes
     before fairness among hosts.
@@ -130,8 +130,8 @@ class Backlog:
         trace: Trace | None = None,
         client: Hashable = None,
     ) -> None:
-        self.client = client  # whose turns at the extraction workers its pages take
-        self.trace = trace  # what its fetches belong to
+        self.client = client  # in whose turns its bodies are decoded and its pages extracted
+        self.trace = trace  # its fetches are spans below it
         self.left = 0
         self.memory = 0
         self.ended = False  # no further URL is added
@@ -145,7 +145,7 @@ class Backlog:
         self._next: _Queue | None = None  # what ``ready`` said yes of
         self._closed = False
         self._shares: Shares[_Queue] = Shares(in_order=in_order)
-        # What URLs are added by, until the input ends.
+        # Where an added URL belongs, until the input ends.
         self._by_origin: dict[str, _Queue] = {}
         self._domains: dict[str, Domain] = {}
         self._counted: set[int] = set()  # options whose memory is

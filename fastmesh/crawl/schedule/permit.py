@@ -1,9 +1,9 @@
-"""Leave to ask a host, as a value: it moves to whoever asks, and is given back once.
+"""Leave to ask a host, as a value: it moves to the task that asks, and is given back once.
 
 A permit holds a slot at its host and one of the total.  It is spent on a request or given back unused.  What is
 spent is given back together with the host's answer, so one that says "too many" slows the host down before its slot
-is the next one's.  Who owns the permit asks, not the URL that it was given for: the request may go on for others
-when that one has left.
+is the next one's.  The request owns the permit, not the page that it was given for: when that page is cancelled the
+request may go on for others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ S = TypeVar("S")
 
 
 class Admission(Protocol):
-    """Who gives one page leave to ask hosts."""
+    """Gives one page leave to ask hosts."""
 
     async def admit(self, url: ParsedUrl) -> Permit:
         """Wait until *url* may be asked for.  Raises the UrlError that says why it may not."""
@@ -44,8 +44,8 @@ class Admission(Protocol):
 class Permit:
     """Leave to ask the host with *key* for one thing, given at *asked_at* by the clock of *slots*.
 
-    Without a slot at the *host* somebody else holds one for this.  *slows* says of a status and a Retry-After
-    whether the host asks for less.
+    Without *host* the page that needs the answer holds a slot there.  *slows* says of a status and a Retry-After whether
+    the host asks for less.
     """
 
     __slots__ = ("_asked_at", "_host", "_key", "_slots", "_slows", "_total")

@@ -1,8 +1,7 @@
-"""Who may start a fetch at a host next: how many at once, how soon after another, and in which order.
+"""Which fetch may start at a host next: how many at once, how soon after another, and in which order.
 
-Politeness is a machine: it is told who asks, who begins, who ends and what the
-host answered, each with the time, and says who is next.  It owns no socket,
-timer or task, so a test plays a day with a slow host in a millisecond.
+Politeness is a machine: it is told which fetches wait, begin and end and what the host answered, each with the time,
+and says which is next.  It owns no socket, timer or task, so a test plays a day with a slow host in a millisecond.
 
 A host serves the owners that wait in turn (an owner is a stream), so one of a
 thousand URLs does not starve one of three.  Until its robots.txt is known it gets one URL
@@ -57,7 +56,7 @@ class Host:
         self.running = 0
         self.known = False  # whether its robots.txt is
         self.ready_at = float("-inf")  # nothing starts before
-        self.ready_before = float("-inf")  # the same, had the last start not been
+        self.ready_before = float("-inf")  # nothing would, had the last fetch not started
         self.crawl_delay_s = 0.0
         self.rate: float | None = None  # starts a second; None: it never asked for less
         self.slowed_at = float("-inf")
@@ -138,7 +137,7 @@ class Politeness:
             self._rest(key, host, now)
 
     def next(self, key: str, now: float) -> Waiter | None:
-        """Who may take a slot now; it need not.  None: the host has none free, or nobody waits."""
+        """The waiter that may take a slot now; it need not.  None: the host has none free, or none waits."""
         host = self._hosts.get(key)
         if host is None:
             return None
@@ -171,7 +170,7 @@ class Politeness:
             host.slowed_at = now
         pause_s = max(self._spacing_s(host), min(retry_after_s or 0.0, MAX_PAUSE_S))
         host.ready_at = max(host.ready_at, now + pause_s)
-        self._rest(key, host, now)  # who tells it may hold no slot there
+        self._rest(key, host, now)  # robots.txt is asked without a slot there
 
     def slowed_since(self, key: str, at: float) -> bool:
         """Whether it was slowed down at *at* or later."""

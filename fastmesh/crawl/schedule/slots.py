@@ -34,7 +34,7 @@ class HostSlot:
         self.key = key
 
     def give_back(self, *, asked: bool) -> None:
-        """Let the next one ask the host; nobody has to wait for one that did not ask.  Again this is nothing."""
+        """Let the next fetch ask the host; after one that did not ask it need not wait.  A second time is nothing."""
         slots, self._slots = self._slots, None
         if slots is not None:
             slots._ended(self.key, None if asked else self._until)
@@ -50,14 +50,14 @@ class TotalSlot:
         self._owner = owner
 
     def give_back(self) -> None:
-        """Let somebody else fetch.  Again this is nothing."""
+        """Let another fetch begin.  A second time is nothing."""
         slots, self._slots = self._slots, None
         if slots is not None:
             slots._freed(self._owner)
 
 
 class Slots:
-    """What all streams share.  *in_flight* counts the slots of the total that are held.
+    """The slots that all streams share.  *in_flight* counts those of the total that are held.
 
     Ask ``ready`` and then ``take``, both in one go; or ``wait``, and be called when it
     is your turn: then ``ready`` says yes to you, until you return.
