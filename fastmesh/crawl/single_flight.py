@@ -56,7 +56,7 @@ class SingleFlight(Generic[T]):
         return self._by_key.get(key)
 
     def start(self, key: Hashable, work: Work[T]) -> Flight[T]:
-        """Begin *work* for *key*, for which nothing is under way.  The caller waits for the flight: else it has no end."""
+        """Begin *work* for *key*, for which nothing is under way.  The caller waits for it, or it never ends."""
         task = asyncio.get_running_loop().create_task(work())
         flight = self._by_key[key] = Flight(self, key, task)
         self._tasks.add(task)

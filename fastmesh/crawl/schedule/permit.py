@@ -44,8 +44,8 @@ class Admission(Protocol):
 class Permit:
     """Leave to ask the host with *key* for one thing, given at *asked_at* by the clock of *slots*.
 
-    Without *host* the page that needs the answer holds a slot there.  *slows* says of a status and a Retry-After whether
-    the host asks for less.
+    Without *host* the page that needs the answer holds a slot there.  *slows* says of a status and a Retry-After
+    whether the host asks for less.
     """
 
     __slots__ = ("_asked_at", "_host", "_key", "_slots", "_slows", "_total")
