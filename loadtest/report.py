@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from fastmesh.cores import usable_cores
+from fastmesh.config.cores import usable_cores
 from loadtest.compiled import RESULTS
 
 PIPED_WIDTH = 200  # a pipe has no width: lines as long as a table may be

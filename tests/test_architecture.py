@@ -11,7 +11,6 @@ ROOT = Path(__file__).parent.parent / "fastmesh"
 
 VALUES = {
     "version",
-    "cores",
     "errors",
     "config",
     "events",
@@ -23,8 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_core": set(),
     "version": set(),
     "errors": set(),
-    "cores": set(),
-    "config": {"cores", "version", "errors"},
+    "config": {"version", "errors"},
     "events": {"errors"},
     "telemetry": {"_core", "config", "errors", "version"},
     "wire": {"_core"} | VALUES,
@@ -42,14 +40,59 @@ MAY_IMPORT: dict[str, set[str]] = {
 WITHIN: dict[str, dict[str, set[str]]] = {
     "errors": {"base": set(), "api": {"base"}, "url": {"base"}},
     "config": {
+        "cores": set(),
         "kinds": set(),
         "declare": set(),
-        "sections": {"declare", "kinds"},
+        "sections": {"cores", "declare", "kinds"},
         "model": {"declare", "sections"},
         "describe": {"declare", "model"},
         "sources": {"model", "describe"},
     },
+    "telemetry": {
+        "log": set(),
+        "rates": set(),
+        "trace": set(),
+        "standard_files": set(),
+        "bugs": {"log", "rates"},
+        "metrics": {"bugs"},
+        "spans": {"bugs", "log", "trace"},
+    },
     "wire": {"http1": set(), "websocket": {"http1"}, "encoders": set(), "whole": {"encoders"}},
+    "streaming": {
+        # values, policies and machines
+        "opening": set(),
+        "lifecycle": set(),
+        "pacer": set(),
+        "dropping": set(),
+        "window": set(),
+        "memory": {"window"},
+        "ports": {"opening"},
+        # one stream
+        "subscriber": {"dropping", "ports", "window"},
+        "audience": {"subscriber"},
+        "retention": {"memory", "opening", "pacer", "subscriber"},
+        "detached": {"memory", "opening", "pacer", "retention", "subscriber"},
+        "admission": {"lifecycle", "memory", "retention"},
+        "pipeline": {
+            *("opening", "lifecycle", "pacer", "memory", "ports"),
+            *("subscriber", "audience", "retention", "detached", "admission"),
+        },
+        "fill": {"lifecycle", "pipeline"},
+        # all streams
+        "allowances": set(),
+        "ebb": set(),
+        "first_bytes": set(),
+        "keys": set(),
+        "lag": set(),
+        "registry": {
+            *("allowances", "first_bytes", "keys"),
+            *("opening", "dropping", "memory", "ports", "subscriber", "pipeline"),
+        },
+        "reclaim": {"memory", "registry", "retention"},
+        "upkeep": {"ebb", "lag", "memory", "pipeline", "registry", "subscriber"},
+        "health": {"memory", "registry", "upkeep"},
+        "module": {"health", "memory", "pipeline", "reclaim", "registry", "upkeep"},
+    },
     "crawl": {
         "net": set(),
         "fairness": set(),

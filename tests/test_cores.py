@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmesh.cores import usable_cores
+from fastmesh.config.cores import usable_cores
 
 MANY = frozenset(range(64))
 

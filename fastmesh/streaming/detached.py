@@ -44,18 +44,18 @@ class Detached(Retention):
     def _pass(self, end: int, offset: int) -> None:
         """The frames before *end* are waited for no longer."""
         if not self._closed:
-            self._buffers.hold_unsent(self._sent_offset - offset)
+            self._buffers.count_unsent(self._sent_offset - offset)
         self._sent_before, self._sent_offset = end, offset
 
     def appended(self, *, result: bool) -> Subscriber | None:
         before, self._counted_offset = self._counted_offset, self._journal.ring.appended_bytes
-        self._buffers.hold_unsent(self._counted_offset - before)
+        self._buffers.count_unsent(self._counted_offset - before)
         self._journal.trim(self._sent_before, self._counted_offset - self._bounds.detached)
         return None
 
     def close(self) -> None:
         super().close()
-        self._buffers.hold_unsent(-self.unsent_bytes)
+        self._buffers.count_unsent(-self.unsent_bytes)
 
     @property
     def read_to_end(self) -> bool:

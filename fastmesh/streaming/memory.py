@@ -63,7 +63,7 @@ class BufferManager:
         """What all journals hold."""
         return self.total.held
 
-    def hold_unsent(self, count: int) -> None:
+    def count_unsent(self, count: int) -> None:
         """Detached streams hold *count* bytes more (or less) that no reader was sent."""
         self.unsent_bytes += count
         if self._waiting_unsent and self.has_room_unsent:

@@ -169,7 +169,8 @@ class StreamRegistry:
         self._deadlines.pop(pipeline.id).cancel()
         if opening.client is not None:
             self._clients[opening.client] -= 1
-            self._clients += Counter()  # forgets clients that have none
+            if not self._clients[opening.client]:
+                del self._clients[opening.client]
         if not self.active:
             self.none_active.set()
         self.failures.count(now, bad=pipeline.faulty)

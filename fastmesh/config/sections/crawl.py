@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from fastmesh.config.cores import usable_cores
 from fastmesh.config.declare import Section, setting
 from fastmesh.config.kinds import HttpUrl, Nameservers, Networks, Ports, Text
-from fastmesh.cores import usable_cores
 from fastmesh.version import __version__
 
 
