@@ -14,7 +14,8 @@ if __name__ == "__main__":
     # Started by its path: the folder beside it is first in the path, and the product must be this checkout's.
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from fastmesh.crawl.extract.grades.face import EXTRACTORS, Extractor, Main
+from fastmesh.crawl.extract.grades.face import Extractor, MainContent
+from fastmesh.crawl.extract.grades.table import EXTRACTORS
 from fastmesh.crawl.extract.page import Page
 from fastmesh.crawl.extract.worker import MAX_MEMORY_BYTES, main
 
@@ -85,9 +86,9 @@ MISDEEDS: dict[str, Callable[[], None]] = {
 
 
 def _after(deed: Callable[[], None]) -> Callable[[], Extractor]:
-    def read_main(page: Page, *, markdown: bool) -> Main:
+    def read_main(page: Page, *, markdown: bool) -> MainContent:
         deed()
-        return Main("done", "done" if markdown else None)
+        return MainContent("done", "done" if markdown else None)
 
     return lambda: read_main
 

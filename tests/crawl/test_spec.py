@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import orjson
 import pytest
 
 from fastmesh.api.requests.options import PageOptions
-from fastmesh.crawl.extract.spec import ExtractSpec, document_room
+from fastmesh.crawl.extract.grades.table import EXTRACTORS
+from fastmesh.crawl.extract.spec import ExtractSpec, Grade, document_room
 
 
 def test_every_field_but_its_size_is_an_option_of_a_request_with_the_same_default() -> None:
     assert ExtractSpec.asked(PageOptions(), 9) == ExtractSpec(9)
     for name in ExtractSpec._fields[1:]:
         assert name in PageOptions.model_fields
+
+
+def test_every_grade_that_a_request_may_name_is_in_the_workers_table() -> None:
+    assert set(get_args(Grade)) == set(EXTRACTORS)
 
 
 @pytest.mark.parametrize("spec", [ExtractSpec(9), ExtractSpec(1 << 40, frozenset(), "quality")])

@@ -1,10 +1,9 @@
 """From a page's bytes to its text.
 
-Who is believed, in this order: a byte order mark, the header's charset, what the
-page declares in its first PRESCAN_BYTES (a meta is one in HTML only: text may speak of
-others' pages), valid UTF-8, the content's own look, windows-1252.  Labels and decoders
-are WHATWG's, as in browsers: "iso-8859-1" means windows-1252, and no label reaches a
-codec that is not of text.
+The charset is said, in this order, by: a byte order mark, the header, what the page declares in its first
+PRESCAN_BYTES (in a meta only in HTML: a text may speak of other pages), that it is valid UTF-8, the look of its bytes;
+else it is windows-1252.  Labels and decoders are WHATWG's, as in browsers: "iso-8859-1" means windows-1252, and no
+label reaches a codec that is not of text.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def decode(body: bytes, content_type: str | None, *, is_html: bool = True) -> st
 
 
 def codec_of(label: str) -> str | None:
-    """The name of the codec that the WHATWG label *label* asks for; None when it is none."""
+    """The name of the codec that the WHATWG label *label* asks for; None when there is none."""
     label = label.strip("\t\n\f\r ").lower()
     label = MISSED_LABELS.get(label, label)
     if label in REPLACEMENT_LABELS or not _LABEL.fullmatch(label):

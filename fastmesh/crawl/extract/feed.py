@@ -21,7 +21,7 @@ MAX_ENTRIES: Final = 1000
 
 
 def read_feed(source: str, url: str, include: frozenset[str]) -> Document | None:
-    """The document of the feed *source*; None when it is none."""
+    """The document of the feed *source*; None when that is no feed."""
     said = feed(source)
     if said is None:
         return None

@@ -1,7 +1,7 @@
-"""Text with its tables: those that would be padding for the most part are written cell by cell.
+"""The text of a page with its tables; a table whose text would be mostly padding is written cell by cell.
 
-A table's text is aligned, each cell as wide as the widest of its column: one wide cell, or one wide row, in a table of
-n rows makes n² characters of n, and 58 KB of HTML 12 MB of text.
+The parser aligns a table's text, each cell as wide as the widest of its column: one wide cell, or one wide row, in a
+table of n rows makes n² characters of n, and 58 KB of HTML became 12 MB of text.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from typing import Final
 
 from turbohtml import Document, Element
 
-# So much more than a page's text may its tables take, and so many times that.
+# What all tables of a page may take as text: so many characters, and so many times the page's own.
 MAX_GRID_CHARS, MAX_GRID_TIMES = 1_000_000, 4
 SEPARATOR_CHARS: Final = 2
 SECTIONS: Final = frozenset({"thead", "tbody", "tfoot"})
-# Cells of nested tables are looked at once for each table around them.
+# The cells of a nested table are looked at once more for each table around it.
 MAX_CHARS_LOOKED_AT: Final = 50_000_000
 
 
 def laid_out(whole: Document | Element) -> str:
-    """The text of *whole* as a reader sees it.  May change it: what else is read of its tables must be read before."""
+    """The text of *whole* as a reader sees it.
+
+    It may change the tables of *whole*: whatever else is read of them must be read before.
+    """
     body = whole.root if isinstance(whole, Document) else whole
     if body is None:
         return whole.to_text()
@@ -43,7 +46,7 @@ def laid_out(whole: Document | Element) -> str:
 
 
 def _grid_chars(table: Element) -> tuple[int, int]:
-    """How many characters *table* has as a grid, at most, and how many were looked at for that."""
+    """How many characters *table* has at most when it is aligned, and how many were looked at to know that."""
     widths: list[int] = []
     rows = seen = 0
     for row in _rows(table):
@@ -58,7 +61,7 @@ def _grid_chars(table: Element) -> tuple[int, int]:
 
 
 def _unroll(table: Element) -> None:
-    """Make blocks of *table* and its rows and cells."""
+    """Make *table*, its rows and its cells blocks, which are not aligned."""
     rows = list(_rows(table))
     for part in [table, *_elements(table), *rows, *(cell for row in rows for cell in _elements(row))]:
         part.tag = "div"

@@ -54,16 +54,16 @@ BLOCKS: Final = "ul, ol, div, section, p, table, dl"
 
 # Content is at least so much of the page, else the next candidate is asked.
 MIN_CHARS, MIN_SHARE = 250, 0.10
-# Several that are alike (the cards of a list) are none, unless one has so much of all their text.
+# Several that are alike (the cards of a list) are no content, unless one has so much of the text of all.
 DOMINANT_SHARE: Final = 0.5
 SCORED_SHARE: Final = 0.4
-# Larger, whatever it is called, it holds the content ("widget" may be any part of a page).
+# An element with more of the content is kept whatever it is called: "widget" may be any part of a page.
 NAMED_SHARE: Final = 0.25
 # A block of links: a short one of little else, a longer one of several links.
 SHORT_CHARS, SHORT_LINK_SHARE, LONG_CHARS, LONG_LINK_SHARE, MANY_LINKS = 200, 0.8, 1000, 0.6, 3
 # A page of which so much is links is a list on purpose.
 LIST_SHARE: Final = 0.5
-# With less left, furniture was all there was.
+# With less left than this, the page had nothing but furniture.
 MIN_LEFT_CHARS, MIN_LEFT_SHARE = 100, 0.2
 
 # Bounds on the work: the text of nested elements is looked at again and again.
@@ -73,7 +73,7 @@ MAX_CHARS_LOOKED_AT: Final = 50_000_000
 
 
 def find_main(tree: Document) -> Element | None:
-    """The main content, pruned; None when nearly all would be gone.  Changes *tree*."""
+    """The main content without furniture; None when next to nothing would be left.  It changes *tree*."""
     body = tree.select_one("body")
     if body is None:
         return None  # a frameset
@@ -94,7 +94,7 @@ def find_main(tree: Document) -> Element | None:
 
 
 class _Budget:
-    """Measures texts until it has seen too much of them; then all are endless, and nothing is removed any more."""
+    """Measures texts until it has looked at too many characters; then every text is endless, and none is removed."""
 
     def __init__(self) -> None:
         self._left_chars = MAX_CHARS_LOOKED_AT

@@ -1,7 +1,6 @@
 """A page's tree, parsed once, and what is read from it beside its main content.
 
-This and main_content.py are the only files that know the HTML parser.  Links and
-images are made absolute in the tree itself, so that the Markdown has them so too.
+The URLs of links and images are made absolute in the tree itself, so that the Markdown has them so too.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fastmesh.crawl.net.url import MAX_URL_CHARS
 
 MAX_METADATA_CHARS: Final = 2000
 MAX_IMAGES: Final = 100
-# Of texts and URLs together: elements stand within one another, and each link may be as long as the page's base.
+# Of all texts and URLs: elements stand within one another, and the URL of each link may be as long as the page's base.
 MAX_CHARS_LOOKED_AT: Final = 50_000_000
 
 LINK_SCHEMES: Final = ("http:", "https:", "mailto:")
@@ -30,7 +29,7 @@ BYLINES: Final = ("author", "article:author", "parsely-author", "dc.creator")
 DATES: Final = ("article:published_time", "datepublished", "date", "parsely-pub-date", "dc.date", "dcterms.created")
 SITES: Final = ("og:site_name", "application-name")
 
-# Text that no reader sees; a frameset has no body.
+# What no reader sees the text of.
 UNSEEN: Final = "script, style, template, noscript"
 # A paragraph of prose, not a label.
 MIN_PARAGRAPH_CHARS: Final = 40
@@ -59,13 +58,14 @@ class Page:
             self._base = self.absolute(base.attr("href"), IMAGE_SCHEMES) or url
 
     def title(self) -> str | None:
+        """What the page is called: by its title, by og:title, or by its first heading."""
         titles = (title.text for title in self.tree.iter_elements("title") if title.namespace is Namespace.HTML)
         heading = self.tree.find("h1")
         candidates = (next(titles, ""), self._meta("og:title"), heading.text if heading is not None else "")
         return next((title for title in map(_collapsed, candidates) if title), None)
 
     def links(self) -> list[Link]:
-        """Every link, in the page's order; those that are none lose their href, for Markdown's sake."""
+        """Every link, in the page's order; an anchor that leads nowhere loses its href, for Markdown's sake."""
         links: list[Link] = []
         for anchor in self.tree.select("a[href]"):
             url = self.absolute(anchor.attr("href"), LINK_SCHEMES)
@@ -78,7 +78,7 @@ class Page:
         return links
 
     def images(self) -> list[Image]:
-        """The first MAX_IMAGES images; those that are none, or are written out in their URL, leave the tree."""
+        """The first MAX_IMAGES images; one without an http URL (``data:`` for one) leaves the tree."""
         images: dict[str, Image] = {}
         for image in self.tree.select("img"):
             url = self.absolute(image.attr("src"), IMAGE_SCHEMES)
@@ -91,6 +91,7 @@ class Page:
         return list(images.values())
 
     def metadata(self) -> dict[str, str | None]:
+        """What the page says of itself: in its metas first, then in its JSON-LD."""
         said = _LinkedData(self.tree)
         return {
             "byline": self._first(BYLINES) or said.name_in("author"),
@@ -102,7 +103,7 @@ class Page:
         }
 
     def strip(self) -> PageFacts:
-        """Remove what no reader sees; return what the gate wants to know of the page as it was."""
+        """Remove what no reader sees; return what the gate looks at, counted before that where it must be."""
         scripts = self.tree.select("script:not([type*=json i])")
         script_chars = sum(len(self._text(script)) for script in scripts)
         metas = self._metas
@@ -172,11 +173,11 @@ class Page:
 
     @property
     def exhausted(self) -> bool:
-        """Whether it was too much: links, images and figures of the gate are those of its beginning."""
+        """Whether the page had more than may be looked at: links, images and facts are those of its beginning."""
         return self._left_chars < 0
 
     def _text(self, element: Element) -> str:
-        """The text of *element*, of all that may stand within one another."""
+        """The text of *element*, counted: there may be one such element within another."""
         if self.exhausted:
             return ""
         text = element.text
@@ -185,7 +186,7 @@ class Page:
 
 
 class _LinkedData:
-    """What the JSON-LD of a page says, as far as it is said simply."""
+    """What the JSON-LD of a page says, as far as it is said in the usual form."""
 
     def __init__(self, tree: Document) -> None:
         self._things = list(_things(tree.json_ld()))

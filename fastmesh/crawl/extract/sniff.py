@@ -1,9 +1,8 @@
 """What kind of document a body is: by its content type, and by its first bytes where that says nothing.
 
-A type that is missing or that servers send for "unknown" is overruled by a
-guess.  Besides, a body that begins like a PDF, an image or an archive is that,
-whatever the header says; XML that begins like a feed is one; and one that begins like HTML is HTML where the header
-says something that no document is made of.
+Where the type is missing, or is one that servers send for "unknown", the first bytes decide.  Besides, a body that
+begins like a PDF, an image or an archive is one, whatever its type says; XML that begins like a feed is a feed; and a
+body that begins like HTML is HTML where its type says something that no document is made of.
 
 Only the first HEAD_BYTES are looked at, and each pattern reads each of them a fixed number of times at most.
 """
@@ -46,10 +45,11 @@ UNKNOWN_TYPES: Final = frozenset(
 MEDIA: Final = ("image/", "audio/", "video/", "font/", "model/")
 
 PDF_MAGIC: Final = b"%PDF-"
-# It is searched for so far into what is called a PDF, as readers do (ISO 32000-1, annex H.3.4.1, note 13).
+# How far into a body that is called a PDF it is searched for, as readers do (ISO 32000-1, annex H.3.4.1, note 13).
 PDF_WITHIN_BYTES: Final = 1024
 PDF_TYPES: Final = frozenset({"application/pdf", "application/x-pdf"})
-# Where, what, and its type.  What letters and digits spell may begin a text as well: it needs more around it.
+# Where in the body, which bytes, and what type they are of.  Letters and digits may begin a text as well: such a
+# signature counts only where the first bytes are no text.
 SIGNATURES: Final = (
     (0, b"%!PS-Adobe-", "application/postscript"),
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -93,7 +93,7 @@ _BINARY: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 
 def kind_of(body: bytes, content_type: str | None) -> Kind:
-    """What to make of *body*.  Raises UnsupportedContent, with type and size, when no document is made of it."""
+    """What kind of document *body* is.  Raises UnsupportedContent, with type and size, when none is made of it."""
     declared = essence(content_type)
     if _is_pdf(body, declared):
         return "pdf"
@@ -129,12 +129,12 @@ def _refusal(type_: str, body: bytes) -> UnsupportedContent:
 def _is_pdf(body: bytes, declared: str) -> bool:
     if declared in PDF_TYPES:
         return PDF_MAGIC in body[: PDF_WITHIN_BYTES + len(PDF_MAGIC)]
-    # Line ends and a mark before it are of a server's templates, whatever they call it.
+    # Line ends and a mark before it come from a server's templates, whatever type the server sends with it.
     return body[:PDF_WITHIN_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().startswith(PDF_MAGIC)
 
 
 def _look(head: bytes) -> Kind | None:
-    """What it begins like; None for binary data."""
+    """What *head* begins like; None for binary data."""
     if _HTML.match(head):
         return "html"
     return "text" if _is_text(head) else None

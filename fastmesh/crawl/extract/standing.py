@@ -1,8 +1,8 @@
 """How far extraction stands back behind the loop: as far as its pages still get done.
 
-A worker under SCHED_IDLE leaves its core at once when the loop wants it, and gets next to nothing where others keep
-all cores busy, or the loop its only one.  There niceness alone is right, which still leaves it a quarter of a core; and
-since no process may take back that it stands back, another must take its place then.
+A worker that stands back, under SCHED_IDLE, leaves its core at once when the loop wants it, and gets next to nothing
+where other programs keep all cores busy, or the loop its only one.  There niceness alone is right, which still leaves
+the worker a quarter of a core.  A process cannot leave SCHED_IDLE again, so another must take its place then.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from typing import Final, NamedTuple
 
 NICE_FOR_S: Final = 300.0
-# With less of the time that it wanted a core, a worker starved; niceness 5 beside a busy process gets 25 %.
+# A worker that had a core for less of the time that it wanted one starved; niceness 5 beside a busy process gets 25 %.
 LEAST_SHARE: Final = 0.25
 LEAST_WAIT_NS: Final = 100_000_000
 
@@ -53,7 +53,7 @@ class Standing:
 
 
 def core_time(pid: int) -> CoreTime:
-    """That of the process *pid*; zeros where the kernel does not count."""
+    """The time of the process *pid*; zeros where the kernel does not count it."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as counted:
             had, waited, _ = counted.read().split()

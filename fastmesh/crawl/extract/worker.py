@@ -23,7 +23,7 @@ from fastmesh.crawl.extract.protocol import DONE, FAILED, JOB, LAST, JobHead, an
 from fastmesh.errors import UrlError
 
 if TYPE_CHECKING:
-    from fastmesh.crawl.extract.grades.face import Extractor
+    from fastmesh.crawl.extract.grades.table import Load
 
 Extract = Callable[..., Extracted]
 
@@ -35,9 +35,7 @@ MAX_MEMORY_BYTES: Final = 4 << 30
 MAX_RESIDENT_BYTES: Final = 512 << 20
 
 
-def main(
-    extractors: Mapping[str, Callable[[], Extractor]] | None = None, max_resident_bytes: int = MAX_RESIDENT_BYTES
-) -> None:
+def main(extractors: Mapping[str, Load] | None = None, max_resident_bytes: int = MAX_RESIDENT_BYTES) -> None:
     """Serve the socket whose number is the only argument; *extractors* in place of the product's own."""
     # Ctrl-C and systemd's stop reach the whole group, but the daemon still drains: it says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -48,7 +46,7 @@ def main(
     _limit_memory()
     # Here, after all that: the parsers take most of a worker's start.
     from fastmesh.crawl.extract.extract import extract
-    from fastmesh.crawl.extract.grades.face import EXTRACTORS
+    from fastmesh.crawl.extract.grades.table import EXTRACTORS
 
     with socket.socket(fileno=int(sys.argv[1])) as link:
         link.sendall(ready())

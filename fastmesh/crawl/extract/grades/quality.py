@@ -13,12 +13,12 @@ from trafilatura import bare_extraction
 from trafilatura.metadata import Document
 from trafilatura.xml import xmltotxt
 
-from fastmesh.crawl.extract.grades.face import Main
+from fastmesh.crawl.extract.grades.face import MainContent
 from fastmesh.crawl.extract.grades.fast import read_main as read_fast
 from fastmesh.crawl.extract.page import Page
 
 
-def read_main(page: Page, *, markdown: bool) -> Main:
+def read_main(page: Page, *, markdown: bool) -> MainContent:
     """The main content; what the fast grade finds where trafilatura finds nothing."""
     found = bare_extraction(
         page.html,
@@ -35,4 +35,4 @@ def read_main(page: Page, *, markdown: bool) -> Main:
     # One run gives both: the text is the same tree without what only Markdown can write.
     plain = deepcopy(found.body)
     strip_tags(plain, "ref", "hi")
-    return Main(xmltotxt(plain, include_formatting=False), found.text if markdown else None)
+    return MainContent(xmltotxt(plain, include_formatting=False), found.text if markdown else None)
