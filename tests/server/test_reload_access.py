@@ -76,7 +76,7 @@ def test_a_reload_lets_in_who_is_new_and_ends_what_runs_for_who_is_gone(tmp_path
                     await alice.streams()
                 assert (await carol.streams())["streams"] == []
                 assert await bobs_end == -1
-                pipeline = daemon.engine.module.find(detached, "name:alice")
+                pipeline = daemon.engine.module.registry.find(detached, "name:alice")
                 await until(lambda: pipeline is None or pipeline.status == "cancelled")
         finally:
             await daemon.close()

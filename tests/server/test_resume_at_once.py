@@ -46,7 +46,7 @@ def test_so_much_is_given_in_a_turn_and_one_frame_after_it() -> None:
     soon: list[Callable[[], None]] = []
     first = FirstBytes(soon.append)
     for _ in range(2):
-        assert [first.bytes() for _ in range(7)] == [QUANTUM_BYTES] * 4 + [1] * 3
+        assert [first.share() for _ in range(7)] == [QUANTUM_BYTES] * 4 + [1] * 3
         (turn_over,) = soon
         soon.clear()
         turn_over()
@@ -55,10 +55,10 @@ def test_so_much_is_given_in_a_turn_and_one_frame_after_it() -> None:
 def test_all_resume_from_0_in_turns_and_share_the_bytes() -> None:
     async def run() -> None:
         daemon = Daemon(config.load({}, environ={}).values)
-        module = daemon.engine.module
-        module.starting = False
+        registry = daemon.engine.module.registry
+        registry.starting = False
         opening = Opening("firehose", "r", None, FRAMES, 3600, detached=True)
-        pipeline = module.open(opening, lambda made: FirehoseProcessor(made, FRAMES, FRAME_BYTES, None))
+        pipeline = registry.open(opening, lambda made: FirehoseProcessor(made, FRAMES, FRAME_BYTES, None))
         while not pipeline.complete:
             pipeline.room()
         request = f"GET /streams/{pipeline.id}/events?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
