@@ -1,4 +1,4 @@
-"""All that fetches, extracts and streams, without a server: what the daemon and the command line share."""
+"""Fetching, extraction and streaming, without a server: the part that the daemon and the command line share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Engine:
         self.module = StreamingModule(settings, self.metrics)
         self.module.registry.starting = True
         self.spans = make_spans(settings, self.metrics.bugs)
-        self.search = make_search(settings)  # its file may not be there: before what would have to be closed again
+        self.search = make_search(settings)  # may raise: before parts that would have to be closed again
         self.guard = AddressGuard(settings.fetch)
         fetch = settings.fetch
         self.slots = Slots(fetch.concurrency, fetch.per_host_concurrency, fetch.per_host_rps, bugs=self.metrics.bugs)
@@ -60,7 +60,7 @@ class Engine:
         self.streams = Streams(self.module.registry, self.plans)
 
     def _register_figures(self, settings: Settings) -> None:
-        """The figures that its parts keep."""
+        """Register the figures that its parts keep."""
         metrics, slots, cache = self.metrics, self.slots, self.cache
         pool, workers = self.pool, self.pool.workers
         metrics.register(
@@ -121,7 +121,7 @@ class Engine:
         self.plans.reload(settings)
 
     async def close(self) -> None:
-        """End what is left of the streams, then the rest; also after a start that failed."""
+        """End the streams that are left, then the other parts; also after a start that failed."""
         async with AsyncExitStack() as parts:  # from the last to the first, whichever of them raise
             if self.spans is not None:
                 parts.push_async_callback(self.spans.close)

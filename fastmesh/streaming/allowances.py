@@ -17,13 +17,13 @@ class Allowances:
 
     def __init__(self, max_clients: int = MAX_CLIENTS) -> None:
         self._max_clients = max_clients
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what was left, and when
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens that were left, and when
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def take(self, client: str | None, now: float, rate: float, burst: int) -> float:
-        """Take one of what *client* has, which grows by *rate* a second up to *burst*.
+        """Take one of *client*'s tokens, which grow by *rate* a second up to *burst*.
 
         Return 0, or for how many seconds there is none.  Clients that are not counted (None)
         have no bound, and without a rate no client has one.

@@ -36,7 +36,7 @@ class StreamingFigures:
 
 
 class StreamingHealth:
-    """Reads what the others count; it keeps nothing itself."""
+    """Reads the counts of registry, upkeep and buffers; it keeps none itself."""
 
     def __init__(self, registry: StreamRegistry, buffers: BufferManager, upkeep: Upkeep, bugs: Bugs) -> None:
         self._registry = registry
@@ -70,7 +70,7 @@ class StreamingHealth:
         )
 
     def journals(self) -> dict[str, object]:
-        """What all journals hold; full, they take no new stream and running ones wait for their readers."""
+        """How many bytes all journals hold; full, they take no new stream and running ones wait for their readers."""
         buffers = self._buffers
         return {
             "status": "healthy" if buffers.has_room else "degraded",
@@ -83,7 +83,7 @@ class StreamingHealth:
     def loop(self) -> dict[str, object]:
         """How late the loop ran its timers: the worst of the last second, and all of the last 60 s.
 
-        What of it was waiting for a core is said too, and judged no better: clients wait as long.
+        The time that it waited for a core is said too, and judged no better: clients wait as long.
         """
         lag_s, starved_s = self._upkeep.lag.worst_s
         late_ms, late_starved_ms = self._upkeep.lag.late_ms(self._registry.now())
@@ -96,7 +96,7 @@ class StreamingHealth:
         }
 
     def maintenance(self) -> dict[str, object]:
-        """What looks after streams, connections and the rest: whether it runs, and what it met that it should not."""
+        """Whether the upkeep runs, and the bugs that were survived in it and wherever one thing is done for many."""
         recent = self._bugs.recent
         return {
             "status": "unhealthy" if self._upkeep.ended else "degraded" if recent else "healthy",

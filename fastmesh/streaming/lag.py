@@ -1,7 +1,8 @@
-"""How late the loop runs its timers, and what of that was its own doing.
+"""How late the loop runs its timers, and how much of that was its own doing.
 
 A timer is late because a turn of the loop took long, or because the thread was ready and had no core (other
-processes, steal).  The kernel counts both for each thread; a timer's lateness is divided as they are since it was set.
+processes, steal).  The kernel counts the time of both for each thread; a timer's lateness is divided in the
+proportion that they have since it was set.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class LoopLag:
         self._metrics = metrics
         self._clock = clock
         self._cores: Cores = _uncounted
-        self._recent: deque[tuple[float, float]] = deque(maxlen=A_SECOND)  # lag, and what of it was waiting for a core
+        self._recent: deque[tuple[float, float]] = deque(maxlen=A_SECOND)  # lag, and the part of it without a core
         self._late = RecentShare()  # milliseconds
         self._starved = RecentShare()
         metrics.register("loop_busy_seconds", "The loop's thread, on a core", lambda: self._cores()[0], counted=True)
@@ -66,11 +67,11 @@ class LoopLag:
 
     @property
     def worst_s(self) -> tuple[float, float]:
-        """The worst of the last second, and what of it was waiting for a core."""
+        """The worst lag of the last second, and the part of it in which the thread had no core."""
         return max(self._recent, default=(0.0, 0.0))
 
     def late_ms(self, now: float) -> tuple[int, int]:
-        """All of the last minute, and what of it was waiting for a core."""
+        """The lags of the last minute together, and the part of them in which the thread had no core."""
         return self._late.bad(now), self._starved.bad(now)
 
     async def run(self) -> None:
@@ -87,7 +88,7 @@ class LoopLag:
             cores.close()
 
     def seen(self, lag: float, begun: tuple[float, float], ended: tuple[float, float], now: float) -> None:
-        """A timer was *lag* seconds late at *now*.
+        """Count a timer that was *lag* seconds late at *now*.
 
         *begun* and *ended* are the thread's seconds (ThreadCores) when the timer was set and when it came.
         """
@@ -102,5 +103,5 @@ class LoopLag:
 
 
 def _starved(lag: float, busy_s: float, starved_s: float) -> float:
-    """What of *lag* the thread stood ready without a core: its share of the time, and no more than it did."""
+    """The part of *lag* in which the thread was ready without a core: by its share of the time, at most all of that."""
     return min(starved_s, lag * starved_s / (busy_s + starved_s)) if starved_s > 0 else 0.0

@@ -1,4 +1,4 @@
-"""How much all streams hold together, and who waits for there to be room.
+"""How much memory all streams hold together, and which of them wait for room.
 
 BufferManager also lends each reader its window.  It is given facts and owns neither task nor clock.
 """

@@ -26,7 +26,7 @@ _named: Final = attrgetter("named")
 
 
 class StreamingModule:
-    """Builds what opens streams, what looks after them and what says how they are, and ends the streams."""
+    """Builds the registry of streams, their upkeep and their health, and ends the streams at last."""
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         # *clock* is not the loop's, which stands still within a turn and counts milliseconds.
@@ -62,16 +62,16 @@ class StreamingModule:
         self.upkeep.start()
 
     def stop_admitting(self) -> None:
-        """From now on new streams are refused with 503; the open ones go on, except those that wait for somebody.
+        """From now on new streams are refused with 503; the open ones go on, except those that wait for a reader.
 
-        They could not come to their end without a reader; what they have can still be read.
+        Without one these could not come to their end; the frames that they have can still be read.
         """
         self.registry.draining = True
         left = [p for p in self.registry.active.values() if not p.audience.attached and not p.opening.detached]
         self._stop(left, "shutdown")
 
     def stop_all(self, status: str) -> None:
-        """End every stream: what runs is cancelled, readers get a summary with *status*."""
+        """End every stream: its URLs under way are cancelled, its readers get a summary with *status*."""
         self._stop(list(self.registry.active.values()), status)
 
     async def wait_closed(self, timeout_s: float) -> bool:
@@ -99,7 +99,7 @@ class StreamingModule:
 
 
 def _end(pipeline: StreamingPipeline) -> None:
-    """Nobody reads it any more, and nothing is added."""
+    """Let its readers go and cancel its URLs under way."""
     for reader in list(pipeline.audience.attached):
         pipeline.detach(reader)
     pipeline.stop("shutdown")

@@ -1,6 +1,7 @@
-"""What goes when streams hold more than they may together, and who gives how much.
+"""Which text goes when streams hold more than they may together, and how much of each stream.
 
-Text that nobody waits for goes first; of the streams that give some, the largest give first, down to one level for all.
+The text of streams that are closed and unread goes first.  Of the others the largest give first, down to one level
+for all.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.registry import StreamRegistry
 from fastmesh.streaming.retention import Retention
 
-# Text is let go of and memory comes back by blocks: each round asks for more of what is missing, the last for it all.
+# Text is let go of and memory comes back by blocks: each round asks for more than is missing, the last for all text.
 ROUNDS: Final = 5
 
 S = TypeVar("S")
 
 
 def let_go(registry: StreamRegistry, buffers: BufferManager, wanted: int) -> None:
-    """Give back *wanted* bytes of what nobody waits for (contract section 4, *Total*).
+    """Give back *wanted* bytes of text that no reader waits for (contract section 4, *Total*).
 
-    Closed streams go first, the longest closed before the others, and then what is kept behind
-    readers.  A closed stream that somebody reads gives what he has still to read only
+    Closed streams go first, the longest closed before the others, and then the text that is kept behind
+    readers.  A closed stream that is being read gives text that its readers have still to read only
     when there would be no room at all without it, and never the last that one window holds.
     """
     target = buffers.held_bytes - wanted
@@ -52,9 +53,9 @@ def let_go(registry: StreamRegistry, buffers: BufferManager, wanted: int) -> Non
 def level_off(
     streams: Iterable[S], excess: Callable[[], int], size: Callable[[S], int], keep: Callable[[S, int], None]
 ) -> int | None:
-    """Have the largest of *streams* give until *excess* bytes are none: each may *keep* the level, which is returned.
+    """Have the largest of *streams* give until there are no *excess* bytes: each may *keep* the level.
 
-    *size* says how much one could give.  None when there was no excess.
+    *size* says how much one could give.  Returns the level, None when there was no excess.
     """
     level = None
     for turn in range(1, ROUNDS + 1):

@@ -53,7 +53,7 @@ class StreamRegistry:
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._clients: Counter[str] = Counter()  # how many streams of each are active
         self._allowances = Allowances()
-        # Node and worker, so that later anyone can tell whose stream an id is.
+        # Node and worker, so that an id says later whose stream it is.
         self._node = f"{token_hex(2)}0"
         self.reload(settings)
 
@@ -76,7 +76,7 @@ class StreamRegistry:
         pipeline = StreamingPipeline(
             stream_id, opening, self._bounds, self._buffers, self._metrics, self.now, self._on_closed
         )
-        processor = make_processor(pipeline)  # what cannot be made was never opened
+        processor = make_processor(pipeline)  # when this raises, no stream was opened
         self.active[stream_id] = pipeline
         self.none_active.clear()
         if opening.client is not None:
@@ -105,7 +105,7 @@ class StreamRegistry:
         return subscriber
 
     def find(self, stream_id: str, client: str | None) -> StreamingPipeline | None:
-        """The stream of that id, as long as it can be read; for *client*, whose it must be."""
+        """The stream of that id, as long as it can be read, if it is *client*'s."""
         pipeline = self.active.get(stream_id) or self.closed.get(stream_id)
         return pipeline if pipeline is not None and pipeline.opening.client == client else None
 
@@ -132,7 +132,7 @@ class StreamRegistry:
     # ── limits ───────────────────────────────────────────────────────────────────────────
 
     def overload(self) -> str | None:
-        """Why nobody would be given a new stream now; None when that is no reason."""
+        """Why a new stream would be refused to every client now; None when it would not."""
         if self.starting:
             return "the daemon is starting"
         most = self.settings.stream.max_concurrent
@@ -152,7 +152,7 @@ class StreamRegistry:
             raise RateLimited(
                 f"this client has {limits.max_per_client} streams open, no more are allowed", retry_after_s=1
             )
-        # Last, so that only a stream that is opened takes of it.
+        # Last, so that only a stream that is opened takes of the allowance.
         wait_s = self._allowances.take(client, self.now(), limits.rate_limit_rps, limits.rate_limit_burst)
         if wait_s:
             raise RateLimited(
@@ -199,7 +199,7 @@ class StreamRegistry:
             self.forget(pipeline)
 
     def forget(self, pipeline: StreamingPipeline) -> None:
-        """A closed stream can be read no more."""
+        """From now on *pipeline*, which is closed, can be read no more."""
         if self.closed.pop(pipeline.id, None) is not None:
             self.keys.forget(pipeline.id)
             pipeline.forget()

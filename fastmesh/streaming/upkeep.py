@@ -1,4 +1,4 @@
-"""What is done for all streams by the clock: memory, slow and silent readers, places that were left, expiry."""
+"""Work for all streams by the clock: memory, slow and silent readers, places that were left, expiry."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class Upkeep:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Look after readers and the loop from now on."""
+        """Look after streams and the loop from now on."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._run()), loop.create_task(self.lag.run())]
 
     @property
     def ended(self) -> bool:
-        """Whether something of it runs no more, as it always should."""
+        """Whether one of its tasks has ended, which none should."""
         return any(task.done() for task in self._tasks)
 
     async def close(self) -> None:
-        """Nothing of it runs any more."""
+        """End its tasks."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -69,13 +69,13 @@ class Upkeep:
             self._bugs.survive("tick", lambda now=now, sample=sample: self.tick(now, sample=sample))  # type: ignore[misc]
 
     def tick(self, now: float, *, sample: bool) -> None:
-        """Do all of it once; with *sample*, which is once a second, look at the windows too."""
+        """Do each step once; with *sample*, which is once a second, look at the windows too."""
         sampled = [self._sample] if sample else []
         steps = (self._make_room, self._look_at_readers, *sampled, self._count_drops, self._look_at_streams)
         self._bugs.each("tick", steps, lambda step: step(now), lambda step: {"step": step.__name__})
 
     def _make_room(self, _now: float) -> None:
-        """Streams were closed and read since it was asked for the last time."""
+        """There may be text to let go of: streams were closed and read since the last tick."""
         self._buffers.make_room()
 
     def _look_at_readers(self, now: float) -> None:

@@ -27,7 +27,7 @@ def _unnamed(_one: object) -> Mapping[str, object]:
 
 
 class Bugs:
-    """All that was survived, by the task in which it was met."""
+    """All bugs that were survived, by the task in which they were met."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter()

@@ -23,7 +23,7 @@ _USER: Final = re.compile(r"(:[/\\]{2})[^/\\?#]*@")
 _PARAMETER: Final = re.compile(r"([^&;=]*)(=?)[^&;]*")
 _CREDENTIALS: Final = re.compile(r"\b(bearer|basic|digest)(\s+|%20)[^\s\"',;]+", re.IGNORECASE)
 _SECRET_NAME: Final = re.compile(r"authorization|cookie|passw|secret|token|api.?key", re.IGNORECASE)
-# Controls, what is not there at all, and marks that turn the direction of text or hide it.
+# Controls, code points that are not assigned, and marks that turn the direction of text or hide it.
 _OBEYED: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -133,12 +133,12 @@ def _bare(found: re.Match[str]) -> str:
 
 
 def _hidden(parameter: re.Match[str]) -> str:
-    """A name and its hidden value; what has no name is a value."""
+    """A name and its hidden value; text without a name is a value."""
     return f"{parameter[1]}={HIDDEN}" if parameter[2] else HIDDEN if parameter[0] else ""
 
 
 def _safe(_logger: object, _method: str, event: Any) -> Any:
-    """The last look at every event."""
+    """Every event as it may be shown: the last processor but the renderer."""
     return {key: _shown(key, value) for key, value in event.items()}
 
 

@@ -66,7 +66,7 @@ class ProtocolCounts(SentCounts):
         return self.sent | {"result": self.results}
 
     def backpressure(self) -> dict[str, int]:
-        """How often it set in and ended, and what windows did."""
+        """Events of backpressure, by their name."""
         return {"pause": self.pauses, "resume": self.resumes, "grow": self.grows, "shrink": self.shrinks}
 
 
@@ -81,8 +81,8 @@ class Metrics(Collector):
         self.urls: Counter[str] = Counter()  # outcome
         self.inflight = 0
         self.loop_lag = Buckets(LAG_SECONDS)
-        self.loop_own_lag = Buckets(LAG_SECONDS)  # what of it were the loop's own turns
-        self.loop_starved_lag = Buckets(LAG_SECONDS)  # and what was waiting for a core
+        self.loop_own_lag = Buckets(LAG_SECONDS)  # the part of it that the loop's own turns took
+        self.loop_starved_lag = Buckets(LAG_SECONDS)  # and the part without a core
         self.capacity = Buckets(FRAMES)  # of windows, sampled once a second
         self.utilization = Buckets(RATIOS)
         self.stages = {stage: Buckets(STAGE_SECONDS) for stage in STAGES}

@@ -102,7 +102,7 @@ class Spans:
 
     @contextmanager
     def request(self, url: str, trace: Trace) -> Iterator[dict[str, Attribute]]:
-        """A request to *url* in the block, which adds what it learns to the attributes that it is given."""
+        """A span of a request to *url*, as long as the block, which adds to the attributes that it is given."""
         attributes: dict[str, Attribute] = {"url.full": url, "http.request.method": "GET"}
         begun, fault = time.perf_counter(), None
         try:

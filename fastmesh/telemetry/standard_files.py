@@ -19,7 +19,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final
 
-MAX_WAITING: Final = 1_048_576  # characters; what is being written is as much again
+MAX_WAITING: Final = 1_048_576  # characters; the text that is being written is as much again
 LAST_WORDS_S: Final = 1.0  # for what waits when the process ends
 
 
@@ -39,14 +39,14 @@ class Unblocked(io.TextIOBase):
         self._lock = threading.RLock()
         self._begun = ""  # a line that has no end yet
         self._waiting: list[str] = []
-        self._size = 0  # of what waits
+        self._size = 0  # of the text that waits
         self._unreported = 0  # of the lost
         self._takes = True  # the last write was taken
         # None: there are lines.  A lock is let go of when all that waited before it is written.
         self._wanted: SimpleQueue[threading.Lock | None] = SimpleQueue()
         self._threaded = _has_reader(fd)
         if self._threaded:
-            # A daemon thread: who does not read must not keep the process from ending.
+            # A daemon thread: a reader that stands still must not keep the process from ending.
             threading.Thread(target=self._run, name=f"file-{fd}", daemon=True).start()
 
     @property

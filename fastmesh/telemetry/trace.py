@@ -1,6 +1,6 @@
 """Where a request belongs in a trace that its caller began (W3C Trace Context, level 1).
 
-``traceparent`` is validated; what is malformed is ignored and a trace begun.
+``traceparent`` is validated; a malformed one is ignored and a trace begun.
 ``tracestate`` is not passed on: it is its vendors' business, and origins are strangers.
 """
 

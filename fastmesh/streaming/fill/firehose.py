@@ -17,13 +17,13 @@ from fastmesh.streaming.pipeline import StreamingPipeline
 MIN_FRAME_BYTES = 700
 MAX_FRAMES = 10**9
 
-# A whole one, so that no reader has to know that the page was made up.
+# A whole document, so that no client has to know that the page was made up.
 DOCUMENT = (
     b'{"title":"Firehose","byline":null,"published":null,"language":null,"site_name":null,"description":null,'
     b'"canonical_url":null,"text":"%b","markdown":null,"links":null,"media":null,"word_count":1,"reading_time_min":1}'
 )
 
-# How much is built in one go: what the pump writes for one subscriber in its turn.
+# How much is built in one go: as much as the pump writes for one reader in its turn.
 BURST_BYTES = 16_384
 
 
@@ -47,7 +47,7 @@ def template(frame_bytes: int, stream_id: str) -> PageResult:
 
 
 class FirehoseProcessor:
-    """Appends *frames* results as fast as who is waited for reads, or *rate* a second."""
+    """Appends *frames* results as fast as the reader that is waited for reads, or *rate* a second."""
 
     def __init__(self, pipeline: StreamingPipeline, frames: int, frame_bytes: int, rate: float | None) -> None:
         self._pipeline = pipeline

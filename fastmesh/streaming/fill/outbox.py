@@ -1,6 +1,6 @@
 """Results that are there and not appended yet: because earlier ones are missing, or for want of room.
 
-A machine without clock or task: it says which result may go next, and how much is held.
+A machine without clock or task: it says which result may leave next, and how many bytes are held.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Finished:
 class Outbox:
     """Finished results, in the order in which they leave.
 
-    With *in_order* that is the input's: one leaves when all before it have.  Else they
-    leave as they came, repeats after the others: these wait for room, and the others do not.
+    With *in_order* that is the input's: a result leaves when all before it have.  Else they
+    leave as they came, repeats after the others: repeats wait for room, and the others do not.
     """
 
     def __init__(self, *, in_order: bool) -> None:
@@ -57,7 +57,7 @@ class Outbox:
         self.memory += finished.memory
 
     def next(self) -> Finished | None:
-        """What may leave now; None when there is nothing, or an earlier one is missing."""
+        """The result that may leave now; None when there is none, or an earlier one is missing."""
         if not self._held or self.expected not in (None, self._held[0].index):
             return None
         return self._held[0]
@@ -73,7 +73,7 @@ class Outbox:
         return finished
 
     def give_up(self) -> Iterator[Finished]:
-        """No result comes any more: let go of all, and give those that were fetched, in their order."""
+        """No result comes any more: let go of all, and yield those that were fetched, in their order."""
         while self._held:
             finished = self.pop()
             if not finished.repeat:

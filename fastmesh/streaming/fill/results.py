@@ -30,7 +30,7 @@ class Results:
             self.outbox.put(index, again, repeat=True, shared=after > 0)
 
     def send(self) -> None:
-        """Append what may leave.  A result goes past the window, since its URL had room; repeats had none."""
+        """Append the results that may leave.  The window had room for their URLs; repeats had none, and wait for it."""
         admission, outbox = self._pipeline.admission, self.outbox
         while (finished := outbox.next()) is not None and (not finished.repeat or admission.may_append()):
             self._append(outbox.pop())
@@ -39,7 +39,7 @@ class Results:
             self._held_bytes = outbox.memory
 
     def send_fetched(self) -> None:
-        """No result comes any more: append those that were fetched, whatever they waited for."""
+        """No result comes any more: append those that were fetched, also where an earlier one is missing."""
         for finished in self.outbox.give_up():
             self._append(finished)
 
