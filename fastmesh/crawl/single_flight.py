@@ -48,9 +48,6 @@ class SingleFlight(Generic[T]):
         self._by_key: dict[Hashable, Flight[T]] = {}
         self._tasks: set[asyncio.Task[T]] = set()
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def get(self, key: Hashable) -> Flight[T] | None:
         """What is under way for *key*."""
         return self._by_key.get(key)

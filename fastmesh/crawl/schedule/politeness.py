@@ -87,11 +87,6 @@ class Politeness:
         """Hosts that have something under way or waiting."""
         return len(self._hosts)
 
-    @property
-    def resting(self) -> int:
-        """Hosts that are remembered although they have not."""
-        return len(self._resting)
-
     # ── slots ────────────────────────────────────────────────────────────────────────────
 
     def may_start(self, key: str, now: float, waiter: Waiter | None = None) -> bool:

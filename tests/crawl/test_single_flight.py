@@ -33,7 +33,7 @@ def run(test: Callable[[SingleFlight[str], Work], Awaitable[None]]) -> None:
         flights: SingleFlight[str] = SingleFlight()
         await test(flights, Work())
         await flights.close()
-        assert len(flights) == 0
+        assert len(flights._tasks) == 0
 
     asyncio.run(main())
 
@@ -50,7 +50,7 @@ def test_all_who_come_while_it_runs_share_it() -> None:
         later = asyncio.create_task(flights.join("k", work))
         other = asyncio.create_task(flights.join("another", work))
         await turns()
-        assert (work.begun, len(flights)) == (2, 2)
+        assert (work.begun, len(flights._tasks)) == (2, 2)
         work.end.set()
         assert await asyncio.gather(*first, later, other) == ["work 2"] * 5
         assert await flights.join("k", work) == "work 3"
@@ -68,7 +68,7 @@ def test_one_who_leaves_ends_nothing_and_the_last_one_does() -> None:
             assert (left.cancelled(), work.cancelled) == (True, 0)
         waiting[1].cancel()
         await turns()
-        assert (work.cancelled, len(flights), flights.get("k")) == (1, 0, None)
+        assert (work.cancelled, len(flights._tasks), flights.get("k")) == (1, 0, None)
 
     run(test)
 
