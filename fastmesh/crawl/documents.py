@@ -35,7 +35,7 @@ class Documents:
     ) -> Extracted:
         """The document of *body*, which *url* answered with.  Raises what the pool raises.
 
-        *answer* is what the cache has the body in, when it may be for others too.
+        *answer*, when the cache may keep one, has the body: its document is made once for all that ask for it.
         """
         work = partial(self._pool.extract, body, spec, url=url, content_type=content_type, owner=owner, client=client)
         if answer is None:

@@ -12,7 +12,7 @@ from house import House, check, in_loop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.extract.document import empty
+from fastmesh.crawl.extract.document import document_of
 from fastmesh.streaming.fill.firehose import BURST_BYTES, MIN_FRAME_BYTES
 
 
@@ -75,7 +75,7 @@ def test_each_frame_has_about_its_bytes_and_is_a_crawls_result(size: int) -> Non
         lines = b"".join(sink.written).splitlines()[1:-1]
         assert all(abs(len(line) - size) <= 32 for line in lines)
         result = sink.frames[1]["result"]
-        assert result["document"].keys() == empty().keys()
+        assert result["document"].keys() == document_of(frozenset(), "").keys()
         assert (result["status"], result["error"]) == (200, None)
 
     turned(run())

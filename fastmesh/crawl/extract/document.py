@@ -69,20 +69,27 @@ def document_of(
 ) -> Document:
     """The document of a page with this *text*: its title and counts, and those of its other parts that *include* names.
 
-    Without *html* it has none, also when that is asked for.
+    Without *html* it has none, also when that is asked for.  In a script without spaces between words, such as Chinese,
+    each character counts as one.
     """
-    document = empty()
-    document["title"] = title
-    count(document, text)
+    words = len((_CJK.sub(" x ", text) if _CJK.search(text) else text).split())
+    document: Document = {
+        "title": title,
+        "byline": None,
+        "published": None,
+        "language": None,
+        "site_name": None,
+        "description": None,
+        "canonical_url": None,
+        "text": text if "text" in include else None,
+        "markdown": markdown if "markdown" in include else None,
+        "links": links or [] if "links" in include else None,
+        "media": media or [] if "metadata" in include else None,
+        "word_count": words,
+        "reading_time_min": ceil(words / WORDS_PER_MINUTE),
+    }
     if "metadata" in include:
         document.update(metadata or {})  # type: ignore[typeddict-item]
-        document["media"] = media or []
-    if "links" in include:
-        document["links"] = links or []
-    if "text" in include:
-        document["text"] = text
-    if "markdown" in include:
-        document["markdown"] = markdown
     if needs_js:
         document["needs_js"] = True
     if "html" in include and html is not None:
@@ -90,28 +97,3 @@ def document_of(
     if truncated:
         document["truncated"] = True
     return document
-
-
-def empty() -> Document:
-    """A document in which nothing is known yet."""
-    return {
-        "title": None,
-        "byline": None,
-        "published": None,
-        "language": None,
-        "site_name": None,
-        "description": None,
-        "canonical_url": None,
-        "text": None,
-        "markdown": None,
-        "links": None,
-        "media": None,
-        "word_count": 0,
-        "reading_time_min": 0,
-    }
-
-
-def count(document: Document, text: str) -> None:
-    """Say in *document* how many words *text* has; in scripts without spaces between words, how many characters."""
-    document["word_count"] = words = len((_CJK.sub(" x ", text) if _CJK.search(text) else text).split())
-    document["reading_time_min"] = ceil(words / WORDS_PER_MINUTE)

@@ -10,19 +10,8 @@ from fastmesh.crawl.extract.document import Document
 from fastmesh.errors import ExtractFailed
 
 # Links are more use to a crawler than the rest of a long text.
-SHORTENED: Final = (
-    "html",
-    "markdown",
-    "text",
-    "links",
-    "media",
-    "description",
-    "title",
-    "byline",
-    "site_name",
-    "published",
-    "language",
-    "canonical_url",
+SHORTENED: Final = tuple(
+    "html markdown text links media description title byline site_name published language canonical_url".split()
 )
 # Of an escape that was cut, of \u001f for one, at most so much is there.
 CUT_ESCAPE_BYTES: Final = 5

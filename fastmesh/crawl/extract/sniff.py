@@ -23,21 +23,10 @@ FEED_TYPES: Final = frozenset(
 )
 XML_TYPES: Final = frozenset({"application/xml", "text/xml"})
 TEXT_TYPES: Final = frozenset(
-    {
-        "application/ecmascript",
-        "application/javascript",
-        "application/json",
-        "application/ndjson",
-        "application/sql",
-        "application/toml",
-        "application/x-javascript",
-        "application/x-ndjson",
-        "application/x-sh",
-        "application/x-yaml",
-        "application/xml",
-        "application/xml-dtd",
-        "application/yaml",
-    }
+    f"application/{name}"
+    for name in (
+        "ecmascript javascript json ndjson sql toml x-javascript x-ndjson x-sh x-yaml xml xml-dtd yaml"
+    ).split()
 )
 UNKNOWN_TYPES: Final = frozenset(
     {"", "*/*", "application/octet-stream", "application/unknown", "binary/octet-stream", "unknown/unknown"}

@@ -57,20 +57,15 @@ class Workers:
 
     async def start(self) -> None:
         """Start them.  Raises WorkerUnavailable when one does not start; then none is left."""
-        starts = [asyncio.create_task(self._start()) for _ in range(self.count)]
         try:
-            await asyncio.wait(starts, return_when=asyncio.FIRST_EXCEPTION)
-            for start in starts:
-                if start.done():  # all of them, unless one failed: that one raises here
-                    start.result()
-            workers = [start.result() for start in starts]
-        except BaseException:
-            for start in starts:
-                start.cancel()  # once: a second time would interrupt its cleaning up
-            await asyncio.gather(*starts, return_exceptions=True)
-            await self._end_all()
-            raise
-        self._keepers = [asyncio.create_task(self._keep(worker)) for worker in workers]
+            async with asyncio.TaskGroup() as starting:
+                starts = [starting.create_task(self._start()) for _ in range(self.count)]
+            self._keepers = [asyncio.create_task(self._keep(start.result())) for start in starts]
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        finally:
+            if not self._keepers:  # one did not start, or nobody waits for them any more
+                await self._end_all()
 
     async def close(self) -> None:
         """End all, and replace none."""
