@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -76,12 +77,9 @@ class StreamingModule:
 
     async def wait_closed(self, timeout_s: float) -> bool:
         """Wait until every stream is read to its end; False when *timeout_s* passed first."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.registry.none_active.wait()
-        except TimeoutError:
-            return False
-        return True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.registry.none_active.wait(), timeout_s)
+        return self.registry.none_active.is_set()
 
     async def close(self) -> None:
         """End the streams that are left, read or not, and the upkeep."""

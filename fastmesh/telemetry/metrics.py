@@ -40,16 +40,7 @@ Said = float | Mapping[Any, float]  # of a figure: a number, or several by a lab
 class ProtocolCounts(SentCounts):
     """One protocol's counters, all plain integers."""
 
-    __slots__ = (
-        "active",
-        "connections",
-        "dropped",
-        "grows",
-        "pauses",
-        "resumes",
-        "sent",
-        "shrinks",
-    )
+    __slots__ = ("active", "connections", "dropped", "grows", "pauses", "resumes", "sent", "shrinks")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.active = 0

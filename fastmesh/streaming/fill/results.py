@@ -47,16 +47,8 @@ class Results:
         """Hold nothing any more; return the summary, which says *status*."""
         self._pipeline.admission.count_held(-self._held_bytes)
         tally, pipeline = self.tally, self._pipeline
-        return summary_event(
-            pipeline.id,
-            status,
-            tally.total,
-            tally.successful,
-            tally.failed,
-            tally.unfinished(),
-            tally.from_cache,
-            (pipeline.now() - pipeline.opened_at) * 1000,
-        )
+        counts = tally.total, tally.successful, tally.failed, tally.unfinished(), tally.from_cache
+        return summary_event(pipeline.id, status, *counts, (pipeline.now() - pipeline.opened_at) * 1000)
 
     def _append(self, finished: Finished) -> None:
         tally, page = self.tally, finished.page
