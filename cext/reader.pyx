@@ -26,6 +26,7 @@ cdef class Reader:
     cdef Py_ssize_t told                # of the journal's news
     cdef readonly bint returning        # it came with a position
     cdef public bint waited_for         # what it reads makes room
+    cdef public bint loading            # what comes next is on its way from the store: nothing is written before
     cdef public bint held_back          # its window kept the stream from going on, since it last grew
 
     # *after* is the last frame that the reader has from before; None for one that is new.
@@ -46,7 +47,7 @@ cdef class Reader:
         self.offset = journal.ring.offset(max(self.next_seq, journal.ring.first))
         self.gap_from = self.sent_frames = self.sent_bytes = self.missed_frames = 0
         self.attached_at = self.last_sent_at = journal.clock()
-        self.waited_for = self.held_back = False
+        self.waited_for = self.held_back = self.loading = False
         self.told = 0
         self.journal = journal  # last: who has one has all
 
@@ -73,7 +74,7 @@ cdef class Reader:
     @property
     def wants_service(self):
         """Whether serving it would write something."""
-        return not self._sink.paused and self.next_seq < self.journal.ring.first + self.journal.ring.used
+        return not self.loading and not self._sink.paused and self.next_seq < self.journal.ring.first + self.journal.ring.used
 
     def serve(self, Py_ssize_t max_bytes, bytes head not None=b""):
         """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written.
@@ -95,9 +96,17 @@ cdef class Reader:
             raise TypeError("a reader that never began")
         cdef RingBuffer ring = journal.ring
         cdef SentCounts counts = self.counts
-        if self.next_seq < ring.first or self.gap_from:
-            head += self.catch_up()
         seq = self.next_seq
+        if seq < ring.first or self.gap_from:
+            data = None if self.loading else self.catch_up()
+            if data is None:
+                return self.say(head)
+            head += data
+            if seq < self.next_seq < ring.first:    # the rest takes another turn
+                written = self.say(head)
+                self.wake()
+                return written
+            seq = self.next_seq
         if seq >= ring.first + ring.used:
             return self.say(head)
         sent = self.sent_frames
@@ -150,7 +159,10 @@ cdef class Reader:
     # ── what happens seldom, in Python ───────────────────────────────────────────────────
 
     def catch_up(self):
-        """What comes next was evicted or left out: move on to what is kept; return what names the missing frames."""
+        """What comes next was evicted or left out: move on; return what that makes to write.
+
+        None: it is `loading`, and the sink is made ready when it can go on.
+        """
         raise NotImplementedError("catch_up")
 
     def grow(self):
@@ -196,6 +208,8 @@ cdef class Reader:
     @cython.nonecheck(False)
     cdef inline int wake(self) except -1:
         cdef Outlet outlet = self.outlet
+        if self.loading:
+            return 0
         if outlet is not None:
             outlet.enqueue()
         else:
@@ -244,16 +258,16 @@ def overdue(list readers not None, double now):
     for reader in readers:
         ring = reader.journal.ring
         seq = max(reader.next_seq, ring.first)
-        if seq < ring.first + ring.used:
+        if not reader.loading and seq < ring.first + ring.used:
             reader.backpressure.wait(ring, seq, now)
 
 
 def silent(list readers not None, double since):
-    """Those of *readers* that have all there is, and heard nothing since *since*, in seconds."""
+    """Those of *readers* that wait for the stream or for what is loaded, and heard nothing since *since*, in seconds."""
     cdef Reader reader
     cdef list found = []
     for reader in readers:
-        if (reader.last_sent_at <= since and not reader.journal.sealed
-                and reader.next_seq == reader.journal.ring.first + reader.journal.ring.used):
+        if reader.last_sent_at <= since and (reader.loading or (not reader.journal.sealed
+                and reader.next_seq == reader.journal.ring.first + reader.journal.ring.used)):
             found.append(reader)
     return found

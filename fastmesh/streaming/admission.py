@@ -1,6 +1,6 @@
 """Whether a stream may start one more URL: there is room in what its mode allows it, and in the total of all streams.
 
-The only place that decides who waits for whom.  It is there from a stream's opening to its summary.
+The only place that decides who waits for whom.  It is there from a stream's start to its summary.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from fastmesh.streaming.lifecycle import Lifecycle, State, Step
-from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.retention import Retention
 from fastmesh.telemetry.log import get_logger
 
@@ -39,10 +38,10 @@ class Admission:
 
     __slots__ = ("_buffers", "_retention", "_stream", "waiting")
 
-    def __init__(self, stream: Stream, retention: Retention, buffers: BufferManager) -> None:
+    def __init__(self, stream: Stream, retention: Retention) -> None:
         self._stream = stream
         self._retention = retention
-        self._buffers = buffers
+        self._buffers = retention.buffers
         self.waiting = False  # a detached stream that is full of what nobody has read
 
     def may_start(self, running: int, held_bytes: int = 0) -> bool:

@@ -31,6 +31,7 @@ class Audience:
             return False
         self.attached.remove(reader)
         reader.sink = GONE
+        reader.give_up_loading()
         reader.counts.active -= 1
         self.sent_frames += reader.sent_frames
         self.sent_bytes += reader.sent_bytes

@@ -44,18 +44,18 @@ class Detached(Retention):
     def _pass(self, end: int, offset: int) -> None:
         """The frames before *end* are waited for no longer."""
         if not self._closed:
-            self._buffers.count_unsent(self._sent_offset - offset)
+            self.buffers.count_unsent(self._sent_offset - offset)
         self._sent_before, self._sent_offset = end, offset
 
     def appended(self, *, result: bool) -> Subscriber | None:
         before, self._counted_offset = self._counted_offset, self._journal.ring.appended_bytes
-        self._buffers.count_unsent(self._counted_offset - before)
+        self.buffers.count_unsent(self._counted_offset - before)
         self._journal.trim(self._sent_before, self._counted_offset - self._bounds.detached)
         return None
 
     def close(self) -> None:
         super().close()
-        self._buffers.count_unsent(-self.unsent_bytes)
+        self.buffers.count_unsent(-self.unsent_bytes)
 
     @property
     def read_to_end(self) -> bool:
@@ -68,9 +68,9 @@ class Detached(Retention):
     def has_room(self, running: int, held_bytes: int, room: Callable[[], None]) -> bool:
         if self.unsent_bytes + held_bytes >= self._bounds.detached:
             return False
-        if self._buffers.has_room_unsent or self.unread_frames == 0:
+        if self.buffers.has_room_unsent or self.unread_frames == 0:
             return True
-        self._buffers.wait_unsent(room)
+        self.buffers.wait_unsent(room)
         return False
 
     @property
@@ -92,7 +92,7 @@ class DetachedDropping(Detached):
         journal, ring, before = self._journal, self._journal.ring, self._counted_offset
         super().appended(result=result)
         # Where detached streams may hold no more, as many bytes go as came.
-        most = self._bounds.detached if self._buffers.has_room_unsent else before - ring.evicted_bytes
+        most = self._bounds.detached if self.buffers.has_room_unsent else before - ring.evicted_bytes
         journal.trim(journal.last_seq, ring.appended_bytes - most)
         if self._sent_before < ring.first:
             self._pass(ring.first, ring.evicted_bytes)

@@ -15,6 +15,7 @@ from typing import Final
 
 from fastmesh.config import Settings
 from fastmesh.errors import ConfigError
+from fastmesh.store.memory import MemoryStore
 from fastmesh.streaming.health import StreamingHealth
 from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.pipeline import StreamingPipeline
@@ -32,7 +33,7 @@ class StreamingModule:
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         # *clock* is not the loop's, which stands still within a turn and counts milliseconds.
         self.buffers = buffers = BufferManager(settings.buffer, asyncio.get_running_loop().call_soon)
-        self.registry = registry = StreamRegistry(settings, buffers, metrics, clock)
+        self.registry = registry = StreamRegistry(settings, buffers, MemoryStore(buffers.total, clock), metrics, clock)
         self.upkeep = Upkeep(registry, buffers, metrics)
         self.health = StreamingHealth(registry, buffers, self.upkeep, metrics.bugs)
         self._bugs = metrics.bugs

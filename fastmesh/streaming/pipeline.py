@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from fastmesh._core import Journal, wake
+from fastmesh._core import wake
 from fastmesh.events import Event, error_event, metadata_event, progress_event
 from fastmesh.streaming.admission import Admission
 from fastmesh.streaming.audience import Audience
@@ -19,7 +19,7 @@ from fastmesh.streaming.lifecycle import Lifecycle, Step
 from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.opening import JournalBounds, Opening
 from fastmesh.streaming.pacer import PacerPlace
-from fastmesh.streaming.ports import Processor
+from fastmesh.streaming.ports import Loading, Processor, Store
 from fastmesh.streaming.retention import CuttingOff, Dropping, Paced, Retention
 from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.telemetry.log import get_logger
@@ -53,6 +53,7 @@ class StreamingPipeline:
         "_on_closed",
         "_processor",
         "_results",
+        "_store",
         "admission",
         "audience",
         "closed_at",
@@ -79,6 +80,7 @@ class StreamingPipeline:
         opening: Opening,
         bounds: JournalBounds,
         buffers: BufferManager,
+        store: Store,
         metrics: Metrics,
         clock: Callable[[], float],
         on_closed: Callable[[StreamingPipeline], None],
@@ -89,19 +91,19 @@ class StreamingPipeline:
         self.opened_at = clock()
         self.opened_wall = time.time()
         self.closed_at = 0.0
-        self.journal = journal = Journal(buffers.total, clock, stream_id.encode())
+        self.journal = journal = store.open(stream_id)
         self.others: tuple[tuple[int, str], ...] = ()  # the frames that are no results: seq and type
         self.lifecycle = Lifecycle()
         self.pacer: PacerPlace[Subscriber] = PacerPlace(self.opened_at, detached=opening.detached)
         self.audience = Audience()
         mode = MODES[opening.detached, opening.on_slow]
         self.retention = mode(journal, self.pacer, self.audience.attached, bounds, buffers)
-        self.admission = Admission(self, self.retention, buffers)  # until the summary
         self.status = ""  # the summary's, once there is one
         self.faulty = False  # failed, and not as its request asked for
         self.fault: str | None = None  # the type of its error frame
         self.cut_off: str | None = None  # why a reader was, and has not been told
         self.stopped = False  # told to end early: the summary is under way
+        self._store = store
         self._metrics = metrics
         self._on_closed: Callable[[StreamingPipeline], None] | None = on_closed  # until it is
         self._processor: Processor | None = None  # from its start to its summary
@@ -135,6 +137,7 @@ class StreamingPipeline:
         """Append the metadata and let *processor* begin."""
         opening = self.opening
         self._processor = processor
+        self.admission = Admission(self, self.retention)  # until the summary
         self.journal.begin(metadata_event(self.id, opening.request_id, opening.stream_type, opening.total_urls))
         self._is_other("metadata")
         self.step(Step.START)
@@ -228,7 +231,7 @@ class StreamingPipeline:
 
     def forget(self) -> None:
         """Let go of all that a closed stream kept."""
-        self.journal.close()
+        self._store.forget(self.journal)
 
     # ── its readers ──────────────────────────────────────────────────────────────────────
 
@@ -278,6 +281,10 @@ class StreamingPipeline:
     def read(self, seq: int, end: int, offset: int) -> None:
         """A reader that is waited for took the frames *seq* to *end* (excluded), whose text ends at *offset*."""
         self.retention.read(seq, end, offset)
+
+    def load(self, seq: int) -> Loading | None:
+        """Frames from *seq* on, which the journal has let go of: on their way, or None when they are gone."""
+        return self._store.read(self.journal, seq)
 
     def _regroup(self) -> None:
         """A reader came or left."""

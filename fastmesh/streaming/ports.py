@@ -1,12 +1,13 @@
 """What the parts of a stream know of each other: protocols, and no code.
 
-A stream knows what fills it as a Processor, a reader knows its stream as a Source and where its bytes go as a Sink.
+A stream knows what fills it as a Processor and where its text lies as a Store; a reader knows its stream as a Source
+and where its bytes go as a Sink.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from fastmesh._core import Journal
 from fastmesh.streaming.opening import Opening
@@ -96,6 +97,51 @@ class Source(Protocol[R]):
         """A reader that is waited for was served: there may be room for more."""
         ...
 
+    def load(self, seq: int) -> Loading | None:
+        """Frames from *seq* on, which the journal has let go of, as Store.read() has them."""
+        ...
+
     def detach(self, reader: R) -> None:
         """*reader* is gone, or has read all."""
+        ...
+
+
+class Loading(Protocol):
+    """Frames on their way from a store: an asyncio.Future is such a thing."""
+
+    def add_done_callback(self, call: Callable[[Any], object], /) -> object:
+        """Have *call* called with this, in a turn of its own, once the frames are there or cannot be had."""
+        ...
+
+    def result(self) -> Sequence[bytes]:
+        """The frames' text; none when the store has let go of them meanwhile.  Raises what kept it from reading."""
+        ...
+
+    def cancel(self) -> object:
+        """Nobody waits for the frames any more."""
+        ...
+
+
+class Store(Protocol):
+    """Where the text of all streams lies: in journals, and behind them.
+
+    Order: a stream's frames are numbered from 1 without a hole, and no number is given twice.  Shown: once a journal
+    has a frame for its readers, that frame is as safe as the store promises, and is not taken back; a store to which
+    that takes time makes journals that show a frame later than it was appended.  Let go: of what a stream's journal
+    does not hold any more, the store has all from some number on, or none.
+    """
+
+    def open(self, stream_id: str) -> Journal:
+        """The journal of a new stream."""
+        ...
+
+    def read(self, journal: Journal, seq: int) -> Loading | None:
+        """The frames from *seq* on, of which *journal* has let go: one at least, as many as the store sees fit.
+
+        None when the store has let go of *seq*, too.
+        """
+        ...
+
+    def forget(self, journal: Journal) -> None:
+        """The stream can be read no more: let go of all of it."""
         ...

@@ -18,7 +18,7 @@ from fastmesh.streaming.keys import IdempotencyKeys
 from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.opening import JournalBounds, Opening
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.ports import Processor, Sink
+from fastmesh.streaming.ports import Processor, Sink, Store
 from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.metrics import Metrics
@@ -34,9 +34,10 @@ class StreamRegistry:
     """Opens streams and knows them until nobody can read them any more.  *now* is the clock of all of them."""
 
     def __init__(
-        self, settings: Settings, buffers: BufferManager, metrics: Metrics, clock: Callable[[], float]
+        self, settings: Settings, buffers: BufferManager, store: Store, metrics: Metrics, clock: Callable[[], float]
     ) -> None:
         self.now = clock
+        self.store = store  # of the streams that are opened from now on
         self.starting = False  # streams are refused until it is over
         self.draining = False  # and once it has begun
         self.active: dict[str, StreamingPipeline] = {}  # not closed
@@ -74,7 +75,7 @@ class StreamRegistry:
         self._admit(opening.client)
         stream_id = f"{self._node}-{token_hex(16)}"
         pipeline = StreamingPipeline(
-            stream_id, opening, self._bounds, self._buffers, self._metrics, self.now, self._on_closed
+            stream_id, opening, self._bounds, self._buffers, self.store, self._metrics, self.now, self._on_closed
         )
         processor = make_processor(pipeline)  # when this raises, no stream was opened
         self.active[stream_id] = pipeline

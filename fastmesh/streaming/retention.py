@@ -27,7 +27,7 @@ Position = tuple[int, int]  # a frame's number, and how much text was ever appen
 class Retention:
     """What the modes share."""
 
-    __slots__ = ("_attached", "_bounds", "_buffers", "_closed", "_journal", "_pacer")
+    __slots__ = ("_attached", "_bounds", "_closed", "_journal", "_pacer", "buffers")
 
     full_waits = False  # the state is `waiting` when there is no room
 
@@ -43,7 +43,7 @@ class Retention:
         self._pacer = pacer
         self._attached = attached
         self._bounds = bounds
-        self._buffers = buffers
+        self.buffers = buffers
         self._closed = False
 
     def kept_from(self) -> Position:
@@ -142,7 +142,7 @@ class Paced(Retention):
     @property
     def _kept_before(self) -> int:
         """How many bytes are kept of the text before that."""
-        return min(self._bounds.behind, self._buffers.behind_limit)
+        return min(self._bounds.behind, self.buffers.behind_limit)
 
     def moved(self) -> None:
         if self._pacer.holder is not None:

@@ -12,16 +12,19 @@ import orjson
 from fastmesh._core import BackpressureHandler, Batch, Reader
 from fastmesh.events import gap_event, heartbeat_event
 from fastmesh.streaming.dropping import DropPolicy
-from fastmesh.streaming.ports import Sink, Source
+from fastmesh.streaming.ports import Loading, Sink, Source
 from fastmesh.streaming.window import DynamicBuffer
+from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.metrics import ProtocolCounts
 from fastmesh.wire.encoders import Encoder
+
+log = get_logger()
 
 
 class Subscriber(Reader):
     """A position in a stream's journal, with a window on it.  What every delivery does is in C: Reader.serve()."""
 
-    __slots__ = ("_aside", "buffer")
+    __slots__ = ("_aside", "_load", "buffer")
 
     pipeline: Source[Subscriber]
     encoder: Encoder
@@ -47,6 +50,7 @@ class Subscriber(Reader):
         super().__init__(pipeline, pipeline.journal, encoder, backpressure, sink, counts, dropping, after)
         self.buffer = buffer
         self._aside: tuple[tuple[int, bytes], ...] = ()  # frames that are no results, passed unsent
+        self._load: Loading | None = None  # what comes next, under way or to be had
 
     def has_room(self, running: int, held_bytes: int) -> bool:
         """Whether the stream may start one more URL while *running* are under way or held, with so many bytes."""
@@ -102,6 +106,7 @@ class Subscriber(Reader):
 
         Every frame is passed once, so all that a stream leaves out takes as many steps as it has frames.
         """
+        self.give_up_loading()
         self._pass_evicted()
         more = self._leave_out_one()
         while more and self.lags_too_far:
@@ -139,13 +144,64 @@ class Subscriber(Reader):
         self.offset += self.journal.ring.length(self.next_seq)
         self.next_seq += 1
 
-    def catch_up(self) -> bytes:
-        """What comes next was evicted or left out: go on with the oldest that is kept, and name what is missing."""
+    def catch_up(self) -> bytes | None:
+        """What comes next was evicted or left out: go on with what the store has, or the oldest that is kept.
+
+        What is missing is named.  None: the store is asked, and the reader waits for its answer.
+        """
+        load, self._load = self._load, None
+        if load is None and self.next_seq < self.journal.ring.first:
+            self._load = load = self.pipeline.load(self.next_seq)
+            if load is not None:
+                self.loading = True
+                load.add_done_callback(self._loaded)
+                return None
+        loaded = [] if load is None else self._frames_of(load)
+        if not loaded:
+            return self._pass_missing()
+        return (self._pass_missing(up_to=self.next_seq) if self.gap_from else b"") + self._say_loaded(loaded)
+
+    def give_up_loading(self) -> None:
+        """The reader left or was moved on: it waits for no answer of the store."""
+        load, self._load = self._load, None
+        self.loading = False
+        if load is not None:
+            load.cancel()
+
+    def _loaded(self, load: Loading) -> None:
+        if load is self._load:
+            self.loading = False
+            self.sink.ready()
+
+    def _frames_of(self, load: Loading) -> list[bytes]:
+        """What the store answered of what the journal has not; none where it cannot: then the frames are missing."""
+        try:
+            return list(load.result()[: self.journal.ring.first - self.next_seq])
+        except Exception:
+            log.exception("stream.unreadable", **self.pipeline.named, seq=self.next_seq)
+            return []
+
+    def _say_loaded(self, frames: list[bytes]) -> bytes:
+        """Move on by *frames*, which are what comes next."""
+        seq, ring = self.next_seq, self.journal.ring
+        end = self.next_seq = seq + len(frames)
+        if end == ring.first:
+            self.offset = ring.evicted_bytes  # before, nobody knows it
+        self.last_sent_at = self.pipeline.now()
+        self.sent_frames += len(frames)
+        self.counts.results += len(frames)
+        self.count_others(seq, end)
+        if self.waited_for:
+            self.pipeline.read(seq, end, self.offset)
+        return self.encoder.frame(Batch(frames), self.journal.stream_id, seq)
+
+    def _pass_missing(self, up_to: int = 0) -> bytes:
+        """Name what was left out or evicted before *up_to*, or else before the oldest that is kept, and go on there."""
         journal, missed = self.journal, self.gap_from or self.next_seq
         reason = "slow_client" if self.gap_from else "expired"
         self.gap_from = 0
         ring = journal.ring
-        first = max(ring.first, self.next_seq)
+        first = up_to or max(ring.first, self.next_seq)
         said = b""
         if missed == 1:
             said = self._say(1, journal.metadata)
