@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import uvloop
 
 from fastmesh import config
-from fastmesh.commands.asked import request_of, server_of, settings_of
+from fastmesh.commands.arguments import request_of, server_of, settings_of
 from fastmesh.commands.outcome import COULD_NOT_RUN, INTERRUPTED, SUCCESS, USAGE
 from fastmesh.commands.parser import make_parser
 from fastmesh.errors import ConfigError, FastmeshError, ValidationError

@@ -17,11 +17,11 @@ from fastmesh.wire.http1 import Request
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, and what is known of who sent it."""
+    """A request, and what is known of its sender."""
 
     request: Request
     request_id: str
-    client: str | None  # whose its streams are: of a token, else of an address; None: of this machine
+    client: str | None  # that its streams belong to: of a token, else of an address; None: of this machine
     local_address: str  # the address it arrived at; empty on a Unix socket
     connection: int = 0  # the number of the one it came over
     trace: Trace = field(default_factory=Trace.begin)

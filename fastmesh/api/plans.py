@@ -14,7 +14,7 @@ import orjson
 from fastmesh.api.requests.bodies import CrawlRequest, DeepSearchRequest
 from fastmesh.api.requests.bounds import too_many_urls
 from fastmesh.api.requests.model import Strict
-from fastmesh.api.requests.options import Options, PageOptions
+from fastmesh.api.requests.options import Options, PageOptions, Stream
 from fastmesh.api.requests.queries import FirehoseQuery
 from fastmesh.config import Settings
 from fastmesh.crawl.extract.spec import ExtractSpec, document_room
@@ -74,25 +74,16 @@ class Plans:
 
     def crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
         """The crawl that *body* asks for.  Raises ValidationError where it asks for more than is allowed."""
-        targets = self._targets(body)
-        opening = Opening(
-            "crawl",
-            request_id,
-            client,
-            total_urls=len(body.urls),
-            deadline_s=self._deadline_s(body.stream.deadline_s),
-            detached=body.stream.detach,
-            on_slow=body.stream.on_slow,
-            progress=body.stream.progress,
-        )
+        inputs = self._inputs(body)
+        opening = self._opening("crawl", body.stream, request_id, client, total_urls=len(body.urls))
 
         def fill(pipeline: StreamingPipeline) -> StreamProcessor:
-            return self._processor(pipeline, body.options, urls=targets)
+            return self._processor(pipeline, body.options, urls=inputs)
 
         return Plan(opening, fill, body)
 
     def checked_crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
-        """The same for a request from outside, which may have STREAM__MAX_URLS at most."""
+        """The crawl that a request from outside asks for, which may have STREAM__MAX_URLS at most."""
         if len(body.urls) > self.max_urls:
             raise too_many_urls(len(body.urls), self.max_urls)
         return self.crawl(body, request_id, client)
@@ -103,16 +94,7 @@ class Plans:
         if provider is None:
             raise SearchUnavailable("no search provider is set (SEARCH__PROVIDER)", retry_after_s=60)
         options = self._options(body.options)
-        opening = Opening(
-            "deepsearch",
-            request_id,
-            client,
-            total_urls=None,
-            deadline_s=self._deadline_s(body.stream.deadline_s),
-            detached=body.stream.detach,
-            on_slow=body.stream.on_slow,
-            progress=body.stream.progress,
-        )
+        opening = self._opening("deepsearch", body.stream, request_id, client, total_urls=None)
 
         async def search(pipeline: StreamingPipeline) -> Sequence[InputUrl]:
             begun = pipeline.now()
@@ -169,23 +151,23 @@ class Plans:
             **urls,
         )
 
-    def _targets(self, body: CrawlRequest) -> list[InputUrl]:
+    def _inputs(self, body: CrawlRequest) -> list[InputUrl]:
         """The URLs of *body*; those that are fetched in the same way share their options."""
         common = self._options(body.options)
-        targets = []
+        inputs = []
         known: dict[int, CrawlOptions] = {}  # of those that the body's model shares where the body repeats them
         for index, item in enumerate(body.urls):
             if isinstance(item, str):
-                targets.append(InputUrl(item, common))
+                inputs.append(InputUrl(item, common))
             elif (own := item.options) is None:
-                targets.append(InputUrl(item.url, common, item.id))
+                inputs.append(InputUrl(item.url, common, item.id))
             else:
                 options = known.get(id(own))
                 if options is None:
                     asked = body.options.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
                     options = known[id(own)] = self._options(asked, f"urls.{index}.options")
-                targets.append(InputUrl(item.url, options, item.id))
-        return targets
+                inputs.append(InputUrl(item.url, options, item.id))
+        return inputs
 
     def _options(self, asked: PageOptions, at: str = "options") -> CrawlOptions:
         fetch = self._settings.fetch
@@ -203,12 +185,23 @@ class Plans:
             headers=asked.headers,
         )
 
-    def _deadline_s(self, asked: float | None) -> float:
-        return _lowered("stream", "deadline_s", asked, self._settings.stream.deadline_s)
+    def _opening(
+        self, kind: str, asked: Stream, request_id: str, client: str | None, *, total_urls: int | None
+    ) -> Opening:
+        return Opening(
+            kind,
+            request_id,
+            client,
+            total_urls=total_urls,
+            deadline_s=_lowered("stream", "deadline_s", asked.deadline_s, self._settings.stream.deadline_s),
+            detached=asked.detach,
+            on_slow=asked.on_slow,
+            progress=asked.progress,
+        )
 
 
 def _json(value: Any) -> bytes:
-    """The same for equal values."""
+    """*value* as JSON, which is the same for equal values."""
     # default: a set has no order, and equal ones may be iterated differently.
     return orjson.dumps(value, default=sorted, option=orjson.OPT_SORT_KEYS)
 

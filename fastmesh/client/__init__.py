@@ -3,69 +3,36 @@
 ``Client`` is for asyncio, ``SyncClient`` for everything else.
 """
 
-from __future__ import annotations
-
-from fastmesh.client.client import Client
+# ruff: noqa: I001  (it would give each name an import statement of its own)
+from fastmesh.client.client import Client as Client
 from fastmesh.client.errors import (
-    ClientError,
-    ConnectionLost,
-    FrameTooLarge,
-    ProtocolViolation,
-    Refused,
-    StreamLost,
-    Unreachable,
+    ClientError as ClientError,
+    ConnectionLost as ConnectionLost,
+    FrameTooLarge as FrameTooLarge,
+    ProtocolViolation as ProtocolViolation,
+    Refused as Refused,
+    StreamLost as StreamLost,
+    Unreachable as Unreachable,
 )
 from fastmesh.client.frames import (
-    Completion,
-    Document,
-    Error,
-    Frame,
-    Gap,
-    Heartbeat,
-    Link,
-    Media,
-    Metadata,
-    Page,
-    PageError,
-    Progress,
-    Result,
-    Search,
-    SearchResult,
-    StreamFailure,
-    Summary,
+    Completion as Completion,
+    Document as Document,
+    Error as Error,
+    Frame as Frame,
+    Gap as Gap,
+    Heartbeat as Heartbeat,
+    Link as Link,
+    Media as Media,
+    Metadata as Metadata,
+    Page as Page,
+    PageError as PageError,
+    Progress as Progress,
+    Result as Result,
+    Search as Search,
+    SearchResult as SearchResult,
+    StreamFailure as StreamFailure,
+    Summary as Summary,
 )
-from fastmesh.client.retry import Retry
-from fastmesh.client.stream import FrameStream
-from fastmesh.client.sync import SyncClient, SyncFrames
-
-__all__ = [
-    "Client",
-    "ClientError",
-    "Completion",
-    "ConnectionLost",
-    "Document",
-    "Error",
-    "Frame",
-    "FrameStream",
-    "FrameTooLarge",
-    "Gap",
-    "Heartbeat",
-    "Link",
-    "Media",
-    "Metadata",
-    "Page",
-    "PageError",
-    "Progress",
-    "ProtocolViolation",
-    "Refused",
-    "Result",
-    "Retry",
-    "Search",
-    "SearchResult",
-    "StreamFailure",
-    "StreamLost",
-    "Summary",
-    "SyncClient",
-    "SyncFrames",
-    "Unreachable",
-]
+from fastmesh.client.retry import Retry as Retry
+from fastmesh.client.stream import FrameStream as FrameStream
+from fastmesh.client.sync import SyncClient as SyncClient, SyncFrames as SyncFrames

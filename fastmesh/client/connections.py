@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 import orjson
 from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType
@@ -26,31 +26,26 @@ TOLD_TO_A_CONNECTION = frozenset({"welcome", "ack", "status", "pong", "error"})
 COMMAND_ID = "subscribe"  # one command is all that a connection sends
 
 
-class Connection(Protocol):
+class Connection(ABC):
     """What a stream is read from."""
 
-    over: bool
-    """The daemon said that nothing follows."""
+    over = False  # the daemon said that nothing follows
+    retry_s = 0.0  # how long the daemon wants to be left alone after a break
 
-    @property
-    def retry_s(self) -> float:
-        """How long the daemon wants to be left alone after a break."""
-        ...
-
+    @abstractmethod
     async def receive(self) -> Iterable[Frame] | None:
         """The next frames, at least one; None at the connection's end.
 
         They are read as they are iterated, which may raise ProtocolViolation.
         Raises ConnectionLost, Refused and ProtocolViolation.
         """
-        ...
 
+    @abstractmethod
     async def close(self) -> None:
         """Let go of it."""
-        ...
 
 
-class BodyConnection(ABC):
+class BodyConnection(Connection):
     """The body of a response, in one of the two framings that HTTP has."""
 
     content_type: ClassVar[str]
@@ -69,20 +64,13 @@ class BodyConnection(ABC):
             response.close()
             raise ProtocolViolation(f"a stream was answered with status {response.status}")
 
-    @property
-    def retry_s(self) -> float:
-        """See Connection."""
-        return 0.0
-
     async def receive(self) -> Iterable[Frame] | None:
-        """See Connection."""
         while data := await self._http.read(self._response):
             if payloads := self._payloads(data):
                 return map(read_frame, payloads)
         return None
 
     async def close(self) -> None:
-        """See Connection."""
         self._response.close()
 
     @abstractmethod
@@ -112,22 +100,16 @@ class SseConnection(BodyConnection):
         super().__init__(http, response)
         self._parser = SseParser()
 
-    @property
-    def retry_s(self) -> float:
-        """See Connection."""
-        return (self._parser.retry_ms or 0) / 1000
-
     def _payloads(self, data: bytes) -> list[bytes]:
-        return [event.data for event in self._parser.feed(data)]
+        events = self._parser.feed(data)
+        self.retry_s = (self._parser.retry_ms or 0) / 1000
+        return [event.data for event in events]
 
 
-class WebSocketConnection:
+class WebSocketConnection(Connection):
     """A WebSocket that brings one stream: by itself, or because it is subscribed to."""
 
-    retry_s = 0.0
-
     def __init__(self, http: Http, socket: ClientWebSocketResponse[bool]) -> None:
-        self.over = False
         self._http = http
         self._socket = socket
 
@@ -142,7 +124,6 @@ class WebSocketConnection:
             raise ConnectionLost(f"the connection broke: {error or type(error).__name__}") from None
 
     async def receive(self) -> Iterable[Frame] | None:
-        """See Connection."""
         while True:
             message = await self._http.receive(self._socket)
             match message.type:
@@ -169,7 +150,6 @@ class WebSocketConnection:
                     raise ConnectionLost(f"the WebSocket was closed with {self._socket.close_code}")
 
     async def close(self) -> None:
-        """See Connection."""
         await self._socket.close()
 
     def _told(self, raw: dict[str, Any]) -> bool:

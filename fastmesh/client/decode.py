@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import orjson
 
@@ -43,9 +44,9 @@ def frame_of(raw: dict[str, Any], data: bytes) -> Frame:
     return frame_class(**_values(frame_class, raw, place), raw=raw, json=data)
 
 
-def _values(cls: type[Any], raw: dict[str, Any], place: str) -> dict[str, Any]:
+def _values(cls: Any, raw: dict[str, Any], place: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, reader, required in _READERS[cls]:
+    for name, reader, required in _readers(cls):
         if name in raw:
             values[name] = reader(raw[name], place + name)
         elif required:
@@ -64,7 +65,6 @@ def _reader(hint: Any) -> Reader:
             item(part, f"{place}[{at}]") for at, part in enumerate(_typed(value, list, place))
         )
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        _learn(hint)
         return lambda value, place: hint(**_values(hint, _typed(value, dict, place), place + "."))
     if hint is float:
         return lambda value, place: float(_typed(value, (int, float), place))
@@ -78,19 +78,12 @@ def _typed(value: Any, kind: Any, place: str) -> Any:
     return value
 
 
-_READERS: Final[dict[type[Any], list[tuple[str, Reader, bool]]]] = {}
-
-
-def _learn(cls: type[Any]) -> None:
-    """Keep how *cls* is read."""
+@cache
+def _readers(cls: type[Any]) -> list[tuple[str, Reader, bool]]:
+    """Of each field of *cls* its name, what reads it, and whether it must be there."""
     hints = get_type_hints(cls)
-    _READERS[cls] = [
+    return [
         (part.name, _reader(hints[part.name]), part.default is dataclasses.MISSING)
         for part in dataclasses.fields(cls)
         if part.name not in ("raw", "json")
     ]
-
-
-_KNOWN: Final[tuple[type[Any], ...]] = (Frame, *KINDS.values())
-for _kind in _KNOWN:
-    _learn(_kind)

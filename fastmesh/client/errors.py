@@ -8,7 +8,7 @@ from fastmesh.errors import FastmeshError
 
 
 class ClientError(FastmeshError):
-    """The root of this room's errors."""
+    """The root of the client's errors."""
 
 
 class ConnectionLost(ClientError):

@@ -1,4 +1,4 @@
-"""Requests to one daemon: the address, the session, and what goes wrong in this room's terms.
+"""Requests to one daemon: the session, and their faults as errors of the client.
 
 Nothing of the environment counts (no proxy, no netrc, no cookies) and no redirect
 is followed, so that a token goes to the daemon and to nobody else.
@@ -74,7 +74,7 @@ class Http:
         query: Query = (),
         headers: Mapping[str, str] | None = None,
     ) -> ClientResponse:
-        """An answer whose status is 2xx, its body unread; who asks closes it.
+        """An answer whose status is 2xx, its body unread; the caller closes it.
 
         Raises ConnectionLost and Refused.
         """
@@ -148,7 +148,7 @@ class Http:
 
     @contextmanager
     def _typed_faults(self) -> Iterator[None]:
-        """Turn what aiohttp and the system raise into this room's errors."""
+        """Turn what aiohttp and the system raise into the client's errors."""
         try:
             yield
         except aiohttp.WSServerHandshakeError as error:

@@ -3,7 +3,7 @@
 The rules are those of the HTML standard, 9.2.6, so that what a browser reads is
 what is read here: lines end with CR, LF or CRLF, a BOM at the start is skipped,
 an event without its empty line is never given out.  The one difference: ``data``
-stays bytes, since broken UTF-8 shall be found by who reads the JSON in it and not
+stays bytes, since broken UTF-8 shall be found where the JSON in it is read and not
 be replaced.
 """
 

@@ -17,14 +17,7 @@ from secrets import token_hex
 from typing import Any, Final, Literal, Self
 
 from fastmesh.client.connections import BODIES, Connection, WebSocketConnection, attached
-from fastmesh.client.errors import (
-    ClientError,
-    ConnectionLost,
-    ProtocolViolation,
-    Refused,
-    StreamLost,
-    Unreachable,
-)
+from fastmesh.client.errors import ClientError, ConnectionLost, ProtocolViolation, Refused, StreamLost, Unreachable
 from fastmesh.client.frames import Frame, Heartbeat
 from fastmesh.client.http import Http, Query
 from fastmesh.client.retry import Retry
@@ -116,7 +109,7 @@ class FrameStream:
         await self.aclose()
 
     async def batches(self) -> AsyncGenerator[list[Frame], None]:
-        """The same frames in lists, as many at once as one read brought."""
+        """The frames in lists, as many at once as one read brought."""
         if self._iterated:
             raise RuntimeError("a stream can be iterated once; subscribe to it to read it again")
         self._iterated = True
@@ -133,7 +126,7 @@ class FrameStream:
     async def aclose(self) -> None:
         """Close the connection and, with *cancel_on_exit*, cancel a stream that has not ended; no frame follows."""
         self._leaving = True
-        async with self._one_close:  # who comes second waits until it is done
+        async with self._one_close:  # a second caller waits until it is done
             await self._drop_connection()
             if self._closed:
                 return
@@ -177,7 +170,7 @@ class FrameStream:
                 return batch, None
 
     def _end(self) -> ProtocolViolation | None:
-        """The daemon says that nothing follows: right for who attached at the stream's end, and only then."""
+        """The daemon says that nothing follows: right where it attached at the stream's end, and only there."""
         self._over = True
         if self._sequence.position == (self._after or 0) and self._opening is None:
             return None
@@ -191,7 +184,7 @@ class FrameStream:
                 self._connection = await self._open(self._opening)
             else:
                 assert self.stream_id is not None
-                # Whoever chose no position has one once the first frame was there.
+                # A reader that chose no position has one once the first frame was there.
                 after = self._sequence.position or (self._after if not self._reached else 0)
                 self._connection = await attached(self._http(), self._protocol, self.stream_id, after)
             self._reached = True

@@ -18,10 +18,10 @@ INTERRUPTED: Final = 130
 
 
 async def outcome(shown: Awaitable[dict[str, Any]], stop: Callable[[], object], give_up: Callable[[], object]) -> int:
-    """The exit status of a crawl whose frames are *shown* until its summary, which that returns.
+    """The exit status of a crawl: *shown* shows its frames, and returns the last, the summary.
 
     The first SIGINT or SIGTERM calls *stop*, and the summary is still waited for; the second calls *give_up*,
-    which cancels *shown*.  Raises the FastmeshError that ended it, unless a signal came before.
+    which cancels *shown*.  Raises the FastmeshError that ended the crawl, unless a signal came before it.
     """
     signals: list[None] = []
 
@@ -38,7 +38,7 @@ async def outcome(shown: Awaitable[dict[str, Any]], stop: Callable[[], object], 
     try:
         summary = await shown
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # who read us has seen enough
+        if not isinstance(error, BrokenPipeError):  # its reader has seen enough
             print(f"fastmesh: standard output cannot be written: {error.strerror}", file=sys.stderr)
         return COULD_NOT_RUN
     except FastmeshError as error:

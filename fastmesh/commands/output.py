@@ -60,7 +60,7 @@ class OutputThread:
         threading.Thread(target=self._run, name="output", daemon=True).start()
 
     def put(self, lines: bytes) -> asyncio.Future[None]:
-        """Have *lines* taken; the future says when that was done, or what it raised, behind which nothing is taken."""
+        """Have *lines* taken; the future says when that is done, or what it raised.  After that nothing is taken."""
         taken = self._loop.create_future()
         self._batches.put((lines, taken))
         return taken
@@ -71,7 +71,7 @@ class OutputThread:
             lines, taken = self._batches.get()
             try:
                 self._take(lines)
-            except Exception as error:  # noqa: BLE001 - whatever it is, who awaits the future is told
+            except Exception as error:  # noqa: BLE001 - whatever it is, the future says it
                 failed = error
             try:
                 self._loop.call_soon_threadsafe(_settle, taken, failed)

@@ -9,7 +9,7 @@ from fastmesh.version import __version__
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser, whose result has the name of a *command*."""
+    """The parser; what it returns has the name of a command in ``command``."""
     parser = argparse.ArgumentParser(
         prog="fastmesh",
         description="Fetches a batch of URLs side by side and streams each page's result the moment it is ready.",
@@ -38,11 +38,21 @@ def make_parser() -> argparse.ArgumentParser:
     crawl.add_argument("--max-body-bytes", type=int, metavar="N", help="of one page, decompressed")
     crawl.add_argument("--retries", type=int, metavar="N", help="of one URL, where trying again may help (2)")
     crawl.add_argument("--order", choices=("completion", "input"), help="in which results come (completion)")
-    crawl.add_argument("--no-dedupe", action="store_true", help="fetch a URL as often as it is named")
+    crawl.add_argument(
+        "--no-dedupe", dest="dedupe", action="store_false", default=None, help="fetch a URL as often as it is named"
+    )
     crawl.add_argument("--stop-after-errors", type=int, metavar="N", help="end when as many URLs have failed")
-    crawl.add_argument("--no-robots", action="store_true", help="fetch what robots.txt disallows, too")
+    crawl.add_argument(
+        "--no-robots",
+        dest="respect_robots",
+        action="store_false",
+        default=None,
+        help="fetch what robots.txt disallows, too",
+    )
     crawl.add_argument("--deadline-s", type=float, metavar="S", help="for all of them")
-    crawl.add_argument("--include", metavar="PARTS", help="of text,markdown,links,metadata,html (all but html)")
+    crawl.add_argument(
+        "--include", type=_parts, metavar="PARTS", help="of text,markdown,links,metadata,html (all but html)"
+    )
     crawl.add_argument(
         "--cache-mode",
         choices=("read_through", "bypass", "refresh", "cache_only"),
@@ -131,6 +141,10 @@ def _add_common(flags: argparse._ActionsContainer) -> None:
     )
     flags.add_argument("--log-format", dest="LOG__FORMAT", metavar="FORMAT", help="json or console")
     flags.add_argument("--log-level", dest="LOG__LEVEL", metavar="LEVEL", help="debug, info, warning or error")
+
+
+def _parts(text: str) -> list[str]:
+    return text.split(",")
 
 
 class _Joined(argparse.Action):

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastmesh.client import Client, ClientError, FrameStream, Refused
 from fastmesh.client.stream import ProtocolName
-from fastmesh.commands.asked import Server
+from fastmesh.commands.arguments import Server
 from fastmesh.commands.outcome import outcome
 from fastmesh.commands.output import OutputThread, output
 from fastmesh.errors import ValidationError

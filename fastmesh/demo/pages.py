@@ -139,7 +139,7 @@ and whoever wrote it did not need a framework.
 
 DATA: Final = '{"name": "sample", "readings": [20.5, 21.0, 19.75], "unit": "°C", "ok": true}\n'
 
-# What a page may try on whoever prints its title: a terminal's escapes, markup, text that runs backwards.
+# What a page may try on a program that prints its title: a terminal's escapes, markup, text that runs backwards.
 HOSTILE: Final = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8">

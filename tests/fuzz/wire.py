@@ -15,7 +15,7 @@ from fastmesh.api.requests.bodies import CrawlRequest, DeepSearchRequest, WholeC
 from fastmesh.api.requests.bounds import parsed
 from fastmesh.api.requests.queries import CrawlQuery, EventsQuery, FirehoseQuery, KeyQuery
 from fastmesh.api.requests.reading import pairs_of, read_body, read_query, read_value
-from fastmesh.api.streams.asked import last_event_id, wants_events
+from fastmesh.api.streams.fields import last_event_id, wants_events
 from fastmesh.api.websocket.session import COMMANDS
 from fastmesh.errors import ApiError, ConfigError
 from fastmesh.telemetry.trace import Trace

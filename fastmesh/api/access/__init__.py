@@ -1,1 +1,1 @@
-"""Who asks, and whether they may: tokens, tickets, and what stands for a caller."""
+"""Callers, and whether they may ask: tokens, and the tickets that stand for them in a URL."""

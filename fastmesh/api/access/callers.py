@@ -1,4 +1,4 @@
-"""Who asks, and whether they may.
+"""Callers, and whether they may ask.
 
 A request shows a token in ``Authorization: Bearer``.  Where a browser can set no
 header, a page shows the token as a second subprotocol of its WebSocket, or a ticket
@@ -26,7 +26,7 @@ _BEARER = re.compile(r"bearer +([^ ]+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the client of a token, and the ticket that stood for it."""
+    """The client of the token that a request showed, and the ticket that stood for it."""
 
     client: str
     ticket: Ticket | None = None
@@ -40,7 +40,10 @@ class Access:
         self.tickets = Tickets(clock)
 
     def caller(self, request: Request, *, ticket: bool, socket: bool) -> Caller:
-        """Who sent *request*, to a route that takes tickets or opens a WebSocket.  Raises Unauthorized."""
+        """The caller that *request* shows; *ticket*: its route takes tickets; *socket*: it opens a WebSocket.
+
+        Raises Unauthorized.
+        """
         shown = request.headers.get("authorization")
         if shown is not None:
             match = _BEARER.fullmatch(shown)
@@ -71,5 +74,5 @@ def _subprotocol_tokens(request: Request) -> list[str]:
 
 
 def _tickets(request: Request) -> list[str]:
-    # Not by reading the whole query, which is for those who may ask: a ticket needs no escapes.
+    # The whole query is read for a caller that may ask, and not before: a ticket needs no escapes.
     return _TICKETS.findall(request.query)

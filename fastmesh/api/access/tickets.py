@@ -52,7 +52,7 @@ class Tickets:
         self._clock = clock
         # By their hashes: how long a comparison takes says nothing about a ticket.
         self._all: dict[bytes, Ticket] = {}
-        # The same of each client, in the order in which they were made or used.
+        # Those of each client, in the order in which they were made or used.
         self._unused: dict[str, OrderedDict[bytes, Ticket]] = {}
         self._used: dict[str, OrderedDict[bytes, Ticket]] = {}
 

@@ -1,6 +1,6 @@
-"""Who may ask: the tokens of AUTH__TOKENS_FILE.
+"""The tokens of AUTH__TOKENS_FILE, which let callers in.
 
-One a line: the token or, better, its hash, and a name if it shall have one.
+Each line has one: the token or, better, its hash, and a name if it shall have one.
 
     # comments and empty lines are passed over
     sha256:<64 hexadecimal digits>  reports
@@ -65,7 +65,7 @@ class Tokens:
         self._names = frozenset(self._clients.values())
 
     def client_of(self, token: str) -> str | None:
-        """Whose *token* is; None when it is nobody's.
+        """The client that *token* belongs to; None when it is not let in.
 
         What is compared is the hash: how long that takes says nothing about a
         token that is not known already.

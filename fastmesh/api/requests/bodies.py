@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import (
-    Discriminator,
-    FailFast,
-    Field,
-    Tag,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import Discriminator, FailFast, Field, Tag, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 
 from fastmesh.api.requests.model import Strict, Whole
 from fastmesh.api.requests.options import Options, PageOptions, Stream, WholeOptions, WholeStream

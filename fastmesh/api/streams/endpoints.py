@@ -12,15 +12,10 @@ from fastmesh.api.calls import Call, Reply, Route, SocketReply, StreamReply
 from fastmesh.api.plans import Plan, Plans
 from fastmesh.api.requests.bodies import CrawlRequest, DeepSearchRequest, WholeCrawlRequest
 from fastmesh.api.requests.options import Options
-from fastmesh.api.requests.queries import (
-    CrawlQuery,
-    EventsQuery,
-    FirehoseQuery,
-    KeyQuery,
-)
+from fastmesh.api.requests.queries import CrawlQuery, EventsQuery, FirehoseQuery, KeyQuery
 from fastmesh.api.requests.reading import Model, read_body, read_query
 from fastmesh.api.router import PREFIX
-from fastmesh.api.streams.asked import Encoding, key_of, last_event_id, query_of, wants_events
+from fastmesh.api.streams.fields import Encoding, key_of, last_event_id, query_of, wants_events
 from fastmesh.api.streams.status import described
 from fastmesh.errors import Conflict, NotFound, ValidationError
 from fastmesh.streaming.pipeline import StreamingPipeline
@@ -158,7 +153,7 @@ class Streams:
         return SocketReply(partial(_spent, call))
 
     def firehose_ws(self, call: Call) -> SocketReply:
-        """GET /firehose/ws: the same, with a firehose running from the start."""
+        """GET /firehose/ws: all is asked for by commands, beside a firehose that runs from the start."""
         plan = self._firehose_plan(call)
 
         def open_() -> StreamingPipeline:

@@ -18,8 +18,8 @@ from fastmesh.wire.encoders import Encoder
 
 QUANTUM_BYTES = 16_384
 TRY_AGAIN_LATER = 1013
-# The close frame of who reads too slowly stands behind all that it has not read.  Its streams can be resumed, so
-# nothing is lost when it is not waited for, and the reason is told again to who resumes.
+# The close frame of a slow client stands behind all that it has not read.  Its streams can be resumed, so nothing
+# is lost when it is not waited for, and a reader that resumes one is told the reason again.
 SLOW_CLOSE_S = 5.0
 
 
@@ -72,7 +72,7 @@ class Subscription:
         self._owner.drop(self)
 
     def give_up(self) -> None:
-        """The stream waits for nobody who is so slow."""
+        """The stream does not wait for so slow a client."""
         self._owner.give_up(self)
 
 
@@ -157,7 +157,7 @@ class Subscriptions:
             self.port.close(TRY_AGAIN_LATER, "the client reads too slowly", SLOW_CLOSE_S)
 
     def cut_off(self) -> None:
-        """The client takes nothing and is not waited for: who reads these streams next is told why."""
+        """The client takes nothing and is not waited for: the next reader of these streams is told why."""
         for subscription in self._subscriptions.values():
             if subscription.subscriber is not None:
                 subscription.subscriber.pipeline.cut_off = "slow_client"

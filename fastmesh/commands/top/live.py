@@ -15,7 +15,7 @@ from rich.text import Text
 from fastmesh.client import ClientError, Refused
 from fastmesh.client.address import Address, checked_token, trusting
 from fastmesh.client.http import Http
-from fastmesh.commands.asked import Server
+from fastmesh.commands.arguments import Server
 from fastmesh.commands.clean import clean
 from fastmesh.commands.outcome import COULD_NOT_RUN, SUCCESS
 from fastmesh.commands.table import PLAIN_COLUMNS

@@ -1,4 +1,4 @@
-"""What a request says beside its body: its key, where its reader left off, which framing it wants."""
+"""The fields of a request beside its body: its key, where its reader left off, which framing it wants."""
 
 from __future__ import annotations
 

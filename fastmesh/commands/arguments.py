@@ -7,10 +7,16 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fastmesh import config
 from fastmesh.errors import ValidationError
+
+# A request's options, each with a flag whose destination is its name.
+OPTIONS: Final = (
+    *("concurrency", "timeout_ms", "include", "extractor", "cache_mode", "max_age_s", "cookies", "user_agent"),
+    *("max_body_bytes", "retries", "order", "dedupe", "stop_after_errors", "respect_robots"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +46,12 @@ def request_of(asked: argparse.Namespace) -> dict[str, Any]:
         urls += _lines(name)
     if not urls:
         raise ValidationError("no URL was given: name some, or --file F with one a line (- is standard input)")
-    options = {
-        "concurrency": asked.concurrency,
-        "timeout_ms": asked.timeout_ms,
-        "include": asked.include and asked.include.split(","),
-        "extractor": asked.extractor,
-        "cache_mode": asked.cache_mode,
-        "max_age_s": asked.max_age_s,
-        "cookies": asked.cookies,
-        "user_agent": asked.user_agent,
-        "max_body_bytes": asked.max_body_bytes,
-        "retries": asked.retries,
-        "order": asked.order,
-        "dedupe": False if asked.no_dedupe else None,
-        "stop_after_errors": asked.stop_after_errors,
-        "respect_robots": False if asked.no_robots else None,
-        "headers": _headers(asked.header) or None,
-    }
+    options = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
+    if headers := _headers(asked.header):
+        options["headers"] = headers
     return {
         "urls": urls,
-        "options": {name: value for name, value in options.items() if value is not None},
+        "options": options,
         "stream": {} if asked.deadline_s is None else {"deadline_s": asked.deadline_s},
     }
 
@@ -77,9 +69,11 @@ def _lines(name: str) -> list[str]:
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
-    headers = dict(map(_header, lines))
-    if len(headers) < len(lines):
-        raise ValidationError("--header: one name is there more than once, and which value is meant is not said")
+    headers: dict[str, str] = {}
+    for name, value in map(_header, lines):
+        if name in headers:
+            raise ValidationError(f"--header: {name} is there more than once, and which value is meant is not said")
+        headers[name] = value
     return headers
 
 
