@@ -1,8 +1,7 @@
-"""What RFC 9111 says of one answer: may it be kept, how long is it fresh, how is it validated.
+"""What an answer's header fields say to a cache (RFC 9111): may it be kept, how long is it fresh, how is it validated.
 
-Pure functions of an answer's header fields and of times in seconds; nothing is kept here and no
-clock is read.  The cache is a private one: ``private`` does not forbid it to keep, ``s-maxage``
-is not for it.  It never serves what is stale, so ``must-revalidate`` says nothing new to it.
+Pure functions of the fields and of times in seconds.  The cache is a private one: ``private`` does not forbid it to
+keep an answer, ``s-maxage`` is not for it.  It serves nothing stale, so ``must-revalidate`` says nothing new to it.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from fastmesh.crawl.cache.http_date import http_date_s
 # What is kept of an answer's head, beside its type.
 FIELDS: Final = ("cache-control", "age", "date", "expires", "etag", "last-modified", "vary")
 
-# An answer that was chosen by more headers than anybody sends is for one request only, as if Vary said "*": each kept
-# one is compared in all of them, and remembers them.
+# An answer that was chosen by more headers than anybody sends is for one request only, as if Vary said "*": a kept
+# answer remembers all headers that chose it, and is compared in each of them.
 MAX_VARY: Final = 64
 
 # Request headers that make the answer one for who sent them (RFC 9110, 13.1 and 14.2).
@@ -32,7 +31,7 @@ CONDITIONS: Final = frozenset(
 BY_DEFAULT: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414})
 # A part of a page, and an answer that has none.
 PARTIAL: Final = frozenset({206, 304})
-# Errors that pass: an origin that says how long is believed by politeness, not here.
+# Errors that pass.  An origin that says when it is asked again is heeded by politeness, not here.
 PASSING: Final = frozenset({408, 425, 429})
 
 # An error that an origin lets us keep for a year may be mended in a minute.
