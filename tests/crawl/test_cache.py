@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.crawl.cache.answer import Answer
-from fastmesh.crawl.cache.freshness import Shelf
+from fastmesh.crawl.cache.freshness import Lifetime
 from fastmesh.crawl.cache.memory import MAX_VARIANTS, PART_BYTES, RECORD_BYTES, MemoryStore
 from fastmesh.crawl.cache.store import BODY
 from fastmesh.crawl.extract.extracted import Extracted
@@ -28,7 +28,7 @@ def made(size: int) -> Extracted:
 
 
 def answer(body: bytes = b"body") -> Answer:
-    return Answer(200, None, "text/html", {}, body, len(body), 1e9, 1000.0, Shelf(60, 0))
+    return Answer(200, None, "text/html", {}, body, len(body), 1e9, 1000.0, Lifetime(60, 0))
 
 
 def cache(max_bytes: int = 1_000_000) -> MemoryStore:

@@ -16,14 +16,14 @@ from fastmesh.crawl.cache.freshness import (
     MAX_ERROR_FRESH_S,
     MAX_SECONDS,
     MAX_VARY,
-    Shelf,
+    Lifetime,
     conditions,
     directives,
     http_date_s,
     kept_fields,
+    lifetime,
     may_be_shared,
     merged,
-    shelf,
     still_holds,
     vary,
 )
@@ -37,10 +37,10 @@ def date(offset_s: float = 0) -> str:
     return formatdate(NOW_S + offset_s, usegmt=True)
 
 
-def kept(status: int = 200, **fields: str) -> Shelf | None:
+def kept(status: int = 200, **fields: str) -> Lifetime | None:
     """How an answer with *fields*, which came at once, is kept."""
     named = {name.replace("_", "-"): value for name, value in fields.items()}
-    return shelf(status, named, asked_at_s=NOW_S, came_at_s=NOW_S, ttl_s=TTL_S)
+    return lifetime(status, named, asked_at_s=NOW_S, came_at_s=NOW_S, ttl_s=TTL_S)
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_no_cache_control_is_too_odd_to_read(value: str) -> None:
 
 @pytest.mark.parametrize("status", [200, 203, 204, 300, 301, 308])
 def test_what_says_nothing_is_fresh_as_long_as_the_setting_says(status: int) -> None:
-    assert kept(status) == Shelf(TTL_S, 0)
+    assert kept(status) == Lifetime(TTL_S, 0)
 
 
 @pytest.mark.parametrize("status", [404, 405, 410, 414])
 def test_an_error_is_kept_briefly(status: int) -> None:
-    assert kept(status) == Shelf(ERROR_FRESH_S, 0)
-    assert kept(status, cache_control="max-age=5") == Shelf(5, 0)
-    assert kept(status, cache_control="max-age=31536000") == Shelf(MAX_ERROR_FRESH_S, 0)
+    assert kept(status) == Lifetime(ERROR_FRESH_S, 0)
+    assert kept(status, cache_control="max-age=5") == Lifetime(5, 0)
+    assert kept(status, cache_control="max-age=31536000") == Lifetime(MAX_ERROR_FRESH_S, 0)
     assert kept(status, cache_control="no-store") is None
 
 
@@ -84,9 +84,9 @@ def test_an_error_is_kept_briefly(status: int) -> None:
 def test_what_is_not_kept_by_default_is_kept_when_the_origin_says_how_long(status: int) -> None:
     assert kept(status) is None
     assert kept(status, etag='"1"', last_modified=date(-9)) is None
-    assert kept(status, cache_control="max-age=7") == Shelf(7, 0)
-    assert kept(status, expires=date(7), date=date()) == Shelf(7, 0)
-    assert kept(status, cache_control="public") == Shelf(TTL_S if status < 400 else ERROR_FRESH_S, 0)
+    assert kept(status, cache_control="max-age=7") == Lifetime(7, 0)
+    assert kept(status, expires=date(7), date=date()) == Lifetime(7, 0)
+    assert kept(status, cache_control="public") == Lifetime(TTL_S if status < 400 else ERROR_FRESH_S, 0)
 
 
 @pytest.mark.parametrize("status", [206, 304, 408, 425, 429, 500, 501, 502, 503, 504, 599])
@@ -97,26 +97,26 @@ def test_what_is_partial_or_passes_is_never_kept(status: int) -> None:
 @pytest.mark.parametrize(
     ("fields", "found"),
     [
-        ({"cache_control": "max-age=60"}, Shelf(60, 0)),
-        ({"cache_control": "max-age=60, s-maxage=5"}, Shelf(60, 0)),
-        ({"cache_control": "s-maxage=5"}, Shelf(TTL_S, 0)),
-        ({"cache_control": "private, max-age=60"}, Shelf(60, 0)),
-        ({"cache_control": "private"}, Shelf(TTL_S, 0)),
-        ({"cache_control": "must-revalidate"}, Shelf(TTL_S, 0)),
-        ({"cache_control": "max-age=99999999999999"}, Shelf(MAX_SECONDS, 0)),
-        ({"cache_control": "max-age=60", "expires": date(-60), "date": date()}, Shelf(60, 0)),
-        ({"expires": date(90), "date": date()}, Shelf(90, 0)),
-        ({"expires": date(90)}, Shelf(90, 0)),
-        ({"expires": f"{date(5)}, {date(9)}"}, Shelf(5, 0)),
-        ({"expires": date(90), "date": date(-30)}, Shelf(120, 30)),
-        ({"cache_control": "max-age=60", "age": "20"}, Shelf(60, 20)),
-        ({"cache_control": "max-age=60", "age": "20, 40"}, Shelf(60, 20)),
-        ({"cache_control": "max-age=60", "age": "-1"}, Shelf(60, 0)),
-        ({"cache_control": "max-age=60", "age": "1_0"}, Shelf(60, 0)),
-        ({"cache_control": "max-age=60", "date": date(-20)}, Shelf(60, 20)),
-        ({"cache_control": "max-age=60", "date": date(-20), "age": "5"}, Shelf(60, 20)),
-        ({"cache_control": "max-age=60", "date": date(20)}, Shelf(60, 0)),
-        ({"cache_control": "max-age=60", "date": "yesterday"}, Shelf(60, 0)),
+        ({"cache_control": "max-age=60"}, Lifetime(60, 0)),
+        ({"cache_control": "max-age=60, s-maxage=5"}, Lifetime(60, 0)),
+        ({"cache_control": "s-maxage=5"}, Lifetime(TTL_S, 0)),
+        ({"cache_control": "private, max-age=60"}, Lifetime(60, 0)),
+        ({"cache_control": "private"}, Lifetime(TTL_S, 0)),
+        ({"cache_control": "must-revalidate"}, Lifetime(TTL_S, 0)),
+        ({"cache_control": "max-age=99999999999999"}, Lifetime(MAX_SECONDS, 0)),
+        ({"cache_control": "max-age=60", "expires": date(-60), "date": date()}, Lifetime(60, 0)),
+        ({"expires": date(90), "date": date()}, Lifetime(90, 0)),
+        ({"expires": date(90)}, Lifetime(90, 0)),
+        ({"expires": f"{date(5)}, {date(9)}"}, Lifetime(5, 0)),
+        ({"expires": date(90), "date": date(-30)}, Lifetime(120, 30)),
+        ({"cache_control": "max-age=60", "age": "20"}, Lifetime(60, 20)),
+        ({"cache_control": "max-age=60", "age": "20, 40"}, Lifetime(60, 20)),
+        ({"cache_control": "max-age=60", "age": "-1"}, Lifetime(60, 0)),
+        ({"cache_control": "max-age=60", "age": "1_0"}, Lifetime(60, 0)),
+        ({"cache_control": "max-age=60", "date": date(-20)}, Lifetime(60, 20)),
+        ({"cache_control": "max-age=60", "date": date(-20), "age": "5"}, Lifetime(60, 20)),
+        ({"cache_control": "max-age=60", "date": date(20)}, Lifetime(60, 0)),
+        ({"cache_control": "max-age=60", "date": "yesterday"}, Lifetime(60, 0)),
         # Stale from the first, and nothing to ask the origin by.
         ({"cache_control": "max-age=0"}, None),
         ({"cache_control": "max-age=-1"}, None),
@@ -128,9 +128,9 @@ def test_what_is_partial_or_passes_is_never_kept(status: int) -> None:
         ({"expires": "-1"}, None),
         ({"expires": date(-1), "date": date()}, None),
         # The same, with something to ask by.
-        ({"cache_control": "max-age=0", "etag": '"1"'}, Shelf(0, 0)),
-        ({"cache_control": "no-cache, max-age=60", "last_modified": date(-99)}, Shelf(0, 0)),
-        ({"expires": "0", "etag": 'W/"1"'}, Shelf(0, 0)),
+        ({"cache_control": "max-age=0", "etag": '"1"'}, Lifetime(0, 0)),
+        ({"cache_control": "no-cache, max-age=60", "last_modified": date(-99)}, Lifetime(0, 0)),
+        ({"expires": "0", "etag": 'W/"1"'}, Lifetime(0, 0)),
         # Never.
         ({"cache_control": "no-store", "etag": '"1"'}, None),
         ({"cache_control": "max-age=60, no-store"}, None),
@@ -138,25 +138,25 @@ def test_what_is_partial_or_passes_is_never_kept(status: int) -> None:
         ({"cache_control": "max-age=60", "vary": "accept, *"}, None),
     ],
 )
-def test_freshness_is_what_the_origin_states(fields: dict[str, str], found: Shelf | None) -> None:
+def test_freshness_is_what_the_origin_states(fields: dict[str, str], found: Lifetime | None) -> None:
     assert kept(**fields) == found
 
 
 def test_an_answer_ages_on_its_way() -> None:
     fields = {"cache-control": "max-age=60", "age": "10"}
-    assert shelf(200, fields, asked_at_s=NOW_S - 4, came_at_s=NOW_S, ttl_s=0) == Shelf(60, 14)
+    assert lifetime(200, fields, asked_at_s=NOW_S - 4, came_at_s=NOW_S, ttl_s=0) == Lifetime(60, 14)
 
 
 def test_a_date_of_whole_seconds_makes_nothing_old() -> None:
     fields = {"cache-control": "max-age=1", "date": date()}
-    assert shelf(200, fields, asked_at_s=NOW_S, came_at_s=NOW_S + 0.9, ttl_s=0) == Shelf(1, 0)
+    assert lifetime(200, fields, asked_at_s=NOW_S, came_at_s=NOW_S + 0.9, ttl_s=0) == Lifetime(1, 0)
 
 
 def test_a_ttl_of_nothing_keeps_only_what_can_be_asked_again() -> None:
     given = {"asked_at_s": NOW_S, "came_at_s": NOW_S, "ttl_s": 0.0}
-    assert shelf(200, {}, **given) is None
-    assert shelf(200, TAG, **given) == Shelf(0, 0)
-    assert shelf(404, {}, **given) is None
+    assert lifetime(200, {}, **given) is None
+    assert lifetime(200, TAG, **given) == Lifetime(0, 0)
+    assert lifetime(404, {}, **given) is None
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_cache_control_that_nobody_could_need_is_not_read(directive: str) -> N
     assert may_be_shared({"cache-control": longest})
     assert not may_be_shared({"cache-control": longest + ","})
     flood = {"cache-control": ",".join([directive] * 9_000)}
-    assert steps(lambda: shelf(200, flood, asked_at_s=NOW_S, came_at_s=NOW_S, ttl_s=TTL_S)) < 50
+    assert steps(lambda: lifetime(200, flood, asked_at_s=NOW_S, came_at_s=NOW_S, ttl_s=TTL_S)) < 50
 
 
 def test_what_is_chosen_by_more_headers_than_anybody_sends_is_for_one_request_only() -> None:

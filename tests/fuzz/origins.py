@@ -143,7 +143,7 @@ def fields(data: bytes, watch: Watch) -> Hashable:
     def asked(what: Callable[[], Hashable]) -> None:
         outcome.append(watch.turn(what))
 
-    asked(lambda: freshness.shelf(200, kept, asked_at_s=NOW_S, came_at_s=NOW_S, ttl_s=60.0))
+    asked(lambda: freshness.lifetime(200, kept, asked_at_s=NOW_S, came_at_s=NOW_S, ttl_s=60.0))
     asked(lambda: freshness.may_be_shared(kept))
     asked(lambda: len(freshness.vary(kept)))
     asked(lambda: freshness.still_holds(kept, kept))

@@ -68,11 +68,8 @@ def directives(fields: Fields) -> dict[str, str | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """How an answer may be kept.
-
-    It is fresh while its age is under *fresh_s*; *age_s* is how old it was when it came.
-    """
+class Lifetime:
+    """How long an answer is fresh: while its age is under *fresh_s*; *age_s* is how old it was when it came."""
 
     fresh_s: float
     age_s: float
@@ -89,8 +86,8 @@ def may_be_shared(fields: Fields) -> bool:
     return "no-store" not in directives(fields) and "*" not in chosen_by and len(chosen_by) <= MAX_VARY
 
 
-def shelf(status: int, fields: Fields, *, asked_at_s: float, came_at_s: float, ttl_s: float) -> Shelf | None:
-    """How an answer may be kept, by its *status* and *fields*; None when it may not, or when that helps nobody.
+def lifetime(status: int, fields: Fields, *, asked_at_s: float, came_at_s: float, ttl_s: float) -> Lifetime | None:
+    """How long an answer is fresh, by its *status* and *fields*; None when it may not be kept, or that helps nobody.
 
     It was *asked* for and *came* at these times since the epoch.  *ttl_s* is how long a page is fresh
     that says nothing about it.
@@ -111,7 +108,7 @@ def shelf(status: int, fields: Fields, *, asked_at_s: float, came_at_s: float, t
     age_s = _age_s(fields, asked_at_s, came_at_s)
     if fresh_s <= age_s and not conditions(fields):
         return None
-    return Shelf(fresh_s, age_s)
+    return Lifetime(fresh_s, age_s)
 
 
 def _stated_s(said: Mapping[str, str | None], fields: Fields, came_at_s: float) -> float | None:

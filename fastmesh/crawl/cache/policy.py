@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastmesh.crawl.cache.answer import Answer
-from fastmesh.crawl.cache.freshness import is_passing, may_be_shared, merged, shelf, still_holds, vary
+from fastmesh.crawl.cache.freshness import is_passing, lifetime, may_be_shared, merged, still_holds, vary
 
 NOT_MODIFIED: Final = 304
 
 
 def may_serve(kept: Answer, now_s: float, max_age_s: float | None = None) -> bool:
     """Whether *kept* may be served unasked, to a request that takes nothing as old as *max_age_s*."""
-    if kept.shelf is None:
+    if kept.lifetime is None:
         return False
-    age_s = now_s - kept.kept_at_s + kept.shelf.age_s  # RFC 9111, 4.2.3
-    return age_s < kept.shelf.fresh_s and (max_age_s is None or age_s < max_age_s)
+    age_s = now_s - kept.kept_at_s + kept.lifetime.age_s  # RFC 9111, 4.2.3
+    return age_s < kept.lifetime.fresh_s and (max_age_s is None or age_s < max_age_s)
 
 
 def is_for_others(answer: Answer) -> bool:
@@ -33,10 +33,13 @@ def may_replace(answer: Answer) -> bool:
     return not is_passing(answer.status)
 
 
-def shelve(answer: Answer, headers: Mapping[str, str], now_s: float, ttl_s: float) -> bool:
-    """Say in *answer* to a request with *headers* (names in lower case) how it may be kept; whether it may."""
-    _shelve(answer, now_s, ttl_s)
-    if answer.shelf is None:
+def may_keep(answer: Answer, headers: Mapping[str, str], now_s: float, ttl_s: float) -> bool:
+    """Whether *answer* may be kept; then it says for how long, and which of the request's *headers* chose it.
+
+    Their names are in lower case.
+    """
+    _set_lifetime(answer, now_s, ttl_s)
+    if answer.lifetime is None:
         return False
     answer.chosen_by = tuple((name, headers.get(name)) for name in vary(answer.fields))
     return True
@@ -48,18 +51,15 @@ def confirm(kept: Answer, by: Answer, now_s: float, ttl_s: float) -> bool:
         return False
     kept.fields = merged(kept.fields, by.fields)
     kept.asked_at_s, kept.came_at_s = by.asked_at_s, by.came_at_s
-    _shelve(kept, now_s, ttl_s)
+    _set_lifetime(kept, now_s, ttl_s)
     return True
 
 
-def _shelve(answer: Answer, now_s: float, ttl_s: float) -> None:
+def _set_lifetime(answer: Answer, now_s: float, ttl_s: float) -> None:
     answer.kept_at_s = now_s
-    answer.shelf = None
+    answer.lifetime = None
     if not answer.set_cookies:
-        answer.shelf = shelf(
-            answer.status,
-            answer.fields,
-            asked_at_s=answer.asked_at_s,
-            came_at_s=answer.came_at_s,
-            ttl_s=ttl_s,
+        asked_at_s, came_at_s = answer.asked_at_s, answer.came_at_s
+        answer.lifetime = lifetime(
+            answer.status, answer.fields, asked_at_s=asked_at_s, came_at_s=came_at_s, ttl_s=ttl_s
         )

@@ -108,13 +108,13 @@ class Answers:
             answer, share = await permit.spend(partial(ask, conditional))
             now_s = time.monotonic()
             if known is not None and policy.confirm(known, answer, now_s, self._ttl_s):
-                if known.shelf is None:
+                if known.lifetime is None:
                     self.cache.forget(known)
                 else:
                     self.cache.used(known)
                 return known, None
             if policy.may_replace(answer):
-                if policy.shelve(answer, headers, now_s, self._ttl_s):
+                if policy.may_keep(answer, headers, now_s, self._ttl_s):
                     self.cache.keep(key, headers, answer)
                 elif (replaced := self.cache.find(key, headers)) is not None:
                     self.cache.forget(replaced)
