@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import aiohttp
@@ -33,24 +31,14 @@ AS_URL_ERROR: Final[tuple[tuple[type[Exception], type[UrlError], str], ...]] = (
 )
 
 
-@contextmanager
-def typed_faults(host: str, lookup: Lookup) -> Iterator[None]:
-    """Turn what a request to *host* raises into UrlErrors.
+def as_url_error(error: Exception, host: str, lookup: Lookup) -> UrlError:
+    """What a request to *host* raised, as a UrlError.
 
     A connection that took too long is ``timeout``, or ``dns`` while *lookup* is
     still waited for.  What nobody foresaw is ``internal``, with its cause.
     """
-    try:
-        yield
-    except UrlError:
-        raise
-    except Exception as error:
-        if isinstance(error, TimeoutError) and lookup.pending:
-            raise DnsFailed(f"{host} was not resolved in time") from None
-        raise _typed(error, host) from error
-
-
-def _typed(error: Exception, host: str) -> UrlError:
+    if isinstance(error, TimeoutError) and lookup.pending:
+        return DnsFailed(f"{host} was not resolved in time")
     for kind, fault, text in AS_URL_ERROR:
         if isinstance(error, kind):
             return fault(": ".join(filter(None, (text.format(host=host), _reason(error.__cause__ or error)))))

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from typing import Final
 
 import aiodns
@@ -26,7 +25,7 @@ from fastmesh.crawl.fairness.aside import Aside
 from fastmesh.crawl.fetch.body import READ_BYTES, read_body
 from fastmesh.crawl.fetch.body_budget import BodyBudget, BodyShare
 from fastmesh.crawl.fetch.connector import GuardedConnector
-from fastmesh.crawl.fetch.faults import typed_faults
+from fastmesh.crawl.fetch.faults import as_url_error
 from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
 from fastmesh.crawl.fetch.request import PageRequest, Request
 from fastmesh.crawl.fetch.retry_after import retry_after_s
@@ -136,23 +135,28 @@ class Origins:
             sent = CIMultiDict(sent, **{HEADER: trace.header})
             if self._spans is not None:
                 span = self._spans.request(url.href, trace)
-        with span as told, typed_faults(url.host, exchange.lookup):
-            response = await self._session.get(_as_yarl(url), headers=sent, allow_redirects=False)
-            came_at_s = time.time()
-            told["http.response.status_code"] = response.status
-            content_type = _content_type(response)
-            exchange.answered = url.href, response.status, content_type
+        with span as told:
             try:
-                body, received = b"", 0
-                location = _location(response) if response.status in REDIRECTS else None
-                if 200 <= response.status <= 299 and response.status not in NO_CONTENT:
-                    body, received = await read_body(
-                        response, options.max_body_bytes, share, self._aside, page.client, cut=options.cut_body
-                    )
-            finally:
-                # Keeps the connection when the body was read to its end, else closes it: the body of
-                # a redirect or an error is never read.
-                response.release()
+                response = await self._session.get(_as_yarl(url), headers=sent, allow_redirects=False)
+                came_at_s = time.time()
+                told["http.response.status_code"] = response.status
+                content_type = _content_type(response)
+                exchange.answered = url.href, response.status, content_type
+                try:
+                    body, received = b"", 0
+                    location = _location(response) if response.status in REDIRECTS else None
+                    if 200 <= response.status <= 299 and response.status not in NO_CONTENT:
+                        body, received = await read_body(
+                            response, options.max_body_bytes, share, self._aside, page.client, cut=options.cut_body
+                        )
+                finally:
+                    # Keeps the connection when the body was read to its end, else closes it: the body of
+                    # a redirect or an error is never read.
+                    response.release()
+            except UrlError:
+                raise
+            except Exception as error:
+                raise as_url_error(error, url.host, exchange.lookup) from error
         share.whole()
         return Answer(
             status=response.status,
@@ -164,7 +168,7 @@ class Origins:
             came_at_s=came_at_s,
             asked_at_s=asked_at_s,
             set_cookies=() if location is None else tuple(response.headers.getall("Set-Cookie", ())),
-            retry_after_s=retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC)),
+            retry_after_s=retry_after_s(response.headers.get("Retry-After")),
         )
 
 

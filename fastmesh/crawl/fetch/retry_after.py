@@ -12,8 +12,8 @@ MAX_RETRY_AFTER_S: Final = 86_400.0  # a day; no stream lives longer, and a year
 _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
-def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds from *now*, between 0 and MAX_RETRY_AFTER_S; None when *value* is neither seconds nor an HTTP date."""
+def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds from *now*, this moment, to MAX_RETRY_AFTER_S; None when *value* is neither seconds nor an HTTP date."""
     if value is None:
         return None
     value = value.strip()
@@ -25,4 +25,4 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
         return None
     if at.tzinfo is None:  # "-0000": HTTP dates are UTC, however they say it
         at = at.replace(tzinfo=UTC)
-    return min(max((at - now).total_seconds(), 0.0), MAX_RETRY_AFTER_S)
+    return min(max((at - (now or datetime.now(UTC))).total_seconds(), 0.0), MAX_RETRY_AFTER_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -111,7 +110,7 @@ class SearxngSearch:
 
 
 def _refusal(status: int, retry_after: str | None) -> SearchUnavailable:
-    wait_s = retry_after_s(retry_after, datetime.now(UTC)) or 10
+    wait_s = retry_after_s(retry_after) or 10
     reason = f"the search provider answered with status {status}"
     if 300 <= status <= 399:
         reason += ", a redirect, which is not followed: SEARCH__URL must be the instance's own"
