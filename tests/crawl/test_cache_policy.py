@@ -36,7 +36,7 @@ def test_an_answer_that_may_be_kept_says_for_how_long_and_what_chose_it() -> Non
 @pytest.mark.parametrize(
     "came", [answer(cache_control="no-store"), answer(vary="*"), answer(206), answer(302, cookies=("a=b",))]
 )
-def test_an_answer_that_may_not_be_kept_has_no_shelf(came: Answer) -> None:
+def test_an_answer_that_may_not_be_kept_has_no_lifetime(came: Answer) -> None:
     assert not policy.may_keep(came, {}, NOW_S, TTL_S)
     assert (came.lifetime, came.chosen_by) == (None, ())
 
