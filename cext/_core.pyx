@@ -29,6 +29,8 @@ cdef class Outlet   # each knows the other
 cdef class Pump
 
 include "batch.pyx"
+include "total.pyx"
+include "blocks.pyx"
 include "ring.pyx"
 include "counts.pyx"
 include "backpressure.pyx"

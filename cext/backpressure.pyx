@@ -39,7 +39,7 @@ cdef class BackpressureHandler:
     def __len__(self):
         return self.used
 
-    cpdef record(self, double now, bint slow):
+    cdef int record(self, double now, bint slow) except -1:
         """Enter one send at *now*."""
         cdef int at
         if self.used == WINDOW_SIZE:
@@ -53,6 +53,7 @@ cdef class BackpressureHandler:
         self.used += 1
         self.slow += slow
         self.slow_total += slow
+        return 0
 
     @cython.nonecheck(False)
     cpdef double took(self, RingBuffer ring, Py_ssize_t seq, Py_ssize_t end, double now) except -1:
@@ -75,14 +76,8 @@ cdef class BackpressureHandler:
         self.entered = max(self.entered, end)
         return longest
 
-    def waits(self, RingBuffer ring not None, Py_ssize_t seq, double now):
-        """The frames from *seq* on wait still: those whose time is over are slow now, not first when they are sent.
-
-        Raises IndexError when *ring* does not hold *seq*.
-        """
-        self.wait(ring, seq, now)
-
     cdef int wait(self, RingBuffer ring, Py_ssize_t seq, double now) except -1:
+        """The frames from *seq* on wait still: those whose time is over are slow now, not first when they are sent."""
         cdef Py_ssize_t place
         ring.place(seq)
         place = ring.place(max(seq, self.entered))

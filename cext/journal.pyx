@@ -13,8 +13,8 @@ cdef class Journal:
     cdef bytes first                    # the metadata, which is never let go; None while a packed ring has it
     cdef readonly bint sealed           # no frame follows
     cdef public Py_ssize_t last_other   # the last frame that is no result
-    cdef readonly bytes news            # what is told to each reader that has all there is; the newest only
-    cdef readonly Py_ssize_t told       # how many there were
+    cdef readonly bytes news            # for each reader that has all there is; the newest only
+    cdef readonly Py_ssize_t published  # how many there were
     cdef object clock
     cdef bint is_shared
     # What was framed last, and for whom it is right.
@@ -31,7 +31,7 @@ cdef class Journal:
         self.stream_id = stream_id
         self.first = b""
         self.sealed = self.is_shared = False
-        self.last_other = self.told = 0
+        self.last_other = self.published = 0
         self.news = None
         self.framed = None
 
@@ -77,10 +77,10 @@ cdef class Journal:
         """The first frame, which is never let go."""
         return self.ring.read(1, 0)[0][0] if self.first is None else self.first
 
-    def tell(self, dict event not None):
-        """Let each reader know *event* as soon as it has read all; who has not by the next one is told that instead."""
+    def publish(self, dict event not None):
+        """From now on *event* is the news, which each reader gets once, as soon as it has read all."""
         self.news = dumps(event)
-        self.told += 1
+        self.published += 1
 
     def seal(self):
         """No frame follows: the newest is never evicted, so that every reader comes to an end."""
@@ -96,16 +96,11 @@ cdef class Journal:
     cpdef trim(self, Py_ssize_t seq, Py_ssize_t offset):
         """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*.
 
-        As pack(), evict() and close() it raises BufferError when it is called by an encoder that frames them.
+        As pack() and close() it raises BufferError when it is called by an encoder that frames them.
         """
         if self.first is None and offset > 0:
             self.first = self.metadata
         self.ring.trim(self.kept(seq), offset)
-
-    def evict(self, Py_ssize_t seq):
-        """Let go of every frame before *seq*."""
-        self.first = self.metadata
-        self.ring.evict(self.kept(seq))
 
     def close(self):
         """Let go of all."""

@@ -17,13 +17,13 @@ cdef class Reader:
     cdef Outlet outlet                  # the sink, where it is one
     cdef public Py_ssize_t next_seq     # the frames before it were written here, or named by a gap
     cdef public Py_ssize_t offset       # bytes of text before the position, ever
-    cdef public Py_ssize_t gap_from     # the frames from here to the position were left out, untold; else 0
+    cdef public Py_ssize_t gap_from     # the frames from here to the position were left out, and no gap has named them; else 0
     cdef public Py_ssize_t sent_frames
     cdef public Py_ssize_t sent_bytes   # framed
     cdef public Py_ssize_t missed_frames # that a gap named
     cdef readonly double attached_at    # seconds
     cdef public double last_sent_at
-    cdef Py_ssize_t told                # of the journal's news
+    cdef Py_ssize_t news_seen           # of what the journal published
     cdef readonly bint returning        # it came with a position
     cdef public bint waited_for         # what it reads makes room
     cdef public bint loading            # what comes next is on its way from the store: nothing is written before
@@ -48,7 +48,7 @@ cdef class Reader:
         self.gap_from = self.sent_frames = self.sent_bytes = self.missed_frames = 0
         self.attached_at = self.last_sent_at = journal.clock()
         self.waited_for = self.held_back = self.loading = False
-        self.told = 0
+        self.news_seen = 0
         self.journal = journal  # last: who has one has all
 
     @property
@@ -77,9 +77,9 @@ cdef class Reader:
         return not self.loading and not self._sink.paused and self.next_seq < self.journal.ring.first + self.journal.ring.used
 
     def serve(self, Py_ssize_t max_bytes, bytes head not None=b""):
-        """Write *head* and about *max_bytes* of what is unread, tell the stream of the room; return bytes written.
+        """Write *head* and about *max_bytes* of what is unread; return bytes written.
 
-        The sink is told when there is more.  Raises RuntimeError when it was called again by whom it calls.
+        The stream is called for the room that makes, the sink when there is more.  Raises RuntimeError when it was called again by whom it calls.
         """
         return self.deliver(max_bytes, head)
 
@@ -123,8 +123,8 @@ cdef class Reader:
             data = head + data + self.encoder.end()
         elif head:
             data = head + data
-        if self.told < journal.told and end > last and not journal.sealed:
-            self.told = journal.told
+        if self.news_seen < journal.published and end > last and not journal.sealed:
+            self.news_seen = journal.published
             data += self.encoder.note(journal.news)
             self.count_news()
         written = PyBytes_GET_SIZE(data)
@@ -221,7 +221,7 @@ cdef class Reader:
 def wake(list readers not None):
     """There is something to read for all of *readers*.
 
-    Each is told, whoever leaves or raises meanwhile; what the first raised is raised in the end.
+    Each is made ready, whoever leaves or raises meanwhile; what the first raised is raised in the end.
     """
     cdef Reader reader
     cdef Py_ssize_t at = 0
@@ -241,7 +241,7 @@ def wake(list readers not None):
 
 
 cdef wake_rest(list readers):
-    """One raised, and that is what is told of: no other is."""
+    """One raised, and that error is raised in the end: of the others' none is."""
     cdef Reader reader
     for reader in readers:
         try:

@@ -1,44 +1,6 @@
 cdef enum:
     FEWEST_SLOTS = 8
     KEPT_SLOTS = 64     # 2 KiB: a ring that runs empty every turn of the loop does not allocate anew each time
-    LEAST_BLOCK = 496   # bytes of text; the next is twice as large, up to
-    MOST_BLOCK = 16368  # with its head 16 KiB
-    OWN_BLOCK = 4096    # a frame of so many bytes gets one of its own: a shared one would stay half empty
-
-
-cdef extern from *:
-    """
-    #ifdef __GLIBC__
-    #include <malloc.h>
-    #else
-    #define malloc_trim(keep) 0
-    #define mallopt(what, value) 0
-    #define M_MMAP_THRESHOLD 0
-    #endif
-    """
-    int malloc_trim(size_t keep)
-    int mallopt(int what, int value)
-    int M_MMAP_THRESHOLD
-
-
-def keep_large_apart():
-    """From now on what has 128 KiB or more is taken from the system by itself, and goes back when it is freed.
-
-    glibc begins so, but raises the size whenever such a piece is freed, up to 32 MiB: after one large page
-    all others lie among small things, which keep their memory.
-    """
-    mallopt(M_MMAP_THRESHOLD, 1 << 17)
-
-
-def give_back():
-    """Freed memory goes back to the system; the allocator by itself keeps it when anything above it is still used."""
-    malloc_trim(0)
-
-
-cdef struct Block:
-    Py_ssize_t size     # of its text, which follows
-    Py_ssize_t filled
-    Py_ssize_t frames   # that are held
 
 
 cdef struct Slot:
@@ -48,73 +10,13 @@ cdef struct Slot:
     double entered      # seconds, the loop's clock
 
 
-cdef inline char* text_of(Block* block) noexcept:
-    return <char*>block + sizeof(Block)
-
-
-@cython.final
-cdef class MemoryTotal:
-    """How many bytes all rings hold, as allocated.
-
-    It only counts, so that whoever takes or lets go is never called back in the middle of that.
-    What follows from the count happens in a turn of the loop of its own: *react* is handed to
-    *call_soon* when the count reaches `alarm`, which is *bound* again as soon as there is room, or
-    falls below the bound while that is `awaited`.
-    """
-
-    cdef readonly Py_ssize_t held
-    cdef readonly Py_ssize_t bound
-    cdef public Py_ssize_t alarm
-    cdef public bint awaited
-    cdef bint scheduled
-    cdef object call_soon, react
-
-    def __cinit__(self, Py_ssize_t bound, call_soon, react):
-        if not (callable(call_soon) and callable(react)):
-            raise TypeError(f"want two to call, got {type(call_soon).__name__} and {type(react).__name__}")
-        self.held = 0
-        self.bound = self.alarm = bound
-        self.call_soon, self.react = call_soon, react
-        self.awaited = self.scheduled = False
-
-    cpdef add(self, Py_ssize_t count):
-        """*count* bytes more are held, or less."""
-        self.held += count
-        if count > 0:
-            if self.held >= self.alarm:
-                self.look_soon()
-        elif self.held < self.bound:
-            self.alarm = self.bound
-            if self.awaited:
-                self.look_soon()
-
-    cpdef look_soon(self):
-        """Have *react* called in a turn of its own, once however often this is said before."""
-        cdef bint asked = False
-        if self.scheduled:
-            return
-        self.scheduled = True   # before: it may be called at once
-        try:
-            self.call_soon(self.look)
-            asked = True
-        finally:
-            if not asked:
-                self.scheduled = False
-
-    def look(self):
-        """That turn."""
-        self.scheduled = False
-        self.react()
-
-
 @cython.final
 @cython.no_gc_clear     # what the collector had cleared could not be given back to the total
 cdef class RingBuffer:
     """The frames of a stream by sequence number: from `first` up to `next`, `next` excluded.
 
-    Each frame's text lies once in a block of memory that it shares with those
-    before and after it, so that a hundred journals neither call the allocator for each
-    frame nor leave holes behind.  Slots are allocated with the first frame,
+    Each frame's text lies once, in a block of memory that it shares with those
+    before and after it.  Slots are allocated with the first frame,
     doubled when they are full and, beyond a few, fewer when three in four are empty; how many
     frames it holds is the window's affair, not the ring's.  What it takes and gives
     back it counts into *total* itself.
@@ -124,25 +26,24 @@ cdef class RingBuffer:
     cdef Py_ssize_t capacity            # a power of two, or 0
     cdef Py_ssize_t used
     cdef Py_ssize_t head                # the slot of `first`
-    cdef Block* open_block              # where the next frame goes, if it fits; NULL at first
-    cdef Py_ssize_t next_block          # the size of the next
+    cdef Blocks blocks
     cdef readonly Py_ssize_t first      # sequence number of the oldest frame held
     cdef readonly Py_ssize_t appended_bytes  # of text, ever
     cdef readonly Py_ssize_t evicted_bytes   # of text, ever
-    cdef readonly Py_ssize_t allocated  # bytes held now, slots included
-    cdef Py_ssize_t counted             # of these, in the total
+    cdef Py_ssize_t counted             # of the bytes held now, in the total
     cdef int lent                       # batches that point into it
     cdef MemoryTotal total
 
     def __cinit__(self, MemoryTotal total=None):
         self.total = total
         self.slots = NULL
-        self.open_block = NULL
-        self.next_block = LEAST_BLOCK
+        self.blocks.open = NULL
+        self.blocks.next_size = LEAST_BLOCK
+        self.blocks.allocated = 0
         self.capacity = self.used = self.head = 0
         self.first = 1
         self.appended_bytes = self.evicted_bytes = 0
-        self.allocated = self.counted = 0
+        self.counted = 0
         self.lent = 0
 
     def __dealloc__(self):
@@ -152,6 +53,11 @@ cdef class RingBuffer:
 
     def __len__(self):
         return self.used
+
+    @property
+    def allocated(self):
+        """Bytes held now, slots included."""
+        return self.size()
 
     @property
     def next(self):
@@ -173,19 +79,16 @@ cdef class RingBuffer:
         length = PyBytes_GET_SIZE(text)
         if self.used == self.capacity:
             self.grow()
-        block = self.block_for(length)
+        block = block_for(&self.blocks, length)
         slot = self.slot(self.used)
-        slot.text = text_of(block) + block.filled
+        slot.text = put_text(block, PyBytes_AS_STRING(text), length)
         slot.length = length
         slot.block = block
         slot.entered = entered
-        memcpy(text_of(block) + block.filled, PyBytes_AS_STRING(text), length)
-        block.filled += length
-        block.frames += 1
         self.used += 1
         self.appended_bytes += length
         seq = self.first + self.used - 1
-        if self.allocated != self.counted:
+        if self.size() != self.counted:
             self.count()    # last: it may call
         return seq
 
@@ -202,7 +105,7 @@ cdef class RingBuffer:
 
     @cython.nonecheck(False)    # its batch is its own
     cdef Batch lend(self, Py_ssize_t seq, Py_ssize_t max_bytes):
-        """The same, in place: until they are taken back none is let go."""
+        """Frames from *seq* on, as read() has them, but in place: until they are taken back none is let go."""
         cdef Py_ssize_t at = self.place(seq)
         cdef Batch batch = Batch.__new__(Batch, NO_FRAMES)
         cdef Slot* slot
@@ -241,26 +144,16 @@ cdef class RingBuffer:
             raise IndexError(f"frame {seq} is not there yet, the last is {self.first + self.used - 1}")
         return self.slot(at).length
 
-    cpdef evict(self, Py_ssize_t seq):
-        """Let go of all frames before *seq*; return how many bytes that freed.
-
-        Raises IndexError when *seq* is not held, BufferError while frames are lent.
-        """
-        cdef Py_ssize_t before = self.allocated
-        self.drop(self.place(seq))
-        self.count()
-        return before - self.allocated
-
     cpdef trim(self, Py_ssize_t seq, Py_ssize_t offset):
         """Let go of frames before *seq*, oldest first, until `evicted_bytes` reaches *offset*; return how many bytes that freed.
 
-        Raises as evict() does.
+        Raises IndexError when *seq* is not held, BufferError while frames are lent.
         """
         cdef Py_ssize_t before, count, most
         cdef Py_ssize_t evicted = self.evicted_bytes
         if evicted >= offset:
             return 0
-        before = self.allocated
+        before = self.size()
         most = self.place(seq)
         count = 0
         while count < most and evicted < offset:
@@ -268,11 +161,11 @@ cdef class RingBuffer:
             count += 1
         self.drop(count)
         self.count()
-        return before - self.allocated
+        return before - self.size()
 
     cpdef clear(self):
         """Let go of everything, the slots included; return how many bytes that freed.  Raises BufferError while frames are lent."""
-        cdef Py_ssize_t before = self.allocated
+        cdef Py_ssize_t before = self.size()
         if self.lent:
             self.keep_lent()
         self.let_go()
@@ -284,19 +177,19 @@ cdef class RingBuffer:
 
         Frames that make more than the largest block stay where they are: it is little that they could give.
         """
-        cdef Py_ssize_t before = self.allocated, text = <Py_ssize_t>(self.appended_bytes - self.evicted_bytes)
+        cdef Py_ssize_t before = self.size(), text = <Py_ssize_t>(self.appended_bytes - self.evicted_bytes)
         cdef Py_ssize_t capacity = 1
         if self.lent:
             self.keep_lent()
         if not self.used:
             return self.clear()
         if text <= MOST_BLOCK and text + <Py_ssize_t>sizeof(Block) < before - self.capacity * <Py_ssize_t>sizeof(Slot):
-            self.move(self.new_block(text))
+            self.move(new_block(&self.blocks, text))
         while capacity < self.used:
             capacity *= 2
         self.resize(capacity)  # without memory for that the slots stay as they are
         self.count()
-        return before - self.allocated
+        return before - self.size()
 
     cdef void move(self, Block* into) noexcept:
         """Lay the text of all frames into one block."""
@@ -305,22 +198,17 @@ cdef class RingBuffer:
         for at in range(self.used):
             slot = self.slot(at)
             block = slot.block
-            memcpy(text_of(into) + into.filled, slot.text, slot.length)
-            slot.text = text_of(into) + into.filled
+            slot.text = put_text(into, slot.text, slot.length)
             slot.block = into
-            into.filled += slot.length
-            into.frames += 1
-            block.frames -= 1
-            if block.frames == 0:
-                self.free(block)
-        if self.open_block != NULL:  # it held no frame
-            self.free(self.open_block)
+            take_frame(&self.blocks, block)
+        if self.blocks.open != NULL:  # it holds no frame
+            free_block(&self.blocks, self.blocks.open)
 
     cdef int count(self) except -1:
-        """Tell the total what was taken or given back since the last time."""
-        cdef Py_ssize_t change = self.allocated - self.counted
+        """Count into the total what was taken or given back since the last time."""
+        cdef Py_ssize_t size = self.size(), change = size - self.counted
         if change and self.total is not None:
-            self.counted = self.allocated
+            self.counted = size
             self.total.add(change)
         return 0
 
@@ -335,9 +223,12 @@ cdef class RingBuffer:
 
     cdef void let_go(self) noexcept:
         self.take(self.used)
-        if self.open_block != NULL:
-            self.free(self.open_block)
+        if self.blocks.open != NULL:
+            free_block(&self.blocks, self.blocks.open)
         self.resize(0)
+
+    cdef inline Py_ssize_t size(self) noexcept:
+        return self.blocks.allocated + self.capacity * <Py_ssize_t>sizeof(Slot)
 
     cdef inline Slot* slot(self, Py_ssize_t place) noexcept:
         """The slot of the frame before which *place* others lie."""
@@ -355,18 +246,11 @@ cdef class RingBuffer:
     cdef void take(self, Py_ssize_t count) noexcept:
         """Let go of the oldest *count*, and of slots that are far too many."""
         cdef Slot* slot
-        cdef Block* block
         cdef Py_ssize_t capacity
         for _ in range(count):
             slot = &self.slots[self.head]
             self.evicted_bytes += slot.length
-            block = slot.block
-            block.frames -= 1
-            if block.frames == 0:
-                if block == self.open_block and block.size <= LEAST_BLOCK:
-                    block.filled = 0
-                else:
-                    self.free(block)
+            take_frame(&self.blocks, slot.block)
             self.head = (self.head + 1) & (self.capacity - 1)
         self.used -= count
         self.first += count
@@ -375,37 +259,6 @@ cdef class RingBuffer:
             while capacity < self.used * 2:
                 capacity *= 2
             self.resize(capacity)  # without memory for that the slots stay as they are
-
-    # ── memory ───────────────────────────────────────────────────────────────────────────
-
-    cdef Block* block_for(self, Py_ssize_t length) except NULL:
-        """Where a frame of *length* bytes goes."""
-        cdef Block* block = self.open_block
-        if block != NULL and block.size - block.filled >= length:
-            return block
-        if length >= OWN_BLOCK:
-            return self.new_block(length)
-        block = self.new_block(max(self.next_block, length))
-        if self.open_block != NULL and self.open_block.frames == 0:
-            self.free(self.open_block)
-        self.open_block = block
-        self.next_block = min(self.next_block * 2, MOST_BLOCK)
-        return block
-
-    cdef Block* new_block(self, Py_ssize_t size) except NULL:
-        cdef Block* block = <Block*>PyMem_Malloc(sizeof(Block) + size)
-        if block == NULL:
-            raise MemoryError(f"no room for a block of {size} bytes")
-        block.size = size
-        block.filled = block.frames = 0
-        self.allocated += <Py_ssize_t>sizeof(Block) + size
-        return block
-
-    cdef void free(self, Block* block) noexcept:
-        if block == self.open_block:
-            self.open_block = NULL
-        self.allocated -= <Py_ssize_t>sizeof(Block) + block.size
-        PyMem_Free(block)
 
     cdef int grow(self) except -1:
         cdef Py_ssize_t capacity = self.capacity * 2 if self.capacity else FEWEST_SLOTS
@@ -423,7 +276,6 @@ cdef class RingBuffer:
             for at in range(self.used):
                 slots[at] = self.slot(at)[0]
         PyMem_Free(self.slots)
-        self.allocated += (capacity - self.capacity) * <Py_ssize_t>sizeof(Slot)
         self.slots = slots
         self.capacity = capacity
         self.head = 0

@@ -17,8 +17,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
-from fastmesh._core import BackpressureHandler, RingBuffer
+from fastmesh._core import BackpressureHandler, Journal, MemoryTotal, Reader, SentCounts, overdue
 from fastmesh.config import BufferSettings
 from fastmesh.streaming.window import DynamicBuffer, WindowBounds
 from loadtest import report
@@ -214,7 +215,10 @@ class Stream:
         self._rule = rule
         self._drain = drain
         self._backpressure = BackpressureHandler(SETTINGS.slow_ms)
-        self._ring = RingBuffer()
+        journal = Journal(MemoryTotal(UNBOUNDED, print, print), lambda: 0.0, b"")
+        nobody: Any = None  # it is never served
+        self._reader = Reader(nobody, journal, nobody, self._backpressure, nobody, SentCounts((1.0,)), None, None)
+        self._ring = journal.ring
         self._connection = Connection()
         self._running: list[tuple[float, int]] = []  # when it will be there, and how large
         self._started = 0
@@ -261,7 +265,7 @@ class Stream:
             batch, octets = ring.read(self._next_seq, QUANTUM_BYTES)
             end = self._next_seq + len(batch)
             self._backpressure.took(ring, self._next_seq, end, now)
-            ring.evict(end)
+            ring.trim(end, ring.appended_bytes)
             self._next_seq = end
             self._taken_bytes += octets
             self._connection.write(octets)
@@ -285,7 +289,7 @@ class Stream:
 
     def _tick(self, now: float) -> None:
         if self._next_seq < self._ring.next:
-            self._backpressure.waits(self._ring, self._next_seq, now)
+            overdue([self._reader], now)
         self._rule.tick(now, self._backpressure.under_backpressure(now), self._taken_bytes, self._waited)
         self._taken_bytes, self._waited = 0, True
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastmesh._core import BackpressureHandler, Journal, MemoryTotal, Reader, SentCounts
 from fastmesh.errors import FetchTimeout
 from fastmesh.events import PageResult
 from fastmesh.streaming.subscriber import Subscriber
@@ -72,6 +73,13 @@ class RecordingSink:
     def frames(self) -> list[dict[str, Any]]:
         """All frames so far."""
         return [json.loads(line) for line in b"".join(self.written).splitlines()]
+
+
+def reader_of(handler: BackpressureHandler) -> Reader:
+    """One that *handler* judges, of an empty journal; it is never served."""
+    journal = Journal(MemoryTotal(1 << 40, Soon(), lambda: None), lambda: 0.0, b"id")
+    nobody: Any = None
+    return Reader(nobody, journal, nobody, handler, nobody, SentCounts((1.0,)), None, None)
 
 
 class Soon:

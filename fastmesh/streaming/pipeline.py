@@ -166,7 +166,7 @@ class StreamingPipeline:
         """
         opening = self.opening
         if opening.progress and total > SHORT and completed % PROGRESS_EVERY == 0:
-            self.journal.tell(
+            self.journal.publish(
                 progress_event(self.id, opening.stream_type, self.opened_wall, self.state, completed, total, item)
             )
 

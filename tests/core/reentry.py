@@ -113,6 +113,9 @@ class World:
     def append(self) -> None:
         self.journal.append({"type": "result", "text": "x" * 40})
 
+    def evict(self, seq: int) -> None:
+        self.journal.trim(seq, self.journal.ring.appended_bytes)
+
     def call_soon(self, call: Callable[[], None]) -> None:
         self.scheduled.append(call)
         self.moment("call_soon", None)
@@ -152,9 +155,9 @@ class World:
             for _ in range(4):
                 self.step(self.append)
             self.journal.last_other = 3
-            self.step(self.journal.tell, {"type": "progress"})
+            self.step(self.journal.publish, {"type": "progress"})
             if last:  # unread ones, too
-                self.step(self.journal.evict, self.journal.last_seq)
+                self.step(self.evict, self.journal.last_seq)
                 self.journal.seal()
             self.step(_core.wake, self.readers)
             self.step(self.bare.ready)
@@ -163,7 +166,7 @@ class World:
                 self.step(lambda reader=reader: reader.serve(100, b""))
             self.step(_core.overdue, self.readers, 99.0)
             self.step(_core.silent, self.readers, 99.0)
-            self.step(self.journal.evict, self.journal.ring.first + 1)
+            self.step(self.evict, self.journal.ring.first + 1)
             for reader in self.readers[:]:
                 self.step(lambda reader=reader: reader.wants_service)
                 self.step(lambda reader=reader: reader.serve(1 << 20, b""))
@@ -232,12 +235,12 @@ DEEDS: dict[str, Callable[[World], Any]] = {
         for name, deed in {
             "closes": clear,
             "packs": lambda world: world.journal.pack(),
-            "evicts": lambda world: world.journal.evict(world.journal.last_seq),
+            "evicts": lambda world: world.evict(world.journal.last_seq),
             "trims": lambda world: world.journal.trim(world.journal.last_seq, 1 << 40),
             "appends": World.append,
             "appends much": lambda world: [world.append() for _ in range(200)],
             "seals": lambda world: world.journal.seal(),
-            "tells": lambda world: world.journal.tell({"type": "news"}),
+            "tells": lambda world: world.journal.publish({"type": "news"}),
             "serves the first": lambda world: world.readers[0].serve(1 << 20, b""),
             "serves the second": lambda world: world.readers[1].serve(1 << 20, b""),
             "wakes": lambda world: _core.wake(world.readers),

@@ -90,7 +90,7 @@ class Stream:
         seq = self.chance.randint(ring.first - 1, ring.next + 1)
         self.chance.choice(
             [
-                lambda: self.journal.evict(seq),
+                lambda: self.journal.trim(seq, ring.appended_bytes),
                 lambda: self.journal.trim(seq, self.chance.randint(0, ring.appended_bytes)),
                 lambda: self.journal.trim(seq, self.chance.randint(0, ring.appended_bytes)),
                 self.journal.close if self.chance.one_in(4) else self.append,
@@ -104,7 +104,7 @@ class Stream:
             self.journal.pack()
 
     def news(self) -> None:
-        self.journal.tell({"type": "progress", "at": self.chance.random()})
+        self.journal.publish({"type": "progress", "at": self.chance.random()})
         self.journal.last_other = self.journal.last_seq
         self.journal.shared = len(self.readers) > 1
 

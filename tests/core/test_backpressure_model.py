@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
+from doubles import reader_of
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fastmesh._core import BackpressureHandler, RingBuffer
+from fastmesh._core import BackpressureHandler, RingBuffer, overdue
 
 SIZE, FEWEST, FORGET_S = 50, 25, 1.0
 SLOW_MS = 100
@@ -20,8 +21,9 @@ class HandlerModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.handler = BackpressureHandler(SLOW_MS)
-        self.ring = RingBuffer()
+        self.reader = reader_of(BackpressureHandler(SLOW_MS))
+        self.handler = self.reader.backpressure
+        self.ring = self.reader.journal.ring
         self.entries: deque[tuple[float, bool]] = deque(maxlen=SIZE)
         self.slow_total = 0
         self.now = 0.0
@@ -35,13 +37,7 @@ class HandlerModel(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(slow=st.booleans(), times=st.integers(1, 60))
-    def record(self, slow: bool, times: int) -> None:
-        for _ in range(times):
-            self.handler.record(self.now, slow)
-            self.enter(slow)
-
-    @rule(count=st.integers(1, 30))
+    @rule(count=st.integers(1, 60))
     def append(self, count: int) -> None:
         for _ in range(count):
             self.ring.append(b"x", self.now)
@@ -55,14 +51,14 @@ class HandlerModel(RuleBasedStateMachine):
         for waited in waits[max(0, self.judged - first) :]:  # what was overdue before is there already
             self.enter(waited > SLOW_S)
         self.judged = max(self.judged, end)
-        self.ring.evict(end)
+        self.ring.trim(end, self.ring.appended_bytes)
 
     @rule()
     def overdue(self) -> None:
         while self.judged < self.ring.next and self.now - self.ring.entered(self.judged) > SLOW_S:
             self.enter(True)
             self.judged += 1
-        self.handler.waits(self.ring, self.ring.first, self.now)
+        overdue([self.reader], self.now)
 
     @rule()
     def judge(self) -> None:
@@ -91,43 +87,40 @@ def test_a_ring_is_a_ring() -> None:
         handler.took(None, 1, 1, 0.0)  # type: ignore[arg-type]
     with pytest.raises(IndexError):
         handler.took(RingBuffer(), 1, 2, 0.0)
-    with pytest.raises(IndexError):
-        handler.waits(RingBuffer(), 2, 0.0)
 
 
 def test_what_was_refused_entered_nothing() -> None:
     ring, handler = RingBuffer(), BackpressureHandler(SLOW_MS)
     for _ in range(5):
         ring.append(b"x", 0.0)
-    ring.evict(3)
+    ring.trim(3, 2)
     for seq, end in ((1, 4), (3, 7), (7, 8)):
         with pytest.raises(IndexError):
             handler.took(ring, seq, end, 9.0)
-    for seq in (2, 7):
-        with pytest.raises(IndexError):
-            handler.waits(ring, seq, 9.0)
     assert (len(handler), handler.slow, handler.slow_total) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("waited", "slow"), [(SLOW_S, 0), (0.1001, 1)])
 def test_slow_is_longer_than_the_limit_and_not_as_long(waited: float, slow: int) -> None:
-    ring, handler = RingBuffer(), BackpressureHandler(SLOW_MS)
+    reader = reader_of(BackpressureHandler(SLOW_MS))
+    ring = reader.journal.ring
     ring.append(b"x", 0.0)
-    handler.waits(ring, 1, waited)
-    assert handler.slow_total == slow
+    overdue([reader], waited)
+    assert reader.backpressure.slow_total == slow
     again = BackpressureHandler(SLOW_MS)
     assert again.took(ring, 1, 2, waited) == waited
     assert again.slow_total == slow
 
 
 def test_what_wrapped_round_in_the_ring_is_judged_by_its_own_entry() -> None:
-    ring, handler = RingBuffer(), BackpressureHandler(2500)
+    reader = reader_of(BackpressureHandler(2500))
+    ring, handler = reader.journal.ring, reader.backpressure
     for seq in range(1, 9):
         ring.append(b"x", float(seq))
-    ring.evict(6)
+    ring.trim(6, 5)
     for seq in range(9, 14):  # eight slots: 9 to 13 lie before 6
         ring.append(b"x", float(seq))
-    handler.waits(ring, 6, 9.0)
+    overdue([reader], 9.0)
     assert (len(handler), handler.slow) == (1, 1)
     assert handler.took(ring, 6, 14, 14.0) == 8.0
     assert (len(handler), handler.slow) == (8, 1 + 5)  # 7 to 11 waited for longer than 2.5 s

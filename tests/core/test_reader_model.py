@@ -63,7 +63,7 @@ class Stream:
     sealed: bool = False
     last_other: int = 0
     news: bytes = b""
-    told: int = 0
+    published: int = 0
 
 
 class Twin:
@@ -77,7 +77,7 @@ class Twin:
         self.held_back = False
         self.sent_frames = self.sent_bytes = 0
         self.last_sent_at = now
-        self.told = 0
+        self.news_seen = 0
         self.waits: list[float] = []
 
     @property
@@ -102,8 +102,8 @@ class Twin:
         self.next_seq, self.last_sent_at = end, now
         self.waits.append(now - stream.entered[seq - 1])
         data = head + b"".join(frame + b"\n" for frame in batch)
-        if self.told < stream.told and not self.unread and not stream.sealed:
-            self.told = stream.told
+        if self.news_seen < stream.published and not self.unread and not stream.sealed:
+            self.news_seen = stream.published
             data += stream.news + b"\n"
             port.said.append("news")
         self.sent_frames += len(batch)
@@ -160,9 +160,9 @@ class ReaderModel(RuleBasedStateMachine):
 
     @rule(text=st.text("abc", max_size=5))
     def tell(self, text: str) -> None:
-        self.journal.tell({"news": text})
+        self.journal.publish({"news": text})
         self.stream.news = b'{"news":"%b"}' % text.encode()
-        self.stream.told += 1
+        self.stream.published += 1
 
     @precondition(lambda self: len(self.stream.frames) > 3)
     @rule()

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fastmesh._core import RingBuffer
 
 TEXT = st.binary(max_size=300)
+ALL = 1 << 62  # bytes of text
 FEWEST_SLOTS, KEPT_SLOTS, SLOT_BYTES = 8, 64, 32
 HEAD_BYTES, LEAST_BLOCK, MOST_BLOCK, OWN_BLOCK = 24, 496, 16_368, 4096
 
@@ -107,7 +108,7 @@ class RingModel(RuleBasedStateMachine):
     def evict(self, data: st.DataObject) -> None:
         seq = data.draw(st.integers(self.first, self.next))
         before = self.ring.allocated
-        assert self.ring.evict(seq) == before - self.ring.allocated
+        assert self.ring.trim(seq, ALL) == before - self.ring.allocated
         self.drop(seq)
 
     def drop(self, seq: int) -> None:
@@ -167,7 +168,7 @@ class RingModel(RuleBasedStateMachine):
             with pytest.raises(IndexError):
                 self.ring.read(seq, 1)
             with pytest.raises(IndexError):
-                self.ring.evict(seq)
+                self.ring.trim(seq, ALL)
         if not self.first <= seq < self.next:
             with pytest.raises(IndexError):
                 self.ring.entered(seq)
@@ -194,7 +195,7 @@ def test_grows_in_order_wherever_it_had_wrapped(evicted: int) -> None:
     ring = RingBuffer()
     for seq in range(1, 9):
         ring.append(b"%d" % seq, seq)
-    ring.evict(1 + evicted)
+    ring.trim(1 + evicted, ALL)
     for seq in range(9, 30):  # fills what was freed, then grows twice
         ring.append(b"%d" % seq, seq)
     expected = range(1 + evicted, 30)
@@ -226,14 +227,14 @@ def test_a_few_slots_are_kept_when_it_runs_empty(frames: int) -> None:
     ring = RingBuffer()
     for _ in range(frames):
         ring.append(b"x", 0)
-    ring.evict(ring.next)
+    ring.trim(ring.next, ALL)
     assert KEPT_SLOTS * SLOT_BYTES <= ring.allocated <= KEPT_SLOTS * SLOT_BYTES + HEAD_BYTES + LEAST_BLOCK
 
 
 @pytest.mark.parametrize("seq", [-1 << 63, -1, 0, 2, (1 << 63) - 1])
 def test_what_was_refused_changed_nothing(seq: int) -> None:
     ring = RingBuffer()
-    for refused in (lambda: ring.read(seq, 1), lambda: ring.evict(seq), lambda: ring.entered(seq)):
+    for refused in (lambda: ring.read(seq, 1), lambda: ring.trim(seq, ALL), lambda: ring.entered(seq)):
         with pytest.raises(IndexError, match=str(seq)):
             refused()
     assert (ring.first, ring.next, ring.allocated, ring.appended_bytes) == (1, 1, 0, 0)
@@ -256,7 +257,7 @@ def test_slots_are_given_back_while_frames_are_held() -> None:
     ring = RingBuffer()
     for seq in range(1, 10_001):
         ring.append(b"%d" % seq, seq)
-    ring.evict(9_901)
+    ring.trim(9_901, ALL)
     assert ring.allocated < 2 * (MOST_BLOCK + HEAD_BYTES)
     assert ring.read(9_901, 1 << 30)[0] == [b"%d" % seq for seq in range(9_901, 10_001)]
     assert ring.entered(9_950) == 9_950

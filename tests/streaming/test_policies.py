@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import orjson
 import pytest
-from doubles import Soon
+from doubles import Soon, reader_of
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fastmesh._core import BackpressureHandler, Journal, RingBuffer
+from fastmesh._core import BackpressureHandler, Journal, overdue
 from fastmesh.config import BufferSettings
 from fastmesh.streaming.fill.tally import Tally
 from fastmesh.streaming.lifecycle import NEXT, State
@@ -56,7 +56,7 @@ class JournalModel(RuleBasedStateMachine):
         count = data.draw(st.integers(0, len(self.kept[which])))
         self.first[which] += count
         del self.kept[which][:count], self.entered[which][:count]
-        self.journals[which].evict(self.first[which])
+        self.journals[which].trim(self.first[which], self.journals[which].ring.appended_bytes)
 
     @invariant()
     def agree(self) -> None:
@@ -129,8 +129,9 @@ class TestBackpressure:
     SLOW_S = 0.1
 
     def setup_method(self) -> None:
-        self.handler = BackpressureHandler(slow_ms=100)
-        self.ring = RingBuffer()
+        self.reader = reader_of(BackpressureHandler(slow_ms=100))
+        self.handler = self.reader.backpressure
+        self.ring = self.reader.journal.ring
 
     def append(self, count: int, at: float) -> None:
         for _ in range(count):
@@ -149,18 +150,18 @@ class TestBackpressure:
 
     def test_what_waits_counts_when_its_time_is_over_and_not_twice(self) -> None:
         self.append(30, 0.0)
-        self.handler.waits(self.ring, 1, 0.1)
+        overdue([self.reader], 0.1)
         assert self.handler.slow == 0
-        self.handler.waits(self.ring, 1, 0.11)
+        overdue([self.reader], 0.11)
         assert self.handler.under_backpressure(0.11)
-        self.handler.waits(self.ring, 1, 0.2)
+        overdue([self.reader], 0.2)
         assert self.handler.took(self.ring, 1, 31, 0.3) == 0.3
         assert self.handler.slow_total == 30
 
     def test_does_not_latch(self) -> None:
         """Whatever was slow a second ago says nothing about now."""
         self.append(50, 0.0)
-        self.handler.waits(self.ring, 1, 0.5)
+        overdue([self.reader], 0.5)
         assert self.handler.under_backpressure(0.5)
         assert self.handler.under_backpressure(1.5)
         assert not self.handler.under_backpressure(1.51)
