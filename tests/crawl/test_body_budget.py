@@ -128,6 +128,35 @@ def test_of_bodies_that_stall_past_the_total_one_after_the_other_is_given_up() -
     turned(test())
 
 
+def test_when_all_that_went_on_past_the_total_wait_for_each_other_one_goes_on() -> None:
+    async def test() -> None:
+        budget = BodyBudget(1000, 300)
+        kept, first, second = (budget.open() for _ in range(3))
+        kept.add(1000)
+        await first.room()
+        first.add(200)
+        first.listens = True
+        wait = asyncio.ensure_future(second.room())
+        await wait  # the first brings nothing for a while
+        second.add(150)
+        first.listens = False  # something has come, and is counted
+        first.add(50)
+        waits = [asyncio.ensure_future(share.room()) for share in (second, first)]
+        await turns()
+        assert not any(wait.done() for wait in waits)
+        await asyncio.wait_for(waits[0], STALL_S)
+        second.add(100)
+        assert (second.has_room, waits[1].done()) == (True, False)
+        second.whole()
+        second.give_back()
+        await asyncio.wait_for(waits[1], STALL_S)
+        first.give_back()
+        kept.give_back()
+        assert (budget.used_bytes, budget.waiting) == (0, 0)
+
+    turned(test())
+
+
 def test_the_time_of_a_body_stands_still_while_it_waits_for_room() -> None:
     async def test() -> None:
         budget = BodyBudget(100, 100)

@@ -24,7 +24,8 @@ SMALL_BYTES: Final = 65_536
 class BodyBudget:
     """Counts bodies, each of *largest_bytes* at most.
 
-    They are *total_bytes* and *largest_bytes* together at most, and what one read brings of each that is being read.
+    They are *total_bytes* and *largest_bytes* together at most, and what one read brings of each that is being read;
+    one more of the largest while all that went on past the total wait for each other.
     """
 
     def __init__(self, total_bytes: int, largest_bytes: int) -> None:
@@ -35,6 +36,7 @@ class BodyBudget:
         self._passing: BodyShare | None = None  # the one that may go on past the total
         self._past: dict[BodyShare, None] = {}  # those that have gone on, and are not whole
         self._past_bytes = 0  # of them, and of those that are whole
+        self._freed = False  # the passing one goes on whatever others hold past the total, for they wait too
         self._had_bytes = 0  # of the passing one, when it was looked at
         self._look: asyncio.TimerHandle | None = None
 
@@ -80,7 +82,7 @@ class BodyBudget:
             return True
         if self._passing is None:
             self._let_pass(share)
-        return share is self._passing and self._past_bytes <= self._largest_bytes
+        return share is self._passing and (self._past_bytes <= self._largest_bytes or self._freed)
 
     async def room(self, share: BodyShare) -> None:
         """Return when *share* may grow."""
@@ -94,18 +96,26 @@ class BodyBudget:
     def _let_pass(self, share: BodyShare | None) -> None:
         if self._look is not None:
             self._look.cancel()
-        self._passing, self._look = share, None
+        self._passing, self._look, self._freed = share, None, False
         if share is not None:
             self._had_bytes = share.bytes
             self._look = asyncio.get_running_loop().call_later(STALL_S, self._look_at_passing)
 
     def _look_at_passing(self) -> None:
-        """It goes on, or the next may try; if it waits for what others hold past the total, one of them is given up."""
+        """It goes on, or the next may try; if it waits for what others hold past the total, one of them is given up.
+
+        Where all who hold of that wait as well, nobody is to blame, and it goes on beside them.
+        """
         share = self._passing
         if share in self._waiting:
             stalled = next((other for other in self._past if other.listens and other is not share), None)
             if stalled is not None:
                 stalled.give_up()
+            elif self._past_bytes == sum(other.past_bytes for other in self._past if other in self._waiting):
+                self._let_pass(share)
+                self._freed = True
+                self._wake_passing()
+                return
         elif share is not None and share.listens and share.bytes - self._had_bytes < STALL_BYTES:
             self._pass_on()
             return
