@@ -6,7 +6,9 @@ import asyncio
 from collections import Counter
 from types import SimpleNamespace
 
+import pytest
 from aiohttp import StreamReader
+from aiohttp.client_proto import ResponseHandler
 from doubles import turned
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from multidict import CIMultiDict
 
 from fastmesh.crawl.fairness.aside import Aside
 from fastmesh.crawl.fetch.body import read_body
-from fastmesh.crawl.fetch.body_budget import SMALL_BYTES, STALL_S, BodyBudget, BodyShare
+from fastmesh.crawl.fetch.body_budget import MAX_READ_BYTES, READ_BYTES, SMALL_BYTES, STALL_S, BodyBudget, BodyShare
 from fastmesh.crawl.fetch.deadline import Deadline
 
 TURNS = 10
@@ -195,9 +197,9 @@ def test_whole_bodies_that_wait_for_a_worker_are_no_reason_to_pass_the_total_aga
 
 def test_an_eighth_is_kept_for_small_bodies() -> None:
     async def test() -> None:
-        budget = BodyBudget(80 * SMALL_BYTES, 100)
+        budget = BodyBudget(200 * SMALL_BYTES, 100)
         large, larger, small = (budget.open() for _ in range(3))
-        large.add(70 * SMALL_BYTES)
+        large.add(170 * SMALL_BYTES)
         await large.room()
         larger.add(2 * SMALL_BYTES)
         waits = asyncio.ensure_future(larger.room())
@@ -242,45 +244,44 @@ def test_all_bodies_come_to_their_end_whatever_their_sizes(bodies: list[list[int
     turned(test())
 
 
-class Wire:
-    """An origin's connection, as a body's reader pauses it."""
-
-    connected = True
-
-    def __init__(self) -> None:
-        self.reading = True
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        self.reading = True
-
-
-def test_what_came_before_there_was_no_room_is_counted_while_it_waits() -> None:
+def test_a_body_that_is_not_small_counts_what_its_next_read_may_bring_until_it_is_whole() -> None:
     async def test() -> None:
-        wire, budget = Wire(), BodyBudget(100_000, 1_000_000)
-        content = StreamReader(wire, 65_536, loop=asyncio.get_running_loop())  # type: ignore[arg-type]
+        budget = BodyBudget(10_000_000, 1_000_000)
+        share = budget.open()
+        share.add(SMALL_BYTES)
+        assert budget.used_bytes == SMALL_BYTES
+        share.add(1)
+        assert budget.used_bytes == SMALL_BYTES + 1 + MAX_READ_BYTES
+        share.add(400_000)
+        assert budget.used_bytes == SMALL_BYTES + 400_001 + MAX_READ_BYTES
+        share.whole()
+        assert budget.used_bytes == share.bytes == SMALL_BYTES + 400_001
+        share.whole()
+        share.give_back()
+        assert budget.used_bytes == 0
+
+    turned(test())
+
+
+def test_a_body_that_waits_for_room_when_its_connection_is_gone_is_read_to_where_it_broke() -> None:
+    async def test() -> None:
+        gone = ResponseHandler(asyncio.get_running_loop())  # as aiohttp leaves it when the connection is lost
+        content = StreamReader(gone, READ_BYTES, loop=asyncio.get_running_loop())
         response = SimpleNamespace(
-            content=content, connection=SimpleNamespace(protocol=wire), headers=CIMultiDict(), content_length=None
+            content=content, connection=SimpleNamespace(protocol=gone), headers=CIMultiDict(), content_length=None
         )
-        passing, others, share, aside = budget.open(), budget.open(), budget.open(), Aside("tests")
-        passing.add(50_000)
-        others.add(50_000)
-        await passing.room()  # it alone may go on
-        content.feed_data(b"a" * 300_000)
-        reading = asyncio.ensure_future(read_body(response, 1_000_000, share, aside))  # type: ignore[arg-type]
+        budget, aside = BodyBudget(1000, 300), Aside("tests")
+        passing, share = budget.open(), budget.open()
+        passing.add(1000)
+        await passing.room()
+        content.feed_data(b"half of it")
+        reading = asyncio.ensure_future(read_body(response, 1000, share, aside))  # type: ignore[arg-type]
         await turns()
-        assert (wire.reading, share.bytes >= 300_000, budget.waiting) == (False, True, 1)
-        others.give_back()
+        assert (budget.waiting, reading.done()) == (1, False)
+        content.set_exception(ConnectionResetError())
         passing.give_back()
-        await turns()
-        # It holds more than the total by itself, and is the one that may go on.
-        assert (wire.reading, reading.done()) == (True, False)
-        content.feed_data(b"b" * 1000)
-        content.feed_eof()
-        body, received = await reading
-        assert (body, received) == (b"a" * 300_000 + b"b" * 1000, 301_000)
+        with pytest.raises(ConnectionResetError):
+            await reading
         share.give_back()
         assert (budget.used_bytes, budget.waiting) == (0, 0)
 

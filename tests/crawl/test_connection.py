@@ -10,7 +10,7 @@ import pytest
 from origins import chunk
 from steps import steps
 
-from fastmesh.crawl.fetch.body import READ_BYTES
+from fastmesh.crawl.fetch.body_budget import READ_BYTES
 from fastmesh.crawl.fetch.connector import MAX_CHUNKS_A_TURN, MAX_FRAMING_BYTES, BoundedResponses
 from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
 from fastmesh.errors import BadResponse

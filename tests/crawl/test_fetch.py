@@ -25,7 +25,7 @@ from pages import Page, no_answers
 from steps import steps
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.fetch.body import MAX_READ_BYTES
+from fastmesh.crawl.fetch.body_budget import MAX_READ_BYTES
 from fastmesh.crawl.fetch.connector import MAX_FRAMING_BYTES, GuardedConnector
 from fastmesh.crawl.fetch.decode import (
     CODINGS,

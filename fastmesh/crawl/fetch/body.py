@@ -16,9 +16,6 @@ from fastmesh.crawl.fetch.body_budget import BodyShare
 from fastmesh.crawl.fetch.decode import DECODE_ERRORS, STEP_BYTES, decoder_for, hold_ratio
 from fastmesh.errors import DecodeFailed, TooLarge
 
-READ_BYTES: Final = 65_536
-# What one read brings: aiohttp lets twice READ_BYTES come and what uvloop has read by then, 256 KiB at once.
-MAX_READ_BYTES: Final = 2 * READ_BYTES + 262_144
 # What is decoded in one go has so much time, and what it is at when that is over.
 STEP_S: Final = 0.005
 
@@ -36,11 +33,11 @@ async def read_body(
     if not cut and (response.content_length or 0) > limit:
         raise TooLarge(f"the body has {response.content_length} bytes, over the limit of {limit}")
     decoder = decoder_for(response.headers.getall("Content-Encoding", ()))
-    body, source = _Body(limit, share, cut=cut), _Source(response, share)
+    body = _Body(limit, share, cut=cut)
     received = 0
     try:
         # All that has come, uncut: so the next read waits for the network, and the loop has its turn.
-        while not body.full and (data := await source.next()):
+        while not body.full and (data := await _next(response, share)):
             # Bytes that decode to nothing (empty gzip members, endless blocks) count as well.
             _hold(received if cut else received + len(data), limit)
             received += len(data)
@@ -57,7 +54,7 @@ async def read_body(
                     hold_ratio(received, body.size)
                 del pieces
                 if more and not share.has_room:
-                    await source.room()
+                    await _room(response, share)
             del steps
         if decoder is not None and received and not body.full:
             decoder.end()
@@ -67,48 +64,25 @@ async def read_body(
     return body.whole(), received
 
 
-class _Source:
-    """A body as it comes, read only while there is room for it."""
+async def _next(response: ClientResponse, share: BodyShare) -> bytes:
+    """What comes next, once there is room for it; empty at the end."""
+    if not share.has_room:
+        await _room(response, share)
+    share.listens = True
+    data = await response.content.readany()
+    share.listens = False
+    return data
 
-    __slots__ = ("_paused", "_response", "_share")
 
-    def __init__(self, response: ClientResponse, share: BodyShare) -> None:
-        self._response = response
-        self._share = share
-        self._paused = False
-
-    async def next(self) -> bytes:
-        """What comes next, once there is room for it; empty at the end."""
-        share, content = self._share, self._response.content
-        if not share.has_room:
-            # What has come is taken first: it is in memory anyway, and counted others wait for its room.
-            came = content.read_nowait()
-            self._pause()  # also when it was: what was taken made room in aiohttp's buffer
-            if came:
-                return came
-            await self.room()
-        elif self._paused:
-            self._resume()
-        share.listens = True
-        data = await content.readany()
-        share.listens = False
-        return data
-
-    async def room(self) -> None:
-        """Wait for room.  Nothing is read meanwhile: what one read brings would be held beside the budget."""
-        self._pause()
-        await self._share.room()
-        self._resume()
-
-    def _pause(self) -> None:
-        self._paused = True
-        if (connection := self._response.connection) is not None and connection.protocol is not None:
-            connection.protocol.pause_reading()
-
-    def _resume(self) -> None:
-        self._paused = False
-        if (connection := self._response.connection) is not None and connection.protocol is not None:
-            connection.protocol.resume_reading()
+async def _room(response: ClientResponse, share: BodyShare) -> None:
+    """Wait for room.  Nothing is read meanwhile: what one read brings would be held beside the budget."""
+    connection = response.connection
+    protocol = None if connection is None else connection.protocol
+    if protocol is not None and protocol.is_connected():  # one that is gone cannot be paused; what it said is here
+        protocol.pause_reading()
+    await share.room()
+    if protocol is not None and protocol.is_connected():
+        protocol.resume_reading()
 
 
 class _Body:

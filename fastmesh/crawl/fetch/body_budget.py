@@ -19,6 +19,9 @@ STALL_S: Final = 0.5
 # A body that goes on brings so much in that time: one that brings less could not become large within its own.
 STALL_BYTES: Final = 65_536
 SMALL_BYTES: Final = 65_536
+READ_BYTES: Final = 65_536
+# What one read brings: aiohttp lets twice READ_BYTES come and what uvloop has read by then, 256 KiB at once.
+MAX_READ_BYTES: Final = 2 * READ_BYTES + 262_144
 
 
 class BodyBudget:
@@ -63,17 +66,17 @@ class BodyBudget:
         self.used_bytes -= share.bytes
         self._past_bytes -= share.past_bytes
         share.past_bytes = 0
-        if self.used_bytes < self._total_bytes:
-            for waiter in self._waiting.values():
-                _wake(waiter)
-        else:
-            self._wake_passing()
+        self._wake_waiting()
 
     def stop_reading(self, share: BodyShare) -> None:
         """*share* will not grow any more."""
         self._past.pop(share, None)
         if share is self._passing:
             self._pass_on()
+        if share.next_read:
+            self.used_bytes -= share.next_read
+            share.next_read = 0
+            self._wake_waiting()
 
     def may_grow(self, share: BodyShare) -> bool:
         """Whether *share* may grow now."""
@@ -127,6 +130,14 @@ class BodyBudget:
         self._let_pass(next(begun, None) or next(iter(self._waiting), None))
         self._wake_passing()
 
+    def _wake_waiting(self) -> None:
+        """There is more room: all look where all may grow, else the one that goes on past the total."""
+        if self.used_bytes < self._total_bytes:
+            for waiter in self._waiting.values():
+                _wake(waiter)
+        else:
+            self._wake_passing()
+
     def _wake_passing(self) -> None:
         if self._passing is None:
             self._let_pass(next(iter(self._waiting), None))
@@ -142,7 +153,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 class BodyShare:
     """What one body takes of the budget, as long as a page needs it; the one that opened it does."""
 
-    __slots__ = ("_budget", "_deadline", "_holders", "bytes", "given_up", "listens", "past_bytes")
+    __slots__ = ("_budget", "_deadline", "_holders", "bytes", "given_up", "listens", "next_read", "past_bytes")
 
     def __init__(self, budget: BodyBudget, deadline: Deadline | None) -> None:
         self._budget = budget
@@ -151,12 +162,16 @@ class BodyShare:
         self.bytes = 0
         self.past_bytes = 0  # of them, those that came when it went on past the total
         self.listens = False  # its origin is to send
+        self.next_read = 0  # what it may bring, counted for a body that is not small: while there is no room it is here
         self.given_up = False
 
     def add(self, size: int) -> None:
         """The body has *size* bytes more."""
         self.bytes += size
         self._budget.add(self, size)
+        if not self.next_read and self.bytes > SMALL_BYTES:
+            self.next_read = MAX_READ_BYTES
+            self._budget.used_bytes += MAX_READ_BYTES
 
     @property
     def has_room(self) -> bool:

@@ -22,8 +22,8 @@ from fastmesh.config import FetchSettings
 from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import kept_fields
 from fastmesh.crawl.fairness.aside import Aside
-from fastmesh.crawl.fetch.body import READ_BYTES, read_body
-from fastmesh.crawl.fetch.body_budget import BodyBudget, BodyShare
+from fastmesh.crawl.fetch.body import read_body
+from fastmesh.crawl.fetch.body_budget import READ_BYTES, BodyBudget, BodyShare
 from fastmesh.crawl.fetch.connector import GuardedConnector
 from fastmesh.crawl.fetch.faults import as_url_error
 from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
