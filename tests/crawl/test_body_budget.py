@@ -90,7 +90,8 @@ def test_room_that_is_given_back_wakes_those_that_wait() -> None:
         assert not any(wait.done() for wait in waits)
         waits[0].cancel()
         shares[0].give_back()
-        await asyncio.wait_for(asyncio.gather(*waits[1:]), 1)
+        # The room is that of one read: another goes on when the first brings nothing for a while.
+        await asyncio.wait_for(asyncio.gather(*waits[1:]), len(waits) * STALL_S)
         assert budget.waiting == 0
 
     turned(test())
@@ -185,12 +186,29 @@ def test_whole_bodies_that_wait_for_a_worker_are_no_reason_to_pass_the_total_aga
         bodies = [budget.open() for _ in range(20)]
         reading = {share: asyncio.ensure_future(_grown(share, 100, times=3)) for share in bodies}
         while reading:
-            await turns()
+            await asyncio.sleep(STALL_S)
             assert budget.used_bytes <= 1300 + 100 * len(reading)
             extracted = next(share for share, read in reading.items() if read.done())
             extracted.give_back()
             del reading[extracted]
         assert (budget.used_bytes, budget.waiting) == (0, 0)
+
+    turned(test())
+
+
+def test_room_lets_so_many_go_on_at_once_as_it_holds_reads_of() -> None:
+    async def test() -> None:
+        budget = BodyBudget(10 * MAX_READ_BYTES, MAX_READ_BYTES)
+        held, passing, *others = (budget.open() for _ in range(22))
+        held.add(10 * MAX_READ_BYTES)
+        await passing.room()
+        waits = [asyncio.ensure_future(share.room()) for share in others]
+        await turns()
+        held.give_back()
+        await turns()
+        assert sum(wait.done() for wait in waits) == 11
+        await asyncio.sleep(STALL_S)
+        assert all(wait.done() for wait in waits)  # the first brought nothing
 
     turned(test())
 

@@ -11,6 +11,7 @@ of the total is kept for small bodies, so that pages come while large bodies sta
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import Final
 
 from fastmesh.crawl.fetch.deadline import Deadline
@@ -42,6 +43,7 @@ class BodyBudget:
         self._freed = False  # the passing one goes on whatever others hold past the total, for they wait too
         self._had_bytes = 0  # of the passing one, when it was looked at
         self._look: asyncio.TimerHandle | None = None
+        self._more: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -131,12 +133,22 @@ class BodyBudget:
         self._wake_passing()
 
     def _wake_waiting(self) -> None:
-        """There is more room: all look where all may grow, else the one that goes on past the total."""
-        if self.used_bytes < self._total_bytes:
-            for waiter in self._waiting.values():
-                _wake(waiter)
-        else:
+        """There is room: so many go on as it holds reads of, and more of them later if these bring nothing.
+
+        All at once would bring what one read brings of each, far past the total.
+        """
+        room = self._total_bytes - self.used_bytes
+        if room <= 0:
             self._wake_passing()
+            return
+        for waiter in islice(self._waiting.values(), 1 + room // MAX_READ_BYTES):
+            _wake(waiter)
+        if self._waiting and self._more is None:
+            self._more = asyncio.get_running_loop().call_later(STALL_S, self._wake_more)
+
+    def _wake_more(self) -> None:
+        self._more = None
+        self._wake_waiting()
 
     def _wake_passing(self) -> None:
         if self._passing is None:
