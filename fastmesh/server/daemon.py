@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from fastmesh.api.access.callers import Access
-from fastmesh.api.access.ticket_office import TicketOffice
 from fastmesh.api.access.tokens import Tokens
 from fastmesh.api.engine import Engine
 from fastmesh.api.health import Health
 from fastmesh.api.openapi.document import OpenApi
 from fastmesh.api.router import Router
+from fastmesh.api.ticket_office import TicketOffice
 from fastmesh.config import Settings, refuse_public
 from fastmesh.errors import ConfigError
 from fastmesh.server.binding import bind
