@@ -15,7 +15,7 @@ log = get_logger()
 
 
 class Stream(Protocol):
-    """Whose room it is."""
+    """The stream whose room it is."""
 
     lifecycle: Lifecycle
 
@@ -34,7 +34,7 @@ class Stream(Protocol):
 
 
 class Admission:
-    """Answers what fills a stream."""
+    """Answers the processor of one stream."""
 
     __slots__ = ("_buffers", "_retention", "_stream", "waiting")
 
@@ -81,7 +81,7 @@ class Admission:
 
     def _total_allows(self, running: int) -> bool:
         """Whether all journals together leave room; if not, the stream is woken when they do."""
-        # A stream that holds nothing may always go on by one frame, so that streams cannot lock each other out.
+        # A stream that has nothing unread may always go on by one frame, so that streams cannot lock each other out.
         if self._buffers.has_room or (running == 0 and self._retention.unread_frames == 0):
             return True
         self._buffers.wait(self._stream.room)

@@ -6,14 +6,14 @@ from fastmesh.streaming.subscriber import Subscriber
 
 
 class Audience:
-    """The readers that are attached, and sums over those that have left.  Who of them is waited for is the pacer's."""
+    """The readers that are attached, and sums over those that have left.  Which one is waited for the pacer knows."""
 
     __slots__ = ("attached", "missed_frames", "protocol", "readers", "sent_bytes", "sent_frames")
 
     def __init__(self) -> None:
         self.attached: list[Subscriber] = []  # the longest first
-        self.protocol = "none"  # of the first that ever came
-        self.readers = 0  # that ever came
+        self.protocol = "none"  # of the first reader
+        self.readers = 0  # ever
         self.sent_frames = self.sent_bytes = self.missed_frames = 0  # of those that have left
 
     def attach(self, reader: Subscriber) -> None:

@@ -1,7 +1,7 @@
 """When a result is left out for a reader that asked for it (contract section 6, ``on_slow: drop``).
 
-A policy: it is told how far the reader lags and how it was doing, and answers.
-The bounds of its lag hold whenever it is stuck: for one large result many small ones may go.
+A policy: it is given how far the reader lags and how it was doing, and answers.
+The bounds of its lag are kept whenever it is stuck: for one large result many small ones may go.
 A client that takes bytes loses nothing, however far it lags; and once it has read
 all that there is, what it missed before says nothing about it any more.
 """
@@ -25,7 +25,7 @@ class DropPolicy:
     def leaves_out(self, *, stuck: bool, lag_frames: int, lag_bytes: int, slow: bool, under_backpressure: bool) -> bool:
         """Whether the reader's oldest unread result is left out for one that came.
 
-        *stuck*: its transport is paused or it holds the stream; *slow*: most of
+        *stuck*: its transport is paused, or its client holds the stream; *slow*: most of
         its recent frames were, however few.
         """
         return stuck and (

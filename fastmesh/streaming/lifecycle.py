@@ -49,7 +49,7 @@ class IllegalStep(FastmeshError):
 
 
 class Lifecycle:
-    """Holds a stream's state."""
+    """A stream's state, and its way through the table."""
 
     __slots__ = ("state",)
 

@@ -20,7 +20,7 @@ class Opening:
     deadline_s: float
     detached: bool = False  # nobody is waited for
     on_slow: Literal["block", "drop", "disconnect"] = "block"  # what a slow reader in the pacer's place means
-    progress: bool = False  # its readers are told now and then how far it is
+    progress: bool = False  # now and then its readers get news of how far it is
     kept: bool = True  # its journal can be read after its end
     connection: int = 0  # the number of the one that it was asked for on; 0: none
     trace: Trace = field(default_factory=Trace.begin)

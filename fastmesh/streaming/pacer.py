@@ -1,7 +1,7 @@
 """Whose reading a stream waits for (contract section 4, *Pacer*, *Leaving*, *Returning*).
 
-A stream has one pacer's place.  It is told who attaches, who leaves and when the
-resume window is over, and knows who holds the place; it owns no clock.
+A stream has one pacer's place.  PacerPlace is given the facts, which reader came, which left and that the resume
+window is over, and knows which reader has the place; it owns no clock.
 
     UNCLAIMED ── first to attach ──▶ HELD ◀── returns, or is heir ── LEFT
                                       └──────── leaves ───────────────▲
@@ -16,9 +16,9 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Candidate(Protocol):
-    """Who can hold the place."""
+    """A reader, as one that can have the place."""
 
-    waited_for: bool  # what it reads makes room: it holds the place, or nobody does
+    waited_for: bool  # what it reads makes room: it has the place, or no reader has
 
     @property
     def returning(self) -> bool:
@@ -31,7 +31,7 @@ class Place(StrEnum):
 
     UNCLAIMED = "unclaimed"  # nobody has held it yet
     HELD = "held"
-    LEFT = "left"  # vacant, at the position of who left it
+    LEFT = "left"  # vacant, at the position of the reader that left it
     NOBODY = "nobody"
 
 
@@ -39,7 +39,7 @@ R = TypeVar("R", bound=Candidate)
 
 
 class PacerPlace(Generic[R]):
-    """The place, who holds it or, while it is LEFT, held it last, and since when (seconds) it is vacant."""
+    """The place; which reader has it or, while it is LEFT, had it last; and since when (seconds) it is vacant."""
 
     __slots__ = ("holder", "place", "since")
 
@@ -50,7 +50,7 @@ class PacerPlace(Generic[R]):
 
     @property
     def vacant(self) -> bool:
-        """Whether somebody could come and take it."""
+        """Whether a reader could come and take it."""
         return self.place in (Place.UNCLAIMED, Place.LEFT)
 
     def attached(self, reader: R) -> None:

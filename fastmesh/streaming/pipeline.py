@@ -43,7 +43,7 @@ MODES: Final[dict[tuple[bool, str], type[Retention]]] = {
 class StreamingPipeline:
     """A stream from its metadata frame to its summary.
 
-    With its summary it lets go of the processor, and closed it holds its journal, some figures and nobody:
+    With the summary a stream lets go of its processor.  A closed one has its journal and some figures, and no reader:
     there are far more closed streams than open ones, and nothing may wait for the collector of cycles.
     """
 
@@ -101,8 +101,8 @@ class StreamingPipeline:
         self.status = ""  # the summary's, once there is one
         self.faulty = False  # failed, and not as its request asked for
         self.fault: str | None = None  # the type of its error frame
-        self.cut_off: str | None = None  # why a reader was, and has not been told
-        self.stopped = False  # told to end early: the summary is under way
+        self.cut_off: str | None = None  # why a reader was cut off that does not know it yet
+        self.stopped = False  # asked to end early: the summary is under way
         self._store = store
         self._metrics = metrics
         self._on_closed: Callable[[StreamingPipeline], None] | None = on_closed  # until it is
@@ -160,7 +160,7 @@ class StreamingPipeline:
         self._append_other(event)
 
     def progress(self, completed: int, total: int, item: str) -> None:
-        """Tell who has read all how far the stream is, unless the *item* (a URL) was not one of every fifth.
+        """Publish how far the stream is to readers that have read all, with each fifth *item*, which is a URL.
 
         A short stream says as much by its results.
         """
@@ -212,7 +212,7 @@ class StreamingPipeline:
         self.wake()
 
     def _is_other(self, kind: str) -> None:
-        """The newest frame is no result, but a *kind*."""
+        """The newest frame is no result: it is of the type *kind*."""
         seq = self.journal.last_other = self.journal.last_seq
         self.others += (METADATA,) if kind == "metadata" else ((seq, kind),)
         self.retention.appended(result=False)
@@ -249,7 +249,7 @@ class StreamingPipeline:
         self.audience.attach(subscriber)
         self.pacer.attached(subscriber)
         self._regroup()
-        if subscriber is not self.pacer.holder:  # who holds the place says so once it has the first frame
+        if subscriber is not self.pacer.holder:  # the reader in the place makes room by reading the first frame
             self.room()
 
     def detach(self, reader: Subscriber) -> None:
@@ -274,7 +274,7 @@ class StreamingPipeline:
             self.stop("cancelled")
 
     def look_at_lag(self) -> None:
-        """Asked now and then: who is stuck since the last result came may lag too far as well."""
+        """Asked now and then: a reader that is stuck since the last result came may lag too far as well."""
         if (slow := self.retention.look_at_lag()) is not None:
             self._cut_off(slow)
 

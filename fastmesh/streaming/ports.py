@@ -77,7 +77,7 @@ class Source(Protocol[R]):
     journal: Journal
     others: tuple[tuple[int, str], ...]  # the frames that are no results: seq and type, in their order
     now: Callable[[], float]  # its clock, in seconds
-    cut_off: str | None  # why a reader was, and has not been told
+    cut_off: str | None  # why a reader was cut off that does not know it yet
 
     @property
     def named(self) -> dict[str, str]:
@@ -126,9 +126,9 @@ class Store(Protocol):
     """Where the text of all streams lies: in journals, and behind them.
 
     Order: a stream's frames are numbered from 1 without a hole, and no number is given twice.  Shown: once a journal
-    has a frame for its readers, that frame is as safe as the store promises, and is not taken back; a store to which
-    that takes time makes journals that show a frame later than it was appended.  Let go: of what a stream's journal
-    does not hold any more, the store has all from some number on, or none.
+    has a frame for its readers, that frame is as safe as the store promises, and is not taken back; a store that needs
+    time for that makes journals that show a frame later than it was appended.  Let go: text that a journal has let
+    go of lies in the store until that has let go of all of the stream's.
     """
 
     def open(self, stream_id: str) -> Journal:

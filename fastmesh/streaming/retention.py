@@ -131,7 +131,7 @@ class Retention:
 
 
 class Paced(Retention):
-    """The reader in the pacer's place holds the stream (contract section 4, *Pacer*, *Leaving*)."""
+    """The stream waits for the reader in the pacer's place (contract section 4, *Pacer*, *Leaving*)."""
 
     __slots__ = ()
 
@@ -180,7 +180,7 @@ class Dropping(Paced):
 
     @property
     def _is_vacant(self) -> bool:
-        """Whether the place was left, so that it holds nobody.  After the summary what is unread there is kept."""
+        """Whether the place was left, and is not waited for.  After the summary what is unread there is kept."""
         return self._pacer.place is Place.LEFT and not self._journal.sealed
 
     def _waited_for(self) -> Position:

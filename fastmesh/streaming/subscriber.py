@@ -1,7 +1,7 @@
 """One reader of a stream: a position in its journal, a window, and where its bytes go.
 
 Nothing is queued here.  Whoever owns the sink calls serve() when it is this
-subscriber's turn; one that is not served stands still, and if it holds the
+subscriber's turn; one that is not served stands still, and if it has the
 pacer's place its window fills and the producer waits.
 """
 
@@ -53,7 +53,7 @@ class Subscriber(Reader):
         self._load: Loading | None = None  # what comes next, under way or to be had
 
     def has_room(self, running: int, held_bytes: int) -> bool:
-        """Whether the stream may start one more URL while *running* are under way or held, with so many bytes."""
+        """Whether the stream may start one more URL while *running* are under way or held back, with so many bytes."""
         return self.buffer.has_room(self.unread_frames, self.unread_bytes + held_bytes, running)
 
     def heartbeat(self) -> bool:
@@ -224,7 +224,7 @@ class Subscriber(Reader):
         return self.encoder.frame(Batch([text]), self.journal.stream_id, seq)
 
     def _gap(self, missed: int, first: int, reason: str) -> bytes:
-        """Name the frames from *missed* to *first*, that excluded, if there are any."""
+        """Name the frames from *missed* to *first* (excluded), if there are any."""
         if missed >= first:
             return b""
         self.counts.sent["gap"] += 1
@@ -239,7 +239,7 @@ class Subscriber(Reader):
                 counts.results -= 1
 
     def count_news(self) -> None:
-        """It was written the stream's newest progress."""
+        """The stream's newest progress was written."""
         self.counts.sent["progress"] += 1
 
     def _kind_of(self, seq: int) -> str:
