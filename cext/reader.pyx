@@ -79,7 +79,8 @@ cdef class Reader:
     def serve(self, Py_ssize_t max_bytes, bytes head not None=b""):
         """Write *head* and about *max_bytes* of what is unread; return bytes written.
 
-        The stream is called for the room that makes, the sink when there is more.  Raises RuntimeError when it was called again by whom it calls.
+        The stream is called for the room that this makes, the sink when there is more.  Raises RuntimeError when
+        what is called from here serves the reader, too.
         """
         return self.deliver(max_bytes, head)
 

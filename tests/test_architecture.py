@@ -73,7 +73,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "audience": {"subscriber"},
         "retention": {"memory", "opening", "pacer", "subscriber"},
         "detached": {"memory", "opening", "pacer", "retention", "subscriber"},
-        "admission": {"lifecycle", "memory", "retention"},
+        "admission": {"lifecycle", "retention"},
         "pipeline": {
             *("opening", "lifecycle", "pacer", "memory", "ports"),
             *("subscriber", "audience", "retention", "detached", "admission"),

@@ -49,7 +49,7 @@ class Retention:
     def kept_from(self) -> Position:
         """The first frame that must be kept."""
         if self._closed:
-            # Nobody is waited for any more, but who is attached has still to read what it has not.
+            # No reader is waited for any more, but each that is attached has still to read what it has not.
             end = self._journal.last_seq + 1, self._journal.ring.appended_bytes
             return min(((reader.next_seq, reader.offset) for reader in self._attached), default=end)
         return self._waited_for()
@@ -59,7 +59,7 @@ class Retention:
         raise NotImplementedError
 
     def moved(self) -> None:
-        """A position has moved: let go of what is kept for nobody any more."""
+        """A position has moved: let go of text that is kept for no reader any more."""
         raise NotImplementedError
 
     def read(self, seq: int, end: int, offset: int) -> None:
