@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -273,3 +274,17 @@ def test_extraction_workers_load_no_network_code() -> None:
                         todo += found
                         break
     assert len(seen) > 1
+
+
+def test_the_map_names_files_that_are_there() -> None:
+    text = (ROOT.parent / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w/]+\.(?:pyx|pyi|py))`", text))
+    there = {
+        path.as_posix() for folder in ("fastmesh", "cext", "tests") for path in Path(ROOT.parent, folder).rglob("*")
+    }
+    assert len(named) > 50
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in there)]
+
+
+def test_no_module_is_long() -> None:
+    assert not {str(path): lines for path in modules() if (lines := len(path.read_text("utf-8").splitlines())) > 300}
