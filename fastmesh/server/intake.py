@@ -1,4 +1,4 @@
-"""Whose input is worked off next: connections that read more than a turn of the loop has time for stand in line here.
+"""Whose input is worked off next: connections that read more than one slice of work stand in line here.
 
 A read of 256 KB may hold 42,000 chunks or 10,000 requests.  A connection works off
 a slice of it and pauses its reading; the rest waits in one line for all
@@ -50,18 +50,6 @@ class Intake:
         self._bugs = bugs
         self._line: deque[Source] = deque()
         self._scheduled = False
-        self._until: float | None = None  # requests are answered as they come, in this turn of the loop
-
-    def at_once(self) -> bool:
-        """Whether a request that came is answered now; a turn of the loop answers some, and the rest stand in line."""
-        now = self._clock()
-        if self._until is None:
-            self._until = now + TURN_S
-            self._call_soon(self._turn_over)
-        return now < self._until
-
-    def _turn_over(self) -> None:
-        self._until = None
 
     def wait(self, source: Source) -> None:
         """*source* has more to work off; it is called back once, never at once."""

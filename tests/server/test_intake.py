@@ -94,22 +94,3 @@ def test_one_that_raises_is_cut_off_and_the_others_go_on() -> None:
     assert broken.aborted
     assert done == [other, other]
     assert loop.bugs.counts == {"input": 1}
-
-
-def test_requests_that_come_at_once_are_answered_for_so_long_a_turn() -> None:
-    loop = Loop()
-    for _ in range(3):
-        assert loop.intake.at_once()
-        loop.now += TURN_S / 2
-        assert loop.intake.at_once()
-        loop.now += TURN_S / 2
-        assert not loop.intake.at_once()
-        loop.turn()
-    assert not loop.calls
-
-
-def test_a_turn_without_requests_costs_nothing() -> None:
-    loop = Loop()
-    assert loop.intake.at_once()
-    loop.turn()
-    assert not loop.calls

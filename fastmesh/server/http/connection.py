@@ -86,7 +86,7 @@ class Connection(StreamSink):
             self._bound_behind(parser)
         elif self.waits:  # this read was under way when reading was paused
             pass
-        elif parser.held > AT_ONCE_BYTES or not self.shared.intake.at_once():
+        elif parser.held > AT_ONCE_BYTES:
             self._wait()
         else:
             self._go_on()
