@@ -76,10 +76,6 @@ def found(version: str) -> str | None:
     return None
 
 
-OTHERS = [version for version in SUPPORTED if version != HERE]
-NEWEST = next((version for version in reversed(OTHERS) if found(version)), None)
-
-
 def test_the_sdist_holds_the_sources_of_the_extension(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -112,9 +108,8 @@ def test_the_wheel_fits_many_linuxes_and_runs_where_no_compiler_is(wheel: Path, 
     assert not {"pytest", "hypothesis", "mypy", "uvicorn", "granian"} & set(names.split())
 
 
-@pytest.mark.parametrize(
-    "version", [pytest.param(version, marks=[] if version == NEWEST else pytest.mark.long) for version in OTHERS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("version", [version for version in SUPPORTED if version != HERE])
 def test_installs_from_the_sdist_and_runs(version: str, sdist: Path, tmp_path: Path) -> None:
     """The wheel is built by this Python from the sdist; the demo is the whole way through it."""
     interpreter = found(version)
