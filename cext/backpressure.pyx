@@ -10,9 +10,8 @@ cdef double FORGET_S = 1.0  # entries older than this leave: a client that reads
 cdef class BackpressureHandler:
     """Judges one subscriber by its last 50 sends, each quick or slow (contract section 6).
 
-    A policy: it is told what the transport took and what still waits, always
-    with the time in seconds, and says whether there is backpressure.  It owns no queue,
-    starts no task and never asks the time.
+    A policy: it is told what the transport took and what still waits, always with the time in seconds, and says whether
+    there is backpressure.  It owns no queue, starts no task and never asks the time.
     """
 
     cdef double* at                     # when, a ring of `room`

@@ -13,9 +13,8 @@ cdef struct Text:
 cdef class Batch:
     """Frames in a row, wherever they lie: what is framed in one go.
 
-    Made of a list of bytes it keeps them alive.  One that a ring lends is right
-    while it is framed and empty afterwards; Python sees its frames as bytes,
-    each made when it is asked for.
+    Made of a list of bytes it keeps them alive.  One that a ring lends is right while it is framed and empty
+    afterwards; Python sees its frames as bytes, each made when it is asked for.
     """
 
     cdef Text* texts

@@ -2,10 +2,9 @@
 cdef class Journal:
     """A stream's frames in order: gives each its number, serialises it once, keeps it.
 
-    Readers are positions in the journal; what lies behind them is let go.  A
-    frame's bytes exist once however many read it, and what was framed for one
-    reader serves all that stand at the same place.  *clock* gives seconds; it stamps each
-    frame's entry.
+    Readers are positions in the journal; what lies behind them is let go.  A frame's bytes exist once however many read
+    it, and what was framed for one reader serves all that stand at the same place.  *clock* gives seconds; it stamps
+    each frame's entry.
     """
 
     cdef readonly RingBuffer ring
@@ -54,9 +53,8 @@ cdef class Journal:
     cpdef append(self, dict event):
         """Number *event*, encode it, keep it; return its seq.
 
-        The number is used up once the frame is there: an event that cannot be
-        encoded leaves no hole.  Raises TypeError for such a one, RuntimeError for one whose
-        encoding appends another.
+        The number is used up once the frame is there: an event that cannot be encoded leaves no hole.  Raises TypeError
+        for such a one, RuntimeError for one whose encoding appends another.
         """
         cdef double now = self.clock()
         cdef Py_ssize_t seq = self.ring.first + self.ring.used

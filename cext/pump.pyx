@@ -77,10 +77,9 @@ cdef class Outlet:
 cdef class Pump:
     """Who writes when: serves the ready ones round robin, by bytes.
 
-    Everybody who has something to write gets *quantum_bytes* in turn, and the
-    loop gets its turn after *turn_bytes*: a hundred greedy streams share it fairly,
-    and none holds up a new request for longer than it takes to move so much.
-    A write costs a system call however small it is: it counts as *least_bytes* at least.
+    Everybody who has something to write gets *quantum_bytes* in turn, and the loop gets its turn after *turn_bytes*: a
+    hundred greedy streams share it fairly, and none holds up a new request for longer than it takes to move so much.  A
+    write costs a system call however small it is: it counts as *least_bytes* at least.
     """
 
     cdef object call_soon

@@ -2,9 +2,8 @@
 cdef class Reader:
     """One reader of a stream, as far as every delivery touches it: a position in the journal, and where its bytes go.
 
-    What one delivery needs lies in one object, since with thousands of readers it
-    is the memory that costs.  What happens seldom its subclass does, in methods that raise
-    NotImplementedError here.
+    What one delivery needs lies in one object, since with thousands of readers it is the memory that costs.  What
+    happens seldom its subclass does, in methods that raise NotImplementedError here.
     """
 
     cdef readonly Journal journal

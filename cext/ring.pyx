@@ -15,11 +15,10 @@ cdef struct Slot:
 cdef class RingBuffer:
     """The frames of a stream by sequence number: from `first` up to `next`, `next` excluded.
 
-    Each frame's text lies once, in a block of memory that it shares with those
-    before and after it.  Slots are allocated with the first frame,
-    doubled when they are full and, beyond a few, fewer when three in four are empty; how many
-    frames it holds is the window's affair, not the ring's.  What it takes and gives
-    back it counts into *total* itself.
+    Each frame's text lies once, in a block of memory that it shares with those before and after it.  Slots are
+    allocated with the first frame, doubled when they are full and, beyond a few, fewer when three in four are empty;
+    how many frames it holds is the window's affair, not the ring's.  What it takes and gives back it counts into
+    *total* itself.
     """
 
     cdef Slot* slots
@@ -67,8 +66,7 @@ cdef class RingBuffer:
     cpdef append(self, bytes text, double entered):
         """Copy *text* into the ring; return its sequence number.
 
-        Copied, because what orjson.dumps returns keeps a block of 4 KB however
-        short its text is.
+        Copied, because what orjson.dumps returns keeps a block of 4 KB however short its text is.
         """
         cdef Py_ssize_t length
         cdef Py_ssize_t seq

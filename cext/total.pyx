@@ -31,10 +31,9 @@ def give_back():
 cdef class MemoryTotal:
     """How many bytes all rings hold, as allocated.
 
-    It only counts, so that whoever takes or lets go is never called back in the middle of that.
-    What follows from the count happens in a turn of the loop of its own: *react* is handed to
-    *call_soon* when the count reaches `alarm`, which is *bound* again as soon as there is room, or
-    falls below the bound while that is `awaited`.
+    It only counts, so that whoever takes or lets go is never called back in the middle of that.  What follows from the
+    count happens in a turn of the loop of its own: *react* is handed to *call_soon* when the count reaches `alarm`,
+    which is *bound* again as soon as there is room, or falls below the bound while that is `awaited`.
     """
 
     cdef readonly Py_ssize_t held

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmesh.streaming.ebb import LEAST_BYTES, Ebb
+from fastmesh.streaming.memory import LEAST_BYTES, Ebb
 
 
 def test_memory_is_given_back_when_less_than_half_is_left_and_it_is_worth_it() -> None:

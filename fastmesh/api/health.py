@@ -32,15 +32,12 @@ class Server(Protocol):
     @property
     def draining(self) -> bool:
         """Whether it is on its way out."""
-        ...
 
     def descriptors(self) -> Part:
         """Connections and files, and whether there are enough."""
-        ...
 
     def overload(self) -> str | None:
         """Why nobody would be served now, if so."""
-        ...
 
 
 class Health:

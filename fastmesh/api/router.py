@@ -1,9 +1,8 @@
 """From a request to what answers it, and everything that is refused before.
 
-Refusals come in this order: 400 (HTTP), 421, 403, 401, then 404, 405, 413, and what
-the endpoint itself refuses.  Pages of other origins may ask only where
-CORS__ALLOW_ORIGINS names them, whatever the route; a caller without a token does not
-even learn which routes there are.
+Refusals come in this order: 400 (HTTP), 421, 403, 401, then 404, 405, 413, and what the endpoint itself refuses.  Pages
+of other origins may ask only where CORS__ALLOW_ORIGINS names them, whatever the route; a caller without a token does
+not even learn which routes there are.
 """
 
 from __future__ import annotations

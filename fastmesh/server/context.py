@@ -28,20 +28,16 @@ class Served(Protocol):
     @property
     def named(self) -> Mapping[str, object]:
         """What the log calls it."""
-        ...
 
     @property
     def client(self) -> str | None:
         """Whose request is under way; None when none is, or this machine's."""
-        ...
 
     def drain(self) -> None:
         """Close when nothing is under way."""
-        ...
 
     def abort(self) -> None:
         """Close now."""
-        ...
 
 
 @dataclass(slots=True)

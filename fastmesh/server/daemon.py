@@ -7,7 +7,9 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
+from fastmesh._core import Pump
 from fastmesh.api.access.callers import Access
 from fastmesh.api.access.tokens import Tokens
 from fastmesh.api.engine import Engine
@@ -15,19 +17,17 @@ from fastmesh.api.health import Health
 from fastmesh.api.openapi.document import OpenApi
 from fastmesh.api.router import Router
 from fastmesh.api.ticket_office import TicketOffice
-from fastmesh.config import Settings, refuse_public
+from fastmesh.config import Section, Settings, every_setting, refuse_public, setting_name
 from fastmesh.errors import ConfigError
 from fastmesh.server.binding import bind
 from fastmesh.server.context import Context, Served
 from fastmesh.server.drain import Drain
 from fastmesh.server.figures import ServerFigures
-from fastmesh.server.host.files import raise_file_limit
 from fastmesh.server.host.gc import look_for_cycles
+from fastmesh.server.host.process import raise_file_limit
 from fastmesh.server.host.systemd import Inherited
 from fastmesh.server.intake import Intake
 from fastmesh.server.listener import Listener
-from fastmesh.server.pump import make_pump
-from fastmesh.server.reload import merged
 from fastmesh.server.timers import TimerWheel
 from fastmesh.server.tls import Certificate
 from fastmesh.streaming.pipeline import StreamingPipeline
@@ -35,6 +35,14 @@ from fastmesh.telemetry.log import get_logger
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder, SseEncoder, WebSocketEncoder
 
 log = get_logger()
+
+RELOADABLE: Final = frozenset((one.section, one.name) for one in every_setting() if one.reload)
+# How the pump shares out the loop's time, in bytes.
+QUANTUM_BYTES = 16_384
+TURN_BYTES = 65_536
+# A write costs a system call however small it is: of one frame for thousands of subscribers 256 go out in a turn,
+# which takes 1.5 ms.
+LEAST_BYTES = 256
 
 
 class Daemon:
@@ -206,3 +214,29 @@ def _encoders(retry_ms: int) -> dict[tuple[str, bool], Encoder]:
         ("sse", False): SseEncoder(retry_ms=retry_ms, chunked=False),
         ("websocket", False): WebSocketEncoder(),
     }
+
+
+def make_pump(loop: asyncio.AbstractEventLoop) -> Pump:
+    """A hundred greedy streams share the loop fairly, and none holds up a request for longer than TURN_BYTES take."""
+    return Pump(loop.call_soon, quantum_bytes=QUANTUM_BYTES, turn_bytes=TURN_BYTES, least_bytes=LEAST_BYTES)
+
+
+def merged(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]]:
+    """*old* with what may be taken of *new*; the names of those settings, and of those that want a restart."""
+    taken: list[str] = []
+    left: list[str] = []
+    sections: dict[str, Section] = {}
+    for section in Settings.model_fields:
+        before, after = getattr(old, section), getattr(new, section)
+        update = {}
+        for name in type(before).model_fields:
+            value = getattr(after, name)
+            if value == getattr(before, name):
+                continue
+            if (section, name) in RELOADABLE:
+                update[name] = value
+                taken.append(setting_name(section, name))
+            else:
+                left.append(setting_name(section, name))
+        sections[section] = before.model_copy(update=update)
+    return old.model_copy(update=sections), taken, left

@@ -1,10 +1,9 @@
 """Whose input is worked off next: connections that read more than one slice of work stand in line here.
 
-A read of 256 KB may hold 42,000 chunks or 10,000 requests.  A connection works off
-a slice of it and pauses its reading; the rest waits in one line for all
-connections, of which a turn of the loop works off a bounded part.  So the bytes of
-one client cost another a few milliseconds, however many connections it opens; a
-client that sends one request at a time never waits here.
+A read of 256 KB may hold 42,000 chunks or 10,000 requests.  A connection works off a slice of it and pauses its
+reading; the rest waits in one line for all connections, of which a turn of the loop works off a bounded part.  So the
+bytes of one client cost another a few milliseconds, however many connections it opens; a client that sends one request
+at a time never waits here.
 """
 
 from __future__ import annotations
@@ -27,15 +26,12 @@ class Source(Protocol):
     @property
     def named(self) -> Mapping[str, object]:
         """What the log calls it."""
-        ...
 
     def go_on(self) -> None:
         """Work off a slice, and stand in the line again for the rest."""
-        ...
 
     def abort(self) -> None:
         """Close now: its slice failed by a fault of the server."""
-        ...
 
 
 class Intake:

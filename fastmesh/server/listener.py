@@ -1,7 +1,6 @@
 """Takes connections from a listening socket, many a turn of the loop.
 
-uvloop's own server accepts one a turn: behind a hundred greedy streams a new
-client would wait for a hundred turns.
+uvloop's own server accepts one a turn: behind a hundred greedy streams a new client would wait for a hundred turns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A connection of any protocol, as far as its socket: written, watched and closed with care.
 
-A client that takes no byte is cut off, every wait has a deadline, and a close
-still delivers all that was written.
+A client that takes no byte is cut off, every wait has a deadline, and a close still delivers all that was written.
 
     OPEN ──▶ CLOSING  all is written; what is on its way is still delivered, what comes is thrown away
        ╲        ↓

@@ -31,8 +31,7 @@ class Place:
 class PerPeer:
     """Counts connections by where they come from: an IPv4 address, or an IPv6 network of 64 bits.
 
-    Loopback is counted for nobody, nor is a Unix socket: behind them stand this
-    machine's own, and proxies.
+    Loopback is counted for nobody, nor is a Unix socket: behind them stand this machine's own, and proxies.
     """
 
     def __init__(self) -> None:

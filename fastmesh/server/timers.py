@@ -1,8 +1,7 @@
 """One timer for the deadlines of all connections.
 
-A connection changes its deadline with every request, and a timer of its own
-would cost 675 bytes and a heap operation a change.  Here a later deadline is
-only a number: the wheel looks at it when the earlier one has come.
+A connection changes its deadline with every request, and a timer of its own would cost 675 bytes and a heap operation a
+change.  Here a later deadline is only a number: the wheel looks at it when the earlier one has come.
 """
 
 from __future__ import annotations
@@ -22,16 +21,13 @@ class Timed(Protocol):
 
     def expired(self, now: float) -> None:
         """The deadline has come; sets a later one, or is done."""
-        ...
 
     def abort(self) -> None:
         """End: expired() raised, and without a deadline it would be there for ever."""
-        ...
 
     @property
     def named(self) -> Mapping[str, object]:
         """What the log calls it."""
-        ...
 
 
 NEVER = float("inf")

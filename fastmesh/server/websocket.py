@@ -1,8 +1,7 @@
 """One client's connection as a WebSocket: messages to its session, its session's frames to the socket.
 
-Its input is worked off in slices, so that no flood holds the loop; answers to a
-client that does not read are bounded; a client that was not heard for a while is
-pinged, and closed when no byte comes.
+Its input is worked off in slices, so that no flood holds the loop; answers to a client that does not read are bounded;
+a client that was not heard for a while is pinged, and closed when no byte comes.
 """
 
 from __future__ import annotations

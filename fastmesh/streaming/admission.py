@@ -22,15 +22,12 @@ class Stream(Protocol):
     @property
     def named(self) -> dict[str, str]:
         """What every log line about the stream has."""
-        ...
 
     def step(self, step: Step) -> None:
         """Go on in its life."""
-        ...
 
     def room(self) -> None:
         """There may be room again."""
-        ...
 
 
 class Admission:

@@ -1,9 +1,8 @@
 """When a result is left out for a reader that asked for it (contract section 6, ``on_slow: drop``).
 
-A policy: it is given how far the reader lags and how it was doing, and answers.
-The bounds of its lag are kept whenever it is stuck: for one large result many small ones may go.
-A client that takes bytes loses nothing, however far it lags; and once it has read
-all that there is, what it missed before says nothing about it any more.
+A policy: it is given how far the reader lags and how it was doing, and answers.  The bounds of its lag are kept
+whenever it is stuck: for one large result many small ones may go.  A client that takes bytes loses nothing, however far
+it lags; and once it has read all that there is, what it missed before says nothing about it any more.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How much new readers are written in the turn of the loop in which they come, all of them together.
 
-Each has its first frame at once.  When thousands come back in one moment, each to a megabyte that
-is kept for it, the first of them are written a quantum each; the others are written one frame, and
-the rest when it is their turn.
+Each has its first frame at once.  When thousands come back in one moment, each to a megabyte that is kept for it, the
+first of them are written a quantum each; the others are written one frame, and the rest when it is their turn.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ class Candidate(Protocol):
     @property
     def returning(self) -> bool:
         """Whether it came with a position: then it may take a place that was left."""
-        ...
 
 
 class Place(StrEnum):

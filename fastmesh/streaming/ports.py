@@ -21,23 +21,18 @@ class Processor(Protocol):
     @property
     def results(self) -> tuple[int, int]:
         """How many URLs succeeded and failed so far."""
-        ...
 
     def start(self) -> None:
         """Begin; results are appended as the stream has room."""
-        ...
 
     def room(self) -> None:
         """A reader took something: there may be room for more."""
-        ...
 
     def stop(self, status: str) -> None:
         """End early; the summary says *status*."""
-        ...
 
     async def join(self) -> None:
         """Wait until nothing of it runs any more."""
-        ...
 
 
 class Sink(Protocol):
@@ -46,27 +41,21 @@ class Sink(Protocol):
     @property
     def paused(self) -> bool:
         """Whether nothing may be written now."""
-        ...
 
     def write(self, data: bytes) -> None:
         """Take *data*; may be paused when it returns."""
-        ...
 
     def beat(self, data: bytes) -> None:
         """Take a heartbeat."""
-        ...
 
     def ready(self) -> None:
         """There is something to serve."""
-        ...
 
     def end(self) -> None:
         """The last byte of the stream was written."""
-        ...
 
     def give_up(self) -> None:
         """Its reader is too slow and asked to be cut off then; the stream can be resumed."""
-        ...
 
 
 class Source(Protocol[R]):
@@ -82,28 +71,22 @@ class Source(Protocol[R]):
     @property
     def named(self) -> dict[str, str]:
         """What every log line about the stream has."""
-        ...
 
     @property
     def state(self) -> str:
         """Where the stream is in its life, for people."""
-        ...
 
     def read(self, seq: int, end: int, offset: int) -> None:
         """A reader that is waited for took the frames *seq* to *end* (excluded), whose text ends at *offset*."""
-        ...
 
     def room(self) -> None:
         """A reader that is waited for was served: there may be room for more."""
-        ...
 
     def load(self, seq: int) -> Loading | None:
         """Frames from *seq* on, which the journal has let go of, as Store.read() has them."""
-        ...
 
     def detach(self, reader: R) -> None:
         """*reader* is gone, or has read all."""
-        ...
 
 
 class Loading(Protocol):
@@ -111,15 +94,12 @@ class Loading(Protocol):
 
     def add_done_callback(self, call: Callable[[Any], object], /) -> object:
         """Have *call* called with this, in a turn of its own, once the frames are there or cannot be had."""
-        ...
 
     def result(self) -> Sequence[bytes]:
         """The frames' text; none when the store has let go of them meanwhile.  Raises what kept it from reading."""
-        ...
 
     def cancel(self) -> object:
         """Nobody waits for the frames any more."""
-        ...
 
 
 class Store(Protocol):
@@ -133,15 +113,12 @@ class Store(Protocol):
 
     def open(self, stream_id: str) -> Journal:
         """The journal of a new stream."""
-        ...
 
     def read(self, journal: Journal, seq: int) -> Loading | None:
         """The frames from *seq* on, of which *journal* has let go: one at least, as many as the store sees fit.
 
         None when the store has let go of *seq*, too.
         """
-        ...
 
     def forget(self, journal: Journal) -> None:
         """The stream can be read no more: let go of all of it."""
-        ...

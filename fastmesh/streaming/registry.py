@@ -11,10 +11,9 @@ from secrets import token_hex
 from fastmesh._core import BackpressureHandler
 from fastmesh.config import Settings
 from fastmesh.errors import Overloaded, RateLimited, ShuttingDown
-from fastmesh.streaming.allowances import Allowances
+from fastmesh.streaming.clients import Allowances, IdempotencyKeys
 from fastmesh.streaming.dropping import DropPolicy
 from fastmesh.streaming.first_bytes import FirstBytes
-from fastmesh.streaming.keys import IdempotencyKeys
 from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.opening import JournalBounds, Opening
 from fastmesh.streaming.pipeline import StreamingPipeline

@@ -1,8 +1,7 @@
 """One reader of a stream: a position in its journal, a window, and where its bytes go.
 
-Nothing is queued here.  Whoever owns the sink calls serve() when it is this
-subscriber's turn; one that is not served stands still, and if it has the
-pacer's place its window fills and the producer waits.
+Nothing is queued here.  Whoever owns the sink calls serve() when it is this subscriber's turn; one that is not served
+stands still, and if it has the pacer's place its window fills and the producer waits.
 """
 
 from __future__ import annotations

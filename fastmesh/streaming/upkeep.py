@@ -9,9 +9,8 @@ from operator import attrgetter
 from typing import Final
 
 from fastmesh._core import give_back, overdue, silent
-from fastmesh.streaming.ebb import Ebb
 from fastmesh.streaming.lag import LoopLag
-from fastmesh.streaming.memory import BufferManager
+from fastmesh.streaming.memory import BufferManager, Ebb
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.registry import StreamRegistry
 from fastmesh.streaming.subscriber import Subscriber

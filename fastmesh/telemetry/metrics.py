@@ -1,8 +1,7 @@
 """What Prometheus reads (contract section 7).
 
-What is counted per frame, per write or per page is a plain integer that is read
-at a scrape, since a Prometheus call costs as much as a frame.  Labels have few
-values, never a URL or an id.
+What is counted per frame, per write or per page is a plain integer that is read at a scrape, since a Prometheus call
+costs as much as a frame.  Labels have few values, never a URL or an id.
 """
 
 from __future__ import annotations

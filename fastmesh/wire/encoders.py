@@ -23,11 +23,9 @@ class Encoder(Protocol):
 
     def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
         """The durable frames *seq*, *seq* + 1, … of *batch*, as one write."""
-        ...
 
     def note(self, frame: bytes) -> bytes:
         """A *frame* for this subscriber alone, without a number."""
-        ...
 
     def heartbeat(self, frame: bytes) -> bytes:
         """A sign that the stream is alive; b"" where the connection has its own."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steps import steps
 
-from fastmesh.api.requests.form import pairs
+from fastmesh.api.requests.reading import pairs
 
 
 @given(st.text(st.sampled_from("ab=&%+4Cc3aA9;"), max_size=40))

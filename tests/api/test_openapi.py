@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from sockets import WebSocket
 
 from fastmesh.api.access.tokens import new_token
-from fastmesh.api.openapi import answers, frames, messages
+from fastmesh.api.openapi import answers, frames
 from fastmesh.api.openapi.schemas import frames_schema
 from fastmesh.errors import ApiError, UrlError
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 QUERY = "what is known"
 
 FRAME = TypeAdapter[Any](frames.Frame)
-MESSAGE = TypeAdapter[Any](messages.Message)
+MESSAGE = TypeAdapter[Any](frames.Message)
 
 
 def held_against(shape: Any, *values: Any) -> None:

@@ -17,7 +17,7 @@ from fastmesh.api.requests.bounds import MAX_FIELDS
 from fastmesh.api.requests.model import MAX_INTEGER, Strict
 from fastmesh.api.requests.queries import CrawlQuery, FirehoseQuery
 from fastmesh.api.requests.reading import pairs_of, read_body, read_query
-from fastmesh.api.websocket.commands import Subscribe
+from fastmesh.api.websocket.session import Subscribe
 from fastmesh.errors import ValidationError
 
 JSON = "application/json"

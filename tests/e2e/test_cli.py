@@ -18,7 +18,7 @@ from origins import Origin
 
 from fastmesh.cli import main
 from fastmesh.config import every_setting
-from fastmesh.server.reload import RELOADABLE
+from fastmesh.server.daemon import RELOADABLE
 from fastmesh.version import __version__
 
 SETTINGS_DOC = Path(__file__).parents[2] / "docs" / "settings.md"

@@ -80,7 +80,7 @@ class Room:
             clock=lambda: self.now,
             connections=set(),
         )
-        from fastmesh.server.pump import make_pump
+        from fastmesh.server.daemon import make_pump
 
         shared.pump = make_pump(SimpleNamespace(call_soon=lambda turn: None))  # type: ignore[arg-type]
         self.pipe = Pipe(tls=tls)

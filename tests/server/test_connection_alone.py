@@ -13,9 +13,9 @@ from fastmesh.api.calls import Reply, Route
 from fastmesh.api.router import Router
 from fastmesh.config import Settings
 from fastmesh.server.context import Context
+from fastmesh.server.daemon import make_pump
 from fastmesh.server.http.connection import AT_ONCE_BYTES, Connection
 from fastmesh.server.intake import Intake
-from fastmesh.server.pump import make_pump
 from fastmesh.server.timers import TimerWheel
 from fastmesh.telemetry.bugs import Bugs
 from fastmesh.telemetry.metrics import Metrics

@@ -12,7 +12,7 @@ import pytest
 from daemons import Daemon
 
 from fastmesh import config
-from fastmesh.server.reload import RELOADABLE, merged
+from fastmesh.server.daemon import RELOADABLE, merged
 
 OTHER = "https://reloaded.example"
 

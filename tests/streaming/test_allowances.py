@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.streaming.allowances import Allowances
+from fastmesh.streaming.clients import Allowances
 
 
 def test_a_burst_and_then_so_many_a_second() -> None:

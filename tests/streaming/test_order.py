@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.events import PageResult
-from fastmesh.streaming.fill.outbox import FRAME_BYTES, Outbox
 from fastmesh.streaming.fill.processor import StreamProcessor
+from fastmesh.streaming.fill.results import FRAME_BYTES, Outbox
 
 TEXT = "x" * 1000
 

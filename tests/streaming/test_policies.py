@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fastmesh._core import BackpressureHandler, Journal, overdue
 from fastmesh.config import BufferSettings
-from fastmesh.streaming.fill.tally import Tally
+from fastmesh.streaming.fill.results import Tally
 from fastmesh.streaming.lifecycle import NEXT, State
 from fastmesh.streaming.memory import BufferManager
 from fastmesh.streaming.window import DynamicBuffer, WindowBounds

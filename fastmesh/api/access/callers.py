@@ -1,9 +1,8 @@
 """Callers, and whether they may ask.
 
-A request shows a token in ``Authorization: Bearer``.  Where a browser can set no
-header, a page shows the token as a second subprotocol of its WebSocket, or a ticket
-in the query.  What was shown is never repeated, neither in an answer nor in a log; a
-missing token and a wrong one are refused in the same words.
+A request shows a token in ``Authorization: Bearer``.  Where a browser can set no header, a page shows the token as a
+second subprotocol of its WebSocket, or a ticket in the query.  What was shown is never repeated, neither in an answer
+nor in a log; a missing token and a wrong one are refused in the same words.
 """
 
 from __future__ import annotations

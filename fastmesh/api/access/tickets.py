@@ -1,9 +1,8 @@
 """Tickets: what a page shows in a URL, where a browser lets it set no header.
 
-A ticket opens one stream, or one WebSocket, and is no use for another.  A browser
-repeats the URL of its EventSource when the connection breaks: so a ticket that opened a
-stream is still good for that very stream, where Last-Event-ID names it; and in its first
-seconds also without, for a connection that broke before its first event.
+A ticket opens one stream, or one WebSocket, and is no use for another.  A browser repeats the URL of its EventSource
+when the connection breaks: so a ticket that opened a stream is still good for that very stream, where Last-Event-ID
+names it; and in its first seconds also without, for a connection that broke before its first event.
 """
 
 from __future__ import annotations

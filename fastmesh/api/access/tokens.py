@@ -6,9 +6,8 @@ Each line has one: the token or, better, its hash, and a name if it shall have o
     sha256:<64 hexadecimal digits>  reports
     <the token itself>              console
 
-A token is 256 random bits, so one round of SHA-256 hides it as well as any slow
-hash would.  Two tokens with one name are one client: so a token is replaced
-without losing its streams.
+A token is 256 random bits, so one round of SHA-256 hides it as well as any slow hash would.  Two tokens with one name
+are one client: so a token is replaced without losing its streams.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ class Tokens:
     def client_of(self, token: str) -> str | None:
         """The client that *token* belongs to; None when it is not let in.
 
-        What is compared is the hash: how long that takes says nothing about a
-        token that is not known already.
+        What is compared is the hash: how long that takes says nothing about a token that is not known already.
         """
         return self._clients.get(_digest(token)) if _TOKEN.fullmatch(token) else None
 

@@ -1,8 +1,8 @@
-"""The frames of a stream, as types.
+"""The frames of a stream, and what a WebSocket tells one connection beside them, as types.
 
-No frame is built by them: events.py does so, once and fast, and the tests hold every one against
-its type.  ``/openapi.json`` and docs/frames.schema.json are made of them.  The client's own
-(client/frames.py) say less on purpose: it takes what a later daemon may add.
+No frame is built by them: events.py does so, once and fast, and the tests hold every one against its type.
+``/openapi.json`` and docs/frames.schema.json are made of them.  The client's own (client/frames.py) say less on
+purpose: it takes what a later daemon may add.
 """
 
 from __future__ import annotations
@@ -188,3 +188,73 @@ Frame = Annotated[
     MetadataFrame | SearchFrame | ResultFrame | ErrorFrame | SummaryFrame | GapFrame | ProgressFrame | HeartbeatFrame,
     Field(discriminator="type"),
 ]
+
+
+class Welcome(TypedDict):
+    """The first message."""
+
+    type: Literal["welcome"]
+    protocol_version: Literal["fastmesh.v1"]
+    session_id: str
+    operations: list[str]
+
+
+class Ack(TypedDict):
+    """A command was carried out."""
+
+    type: Literal["ack"]
+    id: str
+    stream_id: StreamId
+    complete: NotRequired[Annotated[bool, Field(description="true: the stream is over, and all of it was read")]]
+    cut_off: NotRequired[
+        Annotated[Literal["slow_client"], Field(description="why a WebSocket that read the stream before was cut off")]
+    ]
+
+
+class Pong(TypedDict):
+    """The answer to ping."""
+
+    type: Literal["pong"]
+    id: str
+
+
+class SubscriptionStatus(TypedDict):
+    """How far one subscription of the connection is."""
+
+    stream_id: StreamId
+    state: State
+    last_seq: Count
+    sent_seq: Count
+    capacity: Count
+    unread: Count
+    held: bool
+
+
+class StatusMessage(TypedDict):
+    """The answer to status."""
+
+    type: Literal["status"]
+    id: str
+    streams: list[SubscriptionStatus]
+
+
+class CommandFailure(TypedDict):
+    """Why a command failed."""
+
+    type: Annotated[str, Field(json_schema_extra={"enum": [*types_of(ApiError), "slow_client"]})]
+    message: str
+    retryable: bool
+    field: NotRequired[str]
+    retry_after_s: NotRequired[Count]
+
+
+class CommandError(TypedDict):
+    """A command failed, or a subscription ended because its reader was too slow."""
+
+    type: Literal["error"]
+    id: NotRequired[str]
+    stream_id: NotRequired[StreamId]
+    error: CommandFailure
+
+
+Message = Welcome | Ack | Pong | StatusMessage | CommandError

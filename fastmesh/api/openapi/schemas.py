@@ -9,8 +9,7 @@ import orjson
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from fastmesh.api.openapi.frames import Frame
-from fastmesh.api.openapi.messages import Message
+from fastmesh.api.openapi.frames import Frame, Message
 from fastmesh.api.websocket.session import COMMANDS
 
 Json = dict[str, Any]

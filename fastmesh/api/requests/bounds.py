@@ -1,9 +1,8 @@
 """How much a body may hold, judged before its model reads it.
 
-The loop stands still while a body is read, and its bytes do not bound for how
-long: a parser of JSON makes an object in a tenth of a microsecond, a model takes
-one or two for a value and sixteen for an error, and 1 MB holds half a million of
-any of them, which took seconds.
+The loop stands still while a body is read, and its bytes do not bound for how long: a parser of JSON makes an object in
+a tenth of a microsecond, a model takes one or two for a value and sixteen for an error, and 1 MB holds half a million
+of any of them, which took seconds.
 """
 
 from __future__ import annotations

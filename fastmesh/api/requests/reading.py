@@ -9,13 +9,13 @@ import pydantic
 
 from fastmesh.api.requests.bodies import OBJECT, TEXT
 from fastmesh.api.requests.bounds import parsed, refuse_crowd
-from fastmesh.api.requests.form import pairs
 from fastmesh.api.requests.model import Strict
 from fastmesh.errors import UnsupportedMediaType, ValidationError
 
 Model = TypeVar("Model", bound=Strict)
 
 NO_FIELD: Final = "there is no such field"
+_ESCAPES: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 _JSON = re.compile(r'application/json[ \t]*(;[ \t]*charset[ \t]*=[ \t]*"?utf-8"?[ \t]*)?', re.IGNORECASE)
 
 
@@ -71,3 +71,23 @@ def read_value(model: type[Model], value: Any) -> Model:
         if first["type"] == "extra_forbidden":
             message = NO_FIELD
         raise ValidationError(f"{path}: {message}" if path else message, field=path or None) from None
+
+
+def pairs(query: str) -> list[tuple[str, str]]:
+    """The names and values (WHATWG URL, form-urlencoded) of a *query* in ASCII; one without a value has an empty one.
+
+    As urllib.parse.parse_qsl reads them, which takes 27 ms for 64 KB of ``%``: each that begins no escape costs it an
+    exception.  Raises UnicodeDecodeError where one is not UTF-8.
+    """
+    parts = (part.partition("=") for part in query.split("&") if part)
+    return [(_read(name), _read(value)) for name, _, value in parts]
+
+
+def _read(text: str) -> str:
+    text = text.replace("+", " ")
+    # A % that begins no escape stands for itself.
+    return _ESCAPES.sub(_octets, text.encode("ascii")).decode() if "%" in text else text
+
+
+def _octets(escapes: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(escapes[0].replace(b"%", b"").decode())

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from secrets import token_hex
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from fastmesh.api.plans import Plans
+from fastmesh.api.requests.bodies import CrawlRequest
 from fastmesh.api.requests.bounds import parsed, refuse_crowd
-from fastmesh.api.requests.model import Strict
+from fastmesh.api.requests.model import MAX_INTEGER, Strict, Whole
 from fastmesh.api.requests.reading import read_value
-from fastmesh.api.websocket.commands import Command, CrawlCommand, OfStream, Subscribe
 from fastmesh.api.websocket.subscriptions import Port, Subscription, Subscriptions
 from fastmesh.errors import ApiError, Conflict, InternalError, NotFound, ValidationError
 from fastmesh.streaming.pipeline import StreamingPipeline
@@ -28,6 +30,33 @@ log = get_logger()
 
 PROTOCOL_VERSION = "fastmesh.v1"
 MAX_ID = 256
+
+
+class Command(Strict):
+    """What every command has."""
+
+    type: str
+    id: str
+
+
+class CrawlCommand(CrawlRequest):
+    """Opens a stream and subscribes to it."""
+
+    type: Literal["crawl"]
+    id: str
+
+
+class Subscribe(Command):
+    """Reads a stream, from its first kept frame or behind the frame *after*."""
+
+    stream_id: str
+    after: Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER), Whole] | None = None
+
+
+class OfStream(Command):
+    """A command that only names a stream."""
+
+    stream_id: str
 
 
 class SocketSession(Subscriptions):

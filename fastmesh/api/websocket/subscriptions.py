@@ -30,15 +30,12 @@ class Port(Protocol):
 
     def send(self, data: bytes) -> None:
         """Write *data*, framed already."""
-        ...
 
     def ready(self) -> None:
         """The session has something to serve."""
-        ...
 
     def close(self, code: int, reason: str, within_s: float | None = None) -> None:
         """Say goodbye and close, *within_s* at most even if the client takes its time."""
-        ...
 
 
 class Subscription:

@@ -51,11 +51,9 @@ class Decoder(Protocol):
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what *data* decodes to, in bounded pieces (some may be empty)."""
-        ...
 
     def end(self) -> None:
         """No more comes.  Raises DecodeFailed when more should have."""
-        ...
 
 
 class Gzip:

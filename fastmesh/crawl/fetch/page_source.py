@@ -14,4 +14,3 @@ class PageSource(Protocol):
 
     async def fetch(self, page: PageRequest, fetched: Fetched) -> None:
         """Try once: fill *fetched* with *page*.  Raises the UrlError that says what went wrong."""
-        ...

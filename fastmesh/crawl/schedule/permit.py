@@ -34,11 +34,9 @@ class Admission(Protocol):
 
     async def admit(self, url: ParsedUrl) -> Permit:
         """Wait until *url* may be asked for.  Raises the UrlError that says why it may not."""
-        ...
 
     def release(self) -> None:
         """The page asks no host for now: hold nothing for it."""
-        ...
 
 
 class Permit:

@@ -28,8 +28,6 @@ class SearchProvider(Protocol):
 
     async def search(self, query: str, limit: int) -> list[SearchHit]:
         """At most *limit* hits, the best first, no URL twice; none is an answer.  Raises SearchUnavailable."""
-        ...
 
     async def close(self) -> None:
         """Close what is open."""
-        ...

@@ -1,4 +1,4 @@
-"""Memory, CPU time and open files of this process, as the kernel counts them."""
+"""Memory, CPU time and open files of this process, as the kernel counts them, and how many files it may open."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
+from fastmesh.config import Settings
+from fastmesh.telemetry.log import get_logger
+
+log = get_logger()
+
+# Beside connections and fetches: the interpreter, logs, workers' sockets, DNS, epoll.
+OTHER_FILES = 64
 _PAGE_BYTES = resource.getpagesize()
 
 
@@ -41,3 +48,21 @@ def open_files() -> int:
 def file_limit() -> int:
     """How many descriptors may be open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_file_limit(settings: Settings) -> int:
+    """Raise the soft limit to what is needed; return the connections that fit, fewer than wanted with a warning."""
+    wanted = settings.server.max_connections
+    others = OTHER_FILES + settings.fetch.concurrency + 2 * settings.workers.extract
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + others
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        fits = max(1, hard - others)
+        log.warning(
+            "settings.lowered", setting="SERVER__MAX_CONNECTIONS", value=wanted, lowered_to=fits, hard_file_limit=hard
+        )
+        needed, wanted = hard, fits
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return wanted

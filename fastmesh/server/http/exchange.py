@@ -1,8 +1,7 @@
 """One request and its answer: the route that answers it, its refusal, and its record in metrics and log.
 
-An answer is whole, or it begins here and goes on by itself: a stream on the
-connection, or a WebSocket in its place.  A handler that has to wait for it does
-so in a task, which ends with the connection.
+An answer is whole, or it begins here and goes on by itself: a stream on the connection, or a WebSocket in its place.  A
+handler that has to wait for it does so in a task, which ends with the connection.
 """
 
 from __future__ import annotations

@@ -23,11 +23,10 @@ Prepare = Callable[[], Awaitable[Sequence[Any]]]
 class StreamProcessor:
     """URLs in, result frames out.
 
-    The *backlog* says which URL may be started next and runs it; anything that a job raises is a bug
-    that fails the stream.  At most *concurrency* URLs are under way.  Where the URLs are not known yet,
-    *prepare* finds them; an ApiError that it raises fails the stream.  With *in_order* results leave in
-    the input's order, and one that is finished before its turn counts as unread; after
-    *stop_after_errors* failed results the stream ends as failed.
+    The *backlog* says which URL may be started next and runs it; anything that a job raises is a bug that fails the
+    stream.  At most *concurrency* URLs are under way.  Where the URLs are not known yet, *prepare* finds them; an
+    ApiError that it raises fails the stream.  With *in_order* results leave in the input's order, and one that is
+    finished before its turn counts as unread; after *stop_after_errors* failed results the stream ends as failed.
     """
 
     def __init__(

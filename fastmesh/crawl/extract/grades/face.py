@@ -19,4 +19,3 @@ class Extractor(Protocol):
 
     def __call__(self, page: Page, *, markdown: bool) -> MainContent:
         """May raise anything: that costs the page."""
-        ...
