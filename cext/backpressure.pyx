@@ -8,7 +8,7 @@ cdef double FORGET_S = 1.0  # entries older than this leave: a client that reads
 
 @cython.final
 cdef class BackpressureHandler:
-    """Judges one subscriber by its last 50 sends, each quick or slow (contract section 6).
+    """Judges one subscriber by its last 50 sends, each quick or slow (docs/protocol.md, *Who waits for whom*).
 
     A policy: it is told what the transport took and what still waits, always with the time in seconds, and says whether
     there is backpressure.  It owns no queue, starts no task and never asks the time.

@@ -1,4 +1,4 @@
-"""The frames that a stream is made of (contract section 4), as plain dicts.
+"""The frames that a stream is made of (docs/protocol.md, *Frames*), as plain dicts.
 
 A builder leaves ``seq`` at 0: the journal gives the number when it appends.
 This is the only place where frames are built; the firehose uses the same

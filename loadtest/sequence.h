@@ -1,4 +1,4 @@
-/* Checks a stream's numbers: every durable frame's "seq" is one more than the last (contract section 4).
+/* Checks a stream's numbers: every durable frame's "seq" is one more than the last (docs/protocol.md).
  *
  * A frame is a line of NDJSON, a WebSocket's message, or an event's line "data:", whose "seq" must then be that of the
  * line "id: STREAM:SEQ" before it.

@@ -1,4 +1,4 @@
-"""Frames as contract section 4 has them: exactly these fields, and sums that hold."""
+"""Frames as docs/protocol.md has them: exactly these fields, and sums that hold."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Plans:
         return Plan(opening, fill, body)
 
     def checked_crawl(self, body: CrawlRequest, request_id: str, client: str | None) -> Plan:
-        """The crawl that a request from outside asks for, which may have STREAM__MAX_URLS at most."""
+        """As crawl(), for a request over HTTP or WebSocket: with STREAM__MAX_URLS URLs at most."""
         if len(body.urls) > self.max_urls:
             raise too_many_urls(len(body.urls), self.max_urls)
         return self.crawl(body, request_id, client)
@@ -155,7 +155,7 @@ class Plans:
         """The URLs of *body*; those that are fetched in the same way share their options."""
         common = self._options(body.options)
         inputs = []
-        known: dict[int, CrawlOptions] = {}  # of those that the body's model shares where the body repeats them
+        known: dict[int, CrawlOptions] = {}  # by id(): options that a body repeats are one object (requests/bodies.py)
         for index, item in enumerate(body.urls):
             if isinstance(item, str):
                 inputs.append(InputUrl(item, common))

@@ -18,7 +18,7 @@ class CrawlOptions:
     """One request's choices, already held within the settings' limits.
 
     *timeout_ms* and *max_body_bytes* bound each URL, *retries* how often it is tried again;
-    *document* says what is extracted.  *cache_mode* is the contract's; *max_age_s* is how old what the cache has
+    *document* says what is extracted.  *cache_mode* is docs/protocol.md's; *max_age_s* is how old what the cache has
     may be.  *cookies* says whether what a redirect sets is given back while it is followed.
     A larger body is an error unless it may be cut; *max_redirects* stands for the setting.
     """

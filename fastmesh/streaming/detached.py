@@ -13,7 +13,7 @@ from fastmesh.streaming.subscriber import Subscriber
 
 
 class Detached(Retention):
-    """Nobody has the place; over the bound what some reader was sent goes first (contract section 4, *Detached*)."""
+    """Nobody has the place; over the bound what some reader was sent goes first."""
 
     __slots__ = ("_counted_offset", "_sent_before", "_sent_offset")
 

@@ -1,4 +1,4 @@
-"""When a result is left out for a reader that asked for it (contract section 6, ``on_slow: drop``).
+"""When a result is left out for a reader that asked for it (``on_slow: drop``; docs/protocol.md, *Who waits for whom*).
 
 A policy: it is given how far the reader lags and how it was doing, and answers.  The bounds of its lag are kept
 whenever it is stuck: for one large result many small ones may go.  A client that takes bytes loses nothing, however far

@@ -23,7 +23,7 @@ Waiting = dict[Wake, None]
 class BufferManager:
     """Counts the memory of all journals, as allocated, and lends each reader its window.
 
-    Over the total (contract section 4, *Total*) it asks for text that nobody waits for to be let go; when that is not
+    Over the total it asks for text that nobody waits for to be let go; when that is not
     enough no further URL is started and no stream opened.  Delivering needs no room, so readers bring it down again.
 
     Counting calls nobody: streams that wait are woken in a turn of the loop of its own, handed to *call_soon*.  Until

@@ -1,4 +1,4 @@
-"""Whose reading a stream waits for (contract section 4, *Pacer*, *Leaving*, *Returning*).
+"""Whose reading a stream waits for (docs/protocol.md, *Who waits for whom*).
 
 A stream has one pacer's place.  PacerPlace is given the facts, which reader came, which left and that the resume
 window is over, and knows which reader has the place; it owns no clock.

@@ -22,7 +22,7 @@ S = TypeVar("S")
 
 
 def let_go(registry: StreamRegistry, buffers: BufferManager, wanted: int) -> None:
-    """Give back *wanted* bytes of text that no reader waits for (contract section 4, *Total*).
+    """Give back *wanted* bytes of text that no reader waits for.
 
     Closed streams go first, the longest closed before the others, and then the text that is kept behind
     readers.  A closed stream that is being read gives text that its readers have still to read only

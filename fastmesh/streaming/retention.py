@@ -131,7 +131,7 @@ class Retention:
 
 
 class Paced(Retention):
-    """The stream waits for the reader in the pacer's place (contract section 4, *Pacer*, *Leaving*)."""
+    """The stream waits for the reader in the pacer's place."""
 
     __slots__ = ()
 
@@ -174,7 +174,7 @@ class Paced(Retention):
 
 
 class Dropping(Paced):
-    """A stuck reader in the place passes results unread (contract section 4, ``drop``)."""
+    """A stuck reader in the place passes results unread (``on_slow: drop``)."""
 
     __slots__ = ()
 
@@ -223,7 +223,7 @@ class Dropping(Paced):
 
 
 class CuttingOff(Dropping):
-    """A stuck reader in the place is cut off before it would miss a result (contract section 4, ``disconnect``)."""
+    """A stuck reader in the place is cut off before it would miss a result (``on_slow: disconnect``)."""
 
     __slots__ = ()
 

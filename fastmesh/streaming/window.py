@@ -22,7 +22,7 @@ class WindowBounds:
 
 
 class DynamicBuffer:
-    """A window of so many frames and bytes, which adapts to its reader (contract section 6).
+    """A window of so many frames and bytes, which adapts to its reader (docs/protocol.md, *Who waits for whom*).
 
     *capacity_frames* bounds unread frames and running URLs together,
     *capacity_bytes* the unread text; both move together.

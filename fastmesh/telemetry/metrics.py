@@ -1,4 +1,4 @@
-"""What Prometheus reads (contract section 7).
+"""What Prometheus reads (docs/observability.md).
 
 What is counted per frame, per write or per page is a plain integer that is read at a scrape, since a Prometheus call
 costs as much as a frame.  Labels have few values, never a URL or an id.

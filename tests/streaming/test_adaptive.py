@@ -1,4 +1,4 @@
-"""Windows that adapt: larger for who is held back, smaller for who is slow, and no latch (contract section 6)."""
+"""Windows that adapt: larger for who is held back, smaller for who is slow, and no latch (docs/protocol.md)."""
 
 from __future__ import annotations
 

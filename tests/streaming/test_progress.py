@@ -1,4 +1,4 @@
-"""Progress: every fifth result, the newest only, when nothing else waits (contract section 4)."""
+"""Progress: every fifth result, the newest only, when nothing else waits (docs/protocol.md, *Frames*)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits for whom: every state of contract section 4, caused."""
+"""Who waits for whom: every state of docs/protocol.md, caused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A document: its fields (contract section 4), and how it is put together of its parts, for every kind of page."""
+"""A document: its fields (docs/protocol.md, *Frames*), put together of its parts for every kind of page."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from fastmesh.crawl.fairness.rota import Rota
 from fastmesh.errors import ExtractFailed, UrlError
 from fastmesh.telemetry.bugs import Bugs
 
-# What a page may use of a core, by its size: another client's waits 2 s and not 10 behind a small one that is hostile.
+# Seconds of a core that a page may take, by its size (worker.py sets the timer): behind a small hostile page another
+# client's waits 2 s, and not 10.
 CORE_S, CORE_S_A_BYTE = 2.0, 1e-6
 
 
@@ -31,8 +32,8 @@ class ExtractPool:
 
     Clients take turns, and so do each one's owners (streams), so a thousand pages of one, or some that take their
     whole time, do not hold up three of another, in however many streams they are.  A page may keep a worker for
-    *deadline_s*; while no worker is alive, it waits as long for one.  ``failed`` counts pages that failed through a
-    worker's death or for want of workers.
+    *deadline_s* (worker_process.py kills it then), and waits as long while no worker is alive.  ``failed`` counts
+    pages that failed through a worker's death or for want of workers.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ExtractPool:
         self._free: deque[WorkerProcess] = deque()
         self._open = False
         self._none_since_s = 0.0  # since when no worker is alive
-        self._rescue: asyncio.TimerHandle | None = None
+        self._failing: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -96,7 +97,7 @@ class ExtractPool:
     async def close(self) -> None:
         """End all workers; pages that wait or run fail."""
         self._open = False
-        self._stop_rescue()
+        self._stop_failing()
         for job in (*self._jobs, *(worker.job for worker in self.workers)):
             if job is not None:
                 job.fail("the extraction workers were closed")
@@ -104,8 +105,8 @@ class ExtractPool:
         await self.workers.close()
 
     def worker_free(self, worker: WorkerProcess) -> None:
-        """*worker* can take a page: its first, or the next, unless it makes room for one that may stand back."""
-        self._stop_rescue()
+        """*worker* is free, for its first page or the next; or it ends, so that one under SCHED_IDLE may follow."""
+        self._stop_failing()
         now_s = asyncio.get_running_loop().time()
         if not worker.pages:
             worker.stands_back = self._standing.put_back(worker.pid, now_s)
@@ -138,25 +139,25 @@ class ExtractPool:
         while self._free and (job := self._jobs.next()) is not None:
             self._free.popleft().give(job, self.deadline_s)
         if self._jobs.waiting and not self.workers.alive:
-            self._plan_rescue()
+            self._plan_failing()
 
-    def _plan_rescue(self) -> None:
+    def _plan_failing(self) -> None:
         """While no worker is alive, fail each page when it has waited for the deadline."""
-        if self._rescue is None:
+        if self._failing is None:
             oldest_s = min(job.queued_s for job in self._jobs)
             at_s = max(self._none_since_s, oldest_s) + self.deadline_s
-            self._rescue = asyncio.get_running_loop().call_at(at_s, self._fail_oldest)
+            self._failing = asyncio.get_running_loop().call_at(at_s, self._fail_overdue)
 
-    def _stop_rescue(self) -> None:
-        if self._rescue is not None:
-            self._rescue.cancel()
-            self._rescue = None
+    def _stop_failing(self) -> None:
+        if self._failing is not None:
+            self._failing.cancel()
+            self._failing = None
 
-    def _fail_oldest(self) -> None:
-        self._rescue = None
+    def _fail_overdue(self) -> None:
+        self._failing = None
         now_s = asyncio.get_running_loop().time()
         for job in [job for job in self._jobs if job.queued_s + self.deadline_s <= now_s]:
             self._jobs.leave(job.client, job.owner, job)
             self.page_failed(job, f"no extraction worker was alive for {self.deadline_s:g} s")
         if self._jobs.waiting:
-            self._plan_rescue()
+            self._plan_failing()

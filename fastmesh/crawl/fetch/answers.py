@@ -1,9 +1,9 @@
 """Where the answer to one request comes from: the cache, a fetch that is under way, or the origin.
 
 A page may be several requests, since redirects are followed; each is looked up, asked for and kept by itself, as
-RFC 9111 has it.  One that need not be asked for takes neither a slot at its host nor one of the total.  Requests are
-equal when their URL and all headers that a client may choose are: so nobody is given what another's credentials
-opened.
+RFC 9111 has it.  One that need not be asked for takes no slot of the total, and one held at its host is given back
+unused.  Requests are equal when their URL and all headers that a client may choose are: so nobody is given what
+another's credentials opened.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Answers:
     async def answer(
         self, url: ParsedUrl, headers: Headers, page: PageRequest, ask: Ask
     ) -> tuple[Answer, BodyShare | None, str]:
-        """The answer to a request of *page* for *url* with *headers*, what it takes of the body budget, its outcome.
+        """The answer to a request of *page* for *url* with *headers*, its share of the body budget, and the
+        outcome (``hit``, ``shared``, …).
 
         *ask* asks the origin.  The page's time runs as well while another's asking is waited for.  Raises CacheMiss
         where only the cache may be asked, and what the page's admission and *ask* raise.
@@ -89,7 +90,7 @@ class Answers:
                 answer, share = flight.task.result()
         finally:
             if permit is not None:
-                permit.unused()  # it was spent, unless there was nothing to ask for
+                permit.unused()  # nothing when it was spent; else the host was not asked
         if answer is known:
             return self._counted(answer, None, "revalidated")
         if share is not None:
@@ -121,7 +122,7 @@ class Answers:
             return answer, share
         finally:
             if share is not None:
-                share.give_back()  # whoever takes it holds it anew
+                share.give_back()  # of this flight; each page that takes the body holds it itself
 
     def _counted(self, answer: Answer, share: BodyShare | None, outcome: str) -> tuple[Answer, BodyShare | None, str]:
         self.outcomes[outcome] += 1

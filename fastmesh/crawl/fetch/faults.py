@@ -1,4 +1,4 @@
-"""What went wrong, in the contract's types.
+"""What went wrong, in the types of errors that a result may have.
 
 aiohttp's and the system's exceptions become UrlErrors here.  Their texts are not
 passed on: a parser's message quotes bytes of the connection, and those are nobody's

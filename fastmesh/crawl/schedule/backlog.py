@@ -2,12 +2,12 @@
 
 They stand in one queue for each host.  A queue whose host has no slot free waits in
 that host's line and holds nothing; the others go on.  Among those that could
-start, the host of the domain with the fewest of this stream's URLs under way is first
-(shares.py), so that one that answers slowly never takes all of the stream's places; among equals the
+start, first is the domain with the fewest of this stream's URLs under way, and in it the host with the fewest
+(shares.py), so that a slow host never takes all of the stream's places; among equals the
 input's order decides.  Where results leave in the input's order that alone decides.
 
-The input may grow until its end is said: what is added stands behind what is there, and is fair with it.  A URL
-that stands in the input again is no URL to be started: its first one's result is its own (repeats.py).
+The input may grow until its end is said: what is added stands behind what is there, and is fair with it.  With
+*dedupe* a URL that stands in the input again is not started: it gets the first one's result (repeats.py).
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Backlog:
         self._wake()
 
     def ready(self) -> bool:
-        """Whether a URL may be started now."""
+        """Whether a URL may be started now; queues whose host has no slot are put in that host's line meanwhile."""
         while (queue := self._shares.first()) is not None:
             if not queue.located:
                 self._find_host(queue)

@@ -1,7 +1,7 @@
 """One client's connection as HTTP: requests in, their answers out in order.
 
-It owns when: one request is answered after the other, each answer written whole
-or streamed; requests behind an answer that takes its time wait, within bounds.
+It decides the order: one request is answered after the other, whole or as a stream; requests behind an answer that
+takes its time wait, within bounds.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ log = get_logger()
 AT_ONCE_BYTES = 16_384
 # So many bytes of requests may wait behind an answer that takes its time.
 MAX_BEHIND_BYTES = 65_536
-# TLS tells the client's end together with what came before it, and takes no answer afterwards: so many requests are
-# answered then, in so many steps of the parser.
+# Over TLS the client's end is told in one turn with the bytes before it, and no answer can follow: at most so many
+# requests are answered there, in so many steps of the parser.
 MAX_AT_END = 64
 STEPS_AT_END = 2048
-RETRY_S = 1.0  # while the daemon itself is late, a late client is looked at again
+RETRY_S = 1.0  # a deadline that passes while reading is paused is looked at again after so long
 NO_TRACE = Trace("", "")  # for a request that is only judged
 
 
@@ -46,8 +46,8 @@ class Connection(StreamSink):
         self.born = shared.clock()
         self.place = place
         self._parser: HttpParser | None = None  # only while something of a request is here: idle connections are many
-        self._timed = 0  # requests of this parser whose head has a deadline
-        self._judged = 0  # and those that were judged before their body was here
+        self._timed = 0  # the newest request of this parser whose head was given a deadline
+        self._judged = 0  # and the newest that was judged before its body was here
         self._client: str | None = None
         self._number = next(shared.numbers)
         self._address = ""
@@ -72,7 +72,7 @@ class Connection(StreamSink):
             self._refuse(Request(), RateLimited(why, retry_after_s=1))
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes came; ends with everything answered that can be answered now."""
+        """Some bytes came: answer the requests that can be answered now, or stand in line for it."""
         exchange = self._exchange
         if self.life != OPEN or (exchange is not None and not exchange.keep_alive):
             return  # the connection ends with the answer under way
@@ -258,7 +258,7 @@ class Connection(StreamSink):
 
     @property
     def _reading(self) -> bool:
-        """Whether requests are read and answered now."""
+        """Whether the next request may be taken up: the connection is open, and no answer is under way."""
         return self.life == OPEN and self._exchange is None
 
     def _kept_until(self, now: float) -> float:

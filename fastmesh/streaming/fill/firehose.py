@@ -1,4 +1,4 @@
-"""The stream that measures the core without the network (contract section 8).
+"""The stream that measures the core without the network (docs/protocol.md, *The firehose*).
 
 Its frames are built by the very function that builds a crawl's, encoded one by
 one, and go through the very same journal, window and transport.
