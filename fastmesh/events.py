@@ -1,8 +1,7 @@
 """The frames that a stream is made of (docs/protocol.md, *Frames*), as plain dicts.
 
-A builder leaves ``seq`` at 0: the journal gives the number when it appends.
-This is the only place where frames are built; the firehose uses the same
-``result_event`` as a crawl.
+A builder leaves ``seq`` at 0: the journal gives the number when it appends.  This is the only place where frames are
+built; the firehose uses the same ``result_event`` as a crawl.
 """
 
 from __future__ import annotations

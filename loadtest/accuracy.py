@@ -25,7 +25,7 @@ import orjson
 
 from fastmesh.crawl.extract.charset import decode
 from fastmesh.crawl.extract.extract import extract
-from fastmesh.crawl.extract.grades.table import EXTRACTORS
+from fastmesh.crawl.extract.grades import EXTRACTORS
 from fastmesh.crawl.extract.spec import ExtractSpec
 
 GOALS: Final = {"fast": 0.83, "quality": 0.92}

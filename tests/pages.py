@@ -6,9 +6,7 @@ from typing import Any
 
 from fastmesh.crawl.cache.memory import MemoryStore
 from fastmesh.crawl.fetch.answers import Answers
-from fastmesh.crawl.fetch.fetched import Fetched
-from fastmesh.crawl.fetch.page_source import PageSource
-from fastmesh.crawl.fetch.request import PageRequest
+from fastmesh.crawl.fetch.page_source import Fetched, PageRequest, PageSource
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.crawl.schedule.permit import Permit

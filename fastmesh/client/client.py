@@ -35,10 +35,9 @@ Json = Mapping[str, Any]
 class Client:
     """Talks to the daemon at *url*: ``http://host:port``, ``https://…`` or ``unix:/path``.
 
-    *token* is sent as ``Authorization: Bearer``.  *cacert* names a PEM file of those whose
-    signature on the daemon's certificate is trusted, in place of the system's.  *retry* says how often and how
-    long a broken connection is tried again; one that brings nothing for
-    *idle_timeout_s*, not even a sign of life, counts as broken.  To be used in
+    *token* is sent as ``Authorization: Bearer``.  *cacert* names a PEM file of those whose signature on the daemon's
+    certificate is trusted, in place of the system's.  *retry* says how often and how long a broken connection is tried
+    again; one that brings nothing for *idle_timeout_s*, not even a sign of life, counts as broken.  To be used in
     ``async with``, or closed.  Raises ValueError for an address, token or file that is none.
     """
 
@@ -134,8 +133,7 @@ class Client:
     ) -> FrameStream:
         """The frames of a stream that runs, or that can be resumed, after frame *after*.
 
-        None reads from the start too, but only watches: it takes no place that an
-        earlier reader left.
+        None reads from the start too, but only watches: it takes no place that an earlier reader left.
         """
         checked(stream_id)
         if after is not None and after < 0:

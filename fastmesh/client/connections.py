@@ -1,7 +1,6 @@
 """One connection that brings frames, in each of the three protocols.
 
-A connection knows nothing of numbers, resuming or patience: it gives the frames
-as they come, until it ends or breaks.
+A connection knows nothing of numbers, resuming or patience: it gives the frames as they come, until it ends or breaks.
 """
 
 from __future__ import annotations
@@ -118,10 +117,8 @@ class WebSocketConnection(Connection):
         command: dict[str, Any] = {"type": "subscribe", "id": COMMAND_ID, "stream_id": stream_id}
         if after is not None:
             command["after"] = after
-        try:
+        with self._http.typed_faults():
             await self._socket.send_str(orjson.dumps(command).decode())
-        except OSError as error:
-            raise ConnectionLost(f"the connection broke: {error or type(error).__name__}") from None
 
     async def receive(self) -> Iterable[Frame] | None:
         while True:
@@ -134,7 +131,8 @@ class WebSocketConnection(Connection):
                     if self._told(raw):
                         return None
                 case WSMsgType.PING:
-                    await self._pong(message.data)
+                    with self._http.typed_faults():
+                        await self._socket.pong(message.data)
                 case WSMsgType.PONG:
                     pass
                 case WSMsgType.BINARY:
@@ -162,12 +160,6 @@ class WebSocketConnection(Connection):
             raise ConnectionLost(f"the daemon ended the subscription: {refusal.type}: {refusal.message}")
         self.over = raw["type"] == "ack" and raw.get("complete") is True
         return self.over
-
-    async def _pong(self, data: bytes) -> None:
-        try:
-            await self._socket.pong(data)
-        except OSError as error:
-            raise ConnectionLost(f"the connection broke: {error or type(error).__name__}") from None
 
 
 BODIES: Final[Mapping[str, type[BodyConnection]]] = {"ndjson": NdjsonConnection, "sse": SseConnection}

@@ -121,8 +121,7 @@ class StreamFailure:
 class Frame:
     """Any frame.
 
-    *seq* is None for what was told to this reader alone.  *raw* is the whole
-    frame; *json* is its bytes as received.
+    *seq* is None for what was told to this reader alone.  *raw* is the whole frame; *json* is its bytes as received.
     """
 
     type: str
@@ -216,12 +215,5 @@ class Heartbeat(Frame):
 
 
 KINDS: Final[Mapping[str, type[Frame]]] = {
-    "metadata": Metadata,
-    "search": Search,
-    "result": Result,
-    "error": Error,
-    "summary": Summary,
-    "gap": Gap,
-    "progress": Progress,
-    "heartbeat": Heartbeat,
+    kind.__name__.lower(): kind for kind in (Metadata, Search, Result, Error, Summary, Gap, Progress, Heartbeat)
 }

@@ -74,16 +74,13 @@ class Http:
         query: Query = (),
         headers: Mapping[str, str] | None = None,
     ) -> ClientResponse:
-        """An answer whose status is 2xx, its body unread; the caller closes it.
-
-        Raises ConnectionLost and Refused.
-        """
+        """An answer whose status is 2xx, its body unread; the caller closes it.  Raises ConnectionLost and Refused."""
         sent = dict(headers or {})
         data: bytes | None = None
         if body is not None:
             sent["Content-Type"] = "application/json"
             data = orjson.dumps(body)
-        with self._typed_faults():
+        with self.typed_faults():
             response = await self._session.request(
                 method, self._base + path, params=query, data=data, headers=sent, allow_redirects=False
             )
@@ -97,7 +94,7 @@ class Http:
     ) -> dict[str, Any]:
         """The JSON object that answers.  Raises ConnectionLost, Refused and ProtocolViolation."""
         async with await self.open(method, path, body=body, headers=headers) as response:
-            with self._typed_faults():
+            with self.typed_faults():
                 data = await bounded(response, MAX_FRAME_BYTES)
         try:
             answer = orjson.loads(data)
@@ -112,7 +109,7 @@ class Http:
 
         Raises ConnectionLost, Refused and ProtocolViolation.
         """
-        with self._typed_faults():
+        with self.typed_faults():
             async with self._session.get(self._base + path, allow_redirects=False) as response:
                 if not (200 <= response.status <= 299 or response.status in also):
                     raise await refusal_in(response)
@@ -122,7 +119,7 @@ class Http:
         self, path: str, *, query: Query = (), headers: Mapping[str, str] | None = None
     ) -> ClientWebSocketResponse[bool]:
         """An open WebSocket.  Raises ConnectionLost and Refused."""
-        with self._typed_faults():
+        with self.typed_faults():
             return await self._session.ws_connect(
                 self._base + path,
                 params=query,
@@ -136,18 +133,18 @@ class Http:
 
     async def read(self, response: ClientResponse) -> bytes:
         """The next bytes of a body, empty at its end.  Raises ConnectionLost."""
-        with self._typed_faults():
+        with self.typed_faults():
             return await response.content.readany()
 
     async def receive(
         self, socket: ClientWebSocketResponse[bool]
     ) -> aiohttp.WSMessage | aiohttp.http.WSMessageTextBytes:
         """The next message of a WebSocket.  Raises ConnectionLost."""
-        with self._typed_faults():
+        with self.typed_faults():
             return await socket.receive()
 
     @contextmanager
-    def _typed_faults(self) -> Iterator[None]:
+    def typed_faults(self) -> Iterator[None]:
         """Turn what aiohttp and the system raise into the client's errors."""
         try:
             yield

@@ -1,7 +1,6 @@
 """How often and after how long a broken connection is tried again.
 
-A policy: it is told what happened and answers with seconds.  It never waits
-itself, and chance is handed to it.
+A policy: it is told what happened and answers with seconds.  It never waits itself, and chance is handed to it.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from dataclasses import dataclass
 class Retry:
     """Waits of *base_s* × 2ⁿ, *cap_s* at most, each shortened by up to a half by chance.
 
-    *attempts* is how many tries may fail in a row, without a frame between them;
-    one is no retry at all.  A server that asks to wait longer than *max_wait_s* is
-    not waited for.
+    *attempts* is how many tries may fail in a row, without a frame between them; one is no retry at all.  A server that
+    asks to wait longer than *max_wait_s* is not waited for.
     """
 
     attempts: int = 8
@@ -30,8 +28,7 @@ class Retry:
     def wait_s(self, failures: int, chance: float, asked_s: float = 0.0) -> float | None:
         """How long to wait after *failures* in a row, or None: give up.
 
-        *chance* is between 0 and 1; *asked_s* is what the server asked for, which
-        is the least.
+        *chance* is between 0 and 1; *asked_s* is what the server asked for, which is the least.
         """
         if failures >= self.attempts or asked_s > self.max_wait_s:
             return None

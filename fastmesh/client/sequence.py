@@ -1,7 +1,6 @@
 """The proof that nothing was lost: the numbers of a stream's frames.
 
-A machine: it is shown every frame in the order of its arrival, over as many
-connections as it takes.
+A machine: it is shown every frame in the order of its arrival, over as many connections as it takes.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from fastmesh.client.stream_id import valid_stream_id
 class Sequence:
     """Where a reader is in its stream, beginning after frame *after*.
 
-    ``position`` is the last frame that was shown or named by a gap; ``complete``
-    is true once the summary was seen.
+    ``position`` is the last frame that was shown or named by a gap; ``complete`` is true once the summary was seen.
     """
 
     __slots__ = ("complete", "position", "stream_id")

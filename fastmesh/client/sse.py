@@ -1,10 +1,8 @@
 """Server-sent events as a machine: bytes in, events out.
 
-The rules are those of the HTML standard, 9.2.6, so that what a browser reads is
-what is read here: lines end with CR, LF or CRLF, a BOM at the start is skipped,
-an event without its empty line is never given out.  The one difference: ``data``
-stays bytes, since broken UTF-8 shall be found where the JSON in it is read and not
-be replaced.
+The rules are those of the HTML standard, 9.2.6, so that what a browser reads is what is read here: lines end with CR,
+LF or CRLF, a BOM at the start is skipped, an event without its empty line is never given out.  The one difference:
+``data`` stays bytes, since broken UTF-8 shall be found where the JSON in it is read and not be replaced.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """One stream, over as many connections as it takes.
 
-A FrameStream opens or attaches, checks that no frame is missing, and resumes
-where it was when a connection breaks before the summary.  Until the first frame is
-there the opening request is repeated with the same key, so that no crawl is ever
-started twice; from then on it attaches after the last frame that it has.
+A FrameStream opens or attaches, checks that no frame is missing, and resumes where it was when a connection breaks
+before the summary.  Until the first frame is there the opening request is repeated with the same key, so that no crawl
+is ever started twice; from then on it attaches after the last frame that it has.
 """
 
 from __future__ import annotations
@@ -47,16 +46,13 @@ class Opening:
 class FrameStream:
     """The frames of one stream: ``async for frame in stream``, once.
 
-    They end with the summary.  Leaving the loop early closes the connection, and
-    with *cancel_on_exit* cancels the stream; ``async with stream:`` or aclose() do so
-    at a certain time.  (A stream whose id is not known yet is left to the daemon, which
-    cancels it when nobody comes back.)  ``stream_id`` is None until it is known;
-    ``breaks`` counts the connections that were lost; ``cancel_on_exit`` may be changed
-    at any time.
+    They end with the summary.  Leaving the loop early closes the connection, and with *cancel_on_exit* cancels the
+    stream; ``async with stream:`` or aclose() do so at a certain time.  (A stream whose id is not known yet is left to
+    the daemon, which cancels it when nobody comes back.)  ``stream_id`` is None until it is known; ``breaks`` counts
+    the connections that were lost; ``cancel_on_exit`` may be changed at any time.
 
-    Iterating raises Refused, Unreachable when nobody was there from the start,
-    ConnectionLost when a connection broke and did not come back, StreamLost when the
-    daemon forgot the stream meanwhile, and ProtocolViolation.
+    Iterating raises Refused, Unreachable when nobody was there from the start, ConnectionLost when a connection broke
+    and did not come back, StreamLost when the daemon forgot the stream meanwhile, and ProtocolViolation.
     """
 
     def __init__(

@@ -4,9 +4,8 @@
         for frame in client.crawl(["https://example.com/"]):
             ...
 
-A background thread runs the loop.  Nothing is read ahead: the loop is asked for the
-next batch when the last one is used up, so a slow program holds its stream as a
-slow reader does.
+A background thread runs the loop.  Nothing is read ahead: the loop is asked for the next batch when the last one is
+used up, so a slow program holds its stream as a slow reader does.
 """
 
 from __future__ import annotations

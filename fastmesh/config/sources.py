@@ -55,9 +55,8 @@ def load(
 ) -> LoadedSettings:
     """Read all sources.
 
-    *flags* maps ``SECTION__NAME`` to a value; *config* is the TOML file (else
-    ``FASTMESH_CONFIG`` names it); *defaults* go before the model's own.  Raises ConfigError for the first setting
-    that is unknown or wrong, in the model's order.
+    *flags* maps ``SECTION__NAME`` to a value; *config* is the TOML file (else ``FASTMESH_CONFIG`` names it); *defaults*
+    go before the model's own.  Raises ConfigError for the first setting that is unknown or wrong, in the model's order.
     """
     given = _from((defaults or {}).items(), "default")
     path = (environ.get(CONFIG_VARIABLE) or None) if config is None else config

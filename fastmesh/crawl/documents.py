@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from functools import partial
 
-from fastmesh.crawl.cache.answer import Answer
-from fastmesh.crawl.cache.store import AnswerStore
-from fastmesh.crawl.extract.extracted import Extracted
+from fastmesh.crawl.cache.store import Answer, AnswerStore
 from fastmesh.crawl.extract.pool import ExtractPool
-from fastmesh.crawl.extract.spec import ExtractSpec
+from fastmesh.crawl.extract.spec import Extracted, ExtractSpec
 from fastmesh.crawl.fairness.line import Owner
 from fastmesh.crawl.single_flight import SingleFlight
 

@@ -1,8 +1,7 @@
 """PipelineOrchestrator: what happens to one URL, from its text to its result.
 
 guard → a slot at its host → its robots.txt → a slot of the total → fetch, tried again where that helps → extraction.
-Both slots are given back before the extraction, so that parsing never keeps the network idle,
-and while a retry waits.
+Both slots are given back before the extraction, so that parsing never keeps the network idle, and while a retry waits.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ from fastmesh.crawl.admission import PageAdmission
 from fastmesh.crawl.cache.keys import result_key
 from fastmesh.crawl.documents import Documents
 from fastmesh.crawl.extract.spec import document_room
-from fastmesh.crawl.fetch.fetched import Fetched
-from fastmesh.crawl.fetch.page_source import PageSource
-from fastmesh.crawl.fetch.request import PageRequest
+from fastmesh.crawl.fetch.page_source import Fetched, PageRequest, PageSource
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions

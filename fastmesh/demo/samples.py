@@ -100,13 +100,7 @@ SAMPLES: Final = (
         handler=fixed(pages.simple("Not here", "Nor anywhere."), status=404),
     ),
     Sample("/broken", "500", error="http_status", status=500, handler=fixed("Oh no.", "text/plain", status=500)),
-    Sample(
-        "/busy",
-        "503",
-        error="http_status",
-        status=503,
-        handler=fixed("Later.", "text/plain", status=503),
-    ),
+    Sample("/busy", "503", error="http_status", status=503, handler=fixed("Later.", "text/plain", status=503)),
     Sample(
         "/circle", "redirects in a circle", error="too_many_redirects", status=302, handler=redirect(302, "/circle/2")
     ),

@@ -57,11 +57,9 @@ class NdjsonEncoder(ChunkedEncoder):
     protocol = "ndjson"
 
     def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
-        """The *batch* as lines."""
         return frame_lines(batch, self._chunked)
 
     def note(self, frame: bytes) -> bytes:
-        """The *frame* as a line."""
         return frame_lines(Batch([frame]), self._chunked)
 
     heartbeat = note
@@ -82,7 +80,6 @@ class SseEncoder(ChunkedEncoder):
         return self._begin
 
     def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
-        """The *batch* as events with an id each."""
         return frame_events(batch, stream_id, seq, self._chunked)
 
     def note(self, frame: bytes) -> bytes:
@@ -90,7 +87,6 @@ class SseEncoder(ChunkedEncoder):
         return frame_events(Batch([frame]), b"", 0, self._chunked)
 
     def heartbeat(self, frame: bytes) -> bytes:
-        """A comment."""
         return self._heartbeat
 
 
@@ -103,9 +99,7 @@ class WebSocketEncoder(Encoder):
         self._text = text
 
     def frame(self, batch: Batch, stream_id: bytes, seq: int) -> bytes:
-        """The *batch* as messages."""
         return self._text(batch)
 
     def note(self, frame: bytes) -> bytes:
-        """The *frame* as a message."""
         return self._text(Batch([frame]))

@@ -1,8 +1,7 @@
 """A whole stream as one JSON document, sent as the stream goes on: the answer of ``POST /crawl``.
 
-``{"results": […], "summary": {…}}``, and before the summary an ``error`` when the stream as a whole failed.
-A result is cut out of its frame, with its index, and not parsed: events.py builds frames with their fields in one
-order.
+``{"results": […], "summary": {…}}``, and before the summary an ``error`` when the stream as a whole failed.  A result
+is cut out of its frame, with its index, and not parsed: events.py builds frames with their fields in one order.
 """
 
 from __future__ import annotations

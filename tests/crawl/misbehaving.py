@@ -14,8 +14,8 @@ if __name__ == "__main__":
     # Started by its path: the folder beside it is first in the path, and the product must be this checkout's.
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from fastmesh.crawl.extract.grades.face import Extractor, MainContent
-from fastmesh.crawl.extract.grades.table import EXTRACTORS
+from fastmesh.crawl.extract.grades import EXTRACTORS, Extractor
+from fastmesh.crawl.extract.main_content import MainContent
 from fastmesh.crawl.extract.page import Page
 from fastmesh.crawl.extract.worker import MAX_MEMORY_BYTES, main
 

@@ -10,8 +10,8 @@ import pytest
 from pages import Page
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.memory import MemoryStore
+from fastmesh.crawl.cache.store import Answer
 from fastmesh.crawl.fetch.answers import Answers
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import Lifetime
 from fastmesh.crawl.cache.memory import MAX_VARIANTS, PART_BYTES, RECORD_BYTES, MemoryStore
-from fastmesh.crawl.cache.store import BODY
-from fastmesh.crawl.extract.extracted import Extracted
+from fastmesh.crawl.cache.store import BODY, Answer
 from fastmesh.crawl.extract.gate import NO_PAGE
-from fastmesh.crawl.extract.spec import ExtractSpec
+from fastmesh.crawl.extract.spec import Extracted, ExtractSpec
 
 A, B = b"a" * 16, b"b" * 16
 SPEC = ExtractSpec(9)

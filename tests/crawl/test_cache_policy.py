@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fastmesh.crawl.cache import policy
-from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import Lifetime
+from fastmesh.crawl.cache.store import Answer
 
 NOW_S, TTL_S = 1000.0, 3600.0
 

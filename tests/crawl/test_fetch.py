@@ -38,8 +38,7 @@ from fastmesh.crawl.fetch.decode import (
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.fetch.origins import _escaped
 from fastmesh.crawl.fetch.request_headers import RESERVED
-from fastmesh.crawl.fetch.retries import with_retries
-from fastmesh.crawl.fetch.retry_after import MAX_RETRY_AFTER_S, retry_after_s
+from fastmesh.crawl.fetch.retries import MAX_RETRY_AFTER_S, retry_after_s, with_retries
 from fastmesh.crawl.net import names as names_module
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.net.resolver import GuardedResolver

@@ -39,7 +39,7 @@ ASKED: dict[str, tuple[str, tuple[str, ...]]] = {
     "http_date._RFC850": ("match", ("Sunday, ", "06-Nov-", "94 ", "08:49:37 ", "GMT", "1", " ")),
     "http_date._ASCTIME": ("match", ("Sun ", "Nov ", " 6 ", "08:49:37 ", "1994", "1", " ")),
     "http_date._END": ("match", (" ", "\t", ",", "a")),
-    "retry_after._SECONDS": ("fullmatch", ("1", "a")),
+    "retries._SECONDS": ("fullmatch", ("1", "a")),
     "freshness._DIRECTIVE": ("findall", ("a", "=", '"', "\\", ",", " ", '="', '\\"', "a=")),
     "freshness._SECONDS": ("fullmatch", ("1", "a")),
     "freshness._ENTITY_TAG": ("fullmatch", ("W/", '"', "a", "\\")),

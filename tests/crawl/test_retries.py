@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmesh.crawl.fetch.retries import retry_wait_s
-from fastmesh.crawl.schedule.retry_budget import RetryBudget
+from fastmesh.crawl.schedule.permit import RetryBudget
 from fastmesh.errors import BlockedAddress, ConnectFailed, HttpStatus, TlsFailed, TooLarge, UrlError
 
 PATIENT_S = 1000.0

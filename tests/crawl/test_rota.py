@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmesh.crawl.fairness.rota import Rota
+from fastmesh.crawl.fairness.line import Rota
 
 Waiter = tuple[str, str, int]
 

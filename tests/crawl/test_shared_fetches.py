@@ -14,9 +14,9 @@ from pages import Page, no_answers
 
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.admission import PageAdmission
-from fastmesh.crawl.cache.answer import Answer
+from fastmesh.crawl.cache.store import Answer
 from fastmesh.crawl.fetch.fetcher import Fetcher
-from fastmesh.crawl.fetch.request import PageRequest
+from fastmesh.crawl.fetch.page_source import PageRequest
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.net.url import parse_url
 from fastmesh.crawl.options import CrawlOptions

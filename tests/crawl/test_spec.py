@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from fastmesh.api.requests.options import PageOptions
-from fastmesh.crawl.extract.grades.table import EXTRACTORS
+from fastmesh.crawl.extract.grades import EXTRACTORS
 from fastmesh.crawl.extract.spec import ExtractSpec, Grade, document_room
 
 

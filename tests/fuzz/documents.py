@@ -10,11 +10,10 @@ import orjson
 
 from fastmesh.crawl.extract.charset import decode
 from fastmesh.crawl.extract.extract import extract
-from fastmesh.crawl.extract.job import Job
 from fastmesh.crawl.extract.protocol import JobHead, answer_head, ready
 from fastmesh.crawl.extract.sniff import kind_of
 from fastmesh.crawl.extract.spec import ExtractSpec
-from fastmesh.crawl.extract.worker_process import WorkerProcess
+from fastmesh.crawl.extract.worker_process import Job, WorkerProcess
 from fastmesh.crawl.search.searxng import _found
 from fastmesh.errors import UrlError
 

@@ -19,7 +19,7 @@ from fastmesh.crawl.fetch.cookies import Cookies
 from fastmesh.crawl.fetch.decode import CODINGS, DECODE_ERRORS
 from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
 from fastmesh.crawl.fetch.origins import _escaped
-from fastmesh.crawl.fetch.retry_after import MAX_RETRY_AFTER_S, retry_after_s
+from fastmesh.crawl.fetch.retries import MAX_RETRY_AFTER_S, retry_after_s
 from fastmesh.crawl.net.url import ParsedUrl, follow, parse_url
 from fastmesh.crawl.robots.rules import read
 from fastmesh.errors import DecodeFailed, InvalidUrl

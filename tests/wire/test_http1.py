@@ -12,10 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steps import steps
 
-from fastmesh.wire.http1.head import MAX_HEADERS
+from fastmesh.wire.http1.head import MAX_HEADERS, Request, response_head
 from fastmesh.wire.http1.parser import MAX_CHUNK_LINE, MAX_STEPS, HttpParser, Phase
-from fastmesh.wire.http1.request import Request
-from fastmesh.wire.http1.response import response_head
 
 HOST = b"Host: localhost\r\n"
 POST = b"POST /p HTTP/1.1\r\n" + HOST

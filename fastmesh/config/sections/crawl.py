@@ -7,8 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from fastmesh.config.cores import usable_cores
-from fastmesh.config.declare import Section, setting
-from fastmesh.config.kinds import HttpUrl, Nameservers, Networks, Ports, Text
+from fastmesh.config.declare import HttpUrl, Nameservers, Networks, Ports, Section, Text, setting
 from fastmesh.version import __version__
 
 

@@ -6,8 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from fastmesh.config.declare import Section, live, setting
-from fastmesh.config.kinds import HostNames, Origins, Text
+from fastmesh.config.declare import HostNames, Origins, Section, Text, live, setting
 
 
 class ServerSettings(Section):

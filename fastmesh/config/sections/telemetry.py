@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastmesh.config.declare import Section, live, setting
-from fastmesh.config.kinds import HttpUrl
+from fastmesh.config.declare import HttpUrl, Section, live, setting
 
 
 class LogSettings(Section):

@@ -31,12 +31,6 @@ def request_key(url: ParsedUrl, headers: Mapping[str, str], options: CrawlOption
 
 def result_key(url: str, options: CrawlOptions) -> str:
     """The ``cache_key`` of a result: of the page at *url*, asked for and extracted as *options* say."""
-    said = [
-        url,
-        options.user_agent,
-        dict(options.headers),
-        options.respect_robots,
-        *options.document,
-    ]
+    said = [url, options.user_agent, dict(options.headers), options.respect_robots, *options.document]
     text = orjson.dumps(said, default=sorted, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=16, key=_SALT).hexdigest()

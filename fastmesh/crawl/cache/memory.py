@@ -11,10 +11,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
-from fastmesh.crawl.cache.answer import Answer
-from fastmesh.crawl.cache.store import BODY
-from fastmesh.crawl.extract.extracted import Extracted
-from fastmesh.crawl.extract.spec import ExtractSpec
+from fastmesh.crawl.cache.store import BODY, Answer
+from fastmesh.crawl.extract.spec import Extracted, ExtractSpec
 
 # An answer's record without its strings and parts, and one part's places in the tables (measured:
 # tests/crawl/test_cache.py compares them with what is allocated).

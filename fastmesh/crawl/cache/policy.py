@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import is_passing, lifetime, may_be_shared, merged, still_holds, vary
+from fastmesh.crawl.cache.store import Answer
 
 NOT_MODIFIED: Final = 304
 

@@ -21,11 +21,7 @@ PRESCAN_BYTES: Final = 4096
 DETECT_BYTES: Final = 262_144
 FALLBACK: Final = "whatwg-windows-1252"
 
-BOMS: Final = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
+BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 # "<?x" in UTF-16 without a mark (WHATWG, HTML 13.2.3.2).
 XML_IN_UTF16: Final = ((b"<\0?\0x\0", "utf-16-le"), (b"\0<\0?\0x", "utf-16-be"))
 UTF16_LABELS: Final = frozenset(

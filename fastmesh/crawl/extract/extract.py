@@ -9,32 +9,24 @@ from collections.abc import Mapping
 
 from fastmesh.crawl.extract.charset import decode
 from fastmesh.crawl.extract.document import Document, document_of
-from fastmesh.crawl.extract.extracted import Extracted
 from fastmesh.crawl.extract.feed import read_feed
 from fastmesh.crawl.extract.fit import fitted
 from fastmesh.crawl.extract.gate import NO_PAGE, Gate, judge
-from fastmesh.crawl.extract.grades.face import Extractor
-from fastmesh.crawl.extract.grades.table import EXTRACTORS, Load
+from fastmesh.crawl.extract.grades import EXTRACTORS, Extractor, Load
 from fastmesh.crawl.extract.page import Page
 from fastmesh.crawl.extract.sniff import kind_of
-from fastmesh.crawl.extract.spec import ExtractSpec
+from fastmesh.crawl.extract.spec import Extracted, ExtractSpec
 from fastmesh.errors import ExtractFailed, UrlError
 
 
 def extract(
-    body: bytes,
-    spec: ExtractSpec,
-    *,
-    url: str,
-    content_type: str | None,
-    extractors: Mapping[str, Load] = EXTRACTORS,
+    body: bytes, spec: ExtractSpec, *, url: str, content_type: str | None, extractors: Mapping[str, Load] = EXTRACTORS
 ) -> Extracted:
     """The document of *body* that *spec* asks for, as JSON without a raw newline.
 
-    *url* is where the body came from, for its relative links; *extractors* are those that *spec* may name.
-    A document that is longer than it may be is shortened and says so.  Raises
-    UnsupportedContent when no document is made of such a body, ExtractFailed when
-    nothing can be made of it or not even an empty document fits.
+    *url* is where the body came from, for its relative links; *extractors* are those that *spec* may name.  A document
+    that is longer than it may be is shortened and says so.  Raises UnsupportedContent when no document is made of such
+    a body, ExtractFailed when nothing can be made of it or not even an empty document fits.
     """
     try:
         kind = kind_of(body, content_type)

@@ -32,19 +32,15 @@ def fitted(whole: Document, max_bytes: int) -> bytes:
             over = len(orjson.dumps(document)) - max_bytes
             if over <= 0:
                 break
-            document[name] = _without(value, over)
+            document[name] = _shorter_text(value, over) if isinstance(value, str) else _shorter_list(value, over)
     encoded = orjson.dumps(document)
     if len(encoded) > max_bytes:
         raise ExtractFailed(f"no document fits into {max_bytes} bytes")
     return encoded
 
 
-def _without(value: str | list[Any], over: int) -> str | list[Any]:
-    """The beginning of *value*, shorter by *over* bytes of JSON at least; empty when it has no more than these."""
-    return _shorter_text(value, over) if isinstance(value, str) else _shorter_list(value, over)
-
-
 def _shorter_text(text: str, over: int) -> str:
+    """The beginning of *text*, shorter by *over* bytes of JSON at least; empty when it has no more than these."""
     encoded = orjson.dumps(text)[1:-1]
     kept = _without_cut_escape(encoded[: max(0, len(encoded) - over)])
     # "ignore" drops a character that was cut in its middle.

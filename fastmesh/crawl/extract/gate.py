@@ -27,8 +27,7 @@ FEW_CHARS_OF_AN_APP: Final = 1000
 class PageFacts(NamedTuple):
     """What the gate looks at.
 
-    *app_markers* counts two: an empty root of a single-page application, and a
-    noscript that asks for JavaScript.
+    *app_markers* counts two: an empty root of a single-page application, and a noscript that asks for JavaScript.
     """
 
     html_chars: int

@@ -11,12 +11,12 @@ from typing import Final
 
 from turbohtml import Document, Element
 
+from fastmesh.crawl.extract.page import MAX_CHARS_LOOKED_AT
+
 # What all tables of a page may take as text: so many characters, and so many times the page's own.
 MAX_GRID_CHARS, MAX_GRID_TIMES = 1_000_000, 4
 SEPARATOR_CHARS: Final = 2
 SECTIONS: Final = frozenset({"thead", "tbody", "tfoot"})
-# The cells of a nested table are looked at once more for each table around it.
-MAX_CHARS_LOOKED_AT: Final = 50_000_000
 
 
 def laid_out(whole: Document | Element) -> str:

@@ -18,7 +18,8 @@ from fastmesh.crawl.net.url import MAX_URL_CHARS
 
 MAX_METADATA_CHARS: Final = 2000
 MAX_IMAGES: Final = 100
-# Of all texts and URLs: elements stand within one another, and the URL of each link may be as long as the page's base.
+# Of all texts and URLs: elements and tables stand within one another, and the URL of each link may be as long as the
+# page's base.
 MAX_CHARS_LOOKED_AT: Final = 50_000_000
 
 LINK_SCHEMES: Final = ("http:", "https:", "mailto:")

@@ -10,15 +10,12 @@ import asyncio
 from collections import deque
 from collections.abc import Hashable, Sequence
 
-from fastmesh.crawl.extract.extracted import Extracted
-from fastmesh.crawl.extract.job import Job
 from fastmesh.crawl.extract.protocol import JobHead
-from fastmesh.crawl.extract.spec import ExtractSpec
+from fastmesh.crawl.extract.spec import Extracted, ExtractSpec
 from fastmesh.crawl.extract.standing import Standing
-from fastmesh.crawl.extract.worker_process import WorkerProcess
+from fastmesh.crawl.extract.worker_process import Job, WorkerProcess
 from fastmesh.crawl.extract.workers import COMMAND, Workers
-from fastmesh.crawl.fairness.line import Owner
-from fastmesh.crawl.fairness.rota import Rota
+from fastmesh.crawl.fairness.line import Owner, Rota
 from fastmesh.errors import ExtractFailed, UrlError
 from fastmesh.telemetry.bugs import Bugs
 
@@ -75,9 +72,8 @@ class ExtractPool:
     ) -> Extracted:
         """extract.extract() in a worker, when it is *client*'s turn and of its owners *owner*'s.
 
-        Raises its errors, and ExtractFailed when the worker dies or takes too
-        long, or none comes alive.  When it is cancelled, its page leaves the queue;
-        a worker that has it already finishes it for nobody.
+        Raises its errors, and ExtractFailed when the worker dies or takes too long, or none comes alive.  When it is
+        cancelled, its page leaves the queue; a worker that has it already finishes it for nobody.
         """
         if not self._open:
             raise ExtractFailed("the extraction workers do not run")

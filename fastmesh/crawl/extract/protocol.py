@@ -16,9 +16,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from fastmesh.crawl.extract.extracted import Extracted
 from fastmesh.crawl.extract.gate import DECISIONS, NO_PAGE, Gate
-from fastmesh.crawl.extract.spec import ExtractSpec
+from fastmesh.crawl.extract.spec import Extracted, ExtractSpec
 from fastmesh.errors import DecodeFailed, ExtractFailed, UnsupportedContent, UrlError
 
 JOB: Final = Struct("!II")

@@ -1,4 +1,4 @@
-"""What a document is to hold: one value, from the request that asks for it to the worker that makes it.
+"""What a document is to hold, from the request that asks for it to the worker that makes it; and what a worker made.
 
 An option of extraction is a field here, one of the same name in the API's schema, and what the worker does with it
 (extract.py).  All between them hand the value on, and the cache keeps a document by it.
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
+
+from fastmesh.crawl.extract.gate import Gate
 
 Grade = Literal["fast", "quality"]
 Part = Literal["text", "markdown", "links", "metadata", "html"]
@@ -50,3 +52,10 @@ def document_room(max_frame_bytes: int, *names: str | None) -> int:
     """
     named = len(orjson.dumps(names))
     return max_frame_bytes - FRAME_BYTES - max(named, min(NAMES_BYTES, max_frame_bytes // NAMES_SHARE))
+
+
+class Extracted(NamedTuple):
+    """The *document*, as JSON on one line, and what the gate says of the page."""
+
+    document: bytes
+    gate: Gate

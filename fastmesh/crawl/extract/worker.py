@@ -17,13 +17,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from fastmesh.crawl.extract.extracted import Extracted
 from fastmesh.crawl.extract.gate import NO_PAGE
 from fastmesh.crawl.extract.protocol import DONE, FAILED, JOB, LAST, JobHead, answer_head, failure, ready
+from fastmesh.crawl.extract.spec import Extracted
 from fastmesh.errors import UrlError
 
 if TYPE_CHECKING:
-    from fastmesh.crawl.extract.grades.table import Load
+    from fastmesh.crawl.extract.grades import Load
 
 Extract = Callable[..., Extracted]
 
@@ -46,7 +46,7 @@ def main(extractors: Mapping[str, Load] | None = None, max_resident_bytes: int =
     _limit_memory()
     # Here, after all that: the parsers take most of a worker's start.
     from fastmesh.crawl.extract.extract import extract
-    from fastmesh.crawl.extract.grades.table import EXTRACTORS
+    from fastmesh.crawl.extract.grades import EXTRACTORS
 
     with socket.socket(fileno=int(sys.argv[1])) as link:
         link.sendall(ready())

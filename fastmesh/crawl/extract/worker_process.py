@@ -8,16 +8,43 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final, Protocol, cast
 
-from fastmesh.crawl.extract.job import Job
-from fastmesh.crawl.extract.protocol import ANSWER, JOB, LAST, MAX_ERROR_BYTES, gate_of, ready, result
+from fastmesh.crawl.extract.protocol import ANSWER, JOB, LAST, MAX_ERROR_BYTES, JobHead, gate_of, ready, result
+from fastmesh.crawl.extract.spec import Extracted
 from fastmesh.crawl.extract.standing import CoreTime, core_time, starves
-from fastmesh.errors import FastmeshError
+from fastmesh.crawl.fairness.line import Owner
+from fastmesh.errors import ExtractFailed, FastmeshError, UrlError
 
 LOOK_S: Final = 0.2  # a page that takes so long is looked at: whether its worker has a core at all
 PIECE_BYTES: Final = 131_072
+
+
+class Job:
+    """The page *body*, of *client*'s stream *owner*, waiting since *queued_s* by the loop's clock."""
+
+    __slots__ = ("body", "client", "extracted", "head", "max_bytes", "owner", "queued_s")
+
+    def __init__(self, client: Hashable, owner: Owner, head: JobHead, body: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self.client = client
+        self.owner = owner
+        self.head = head.written()
+        self.body = body
+        self.max_bytes = head.spec.max_bytes
+        self.queued_s = loop.time()
+        # An error is a result here: an exception that nobody fetches any more, asyncio would complain of.
+        self.extracted: asyncio.Future[Extracted | UrlError] = loop.create_future()
+
+    def fail(self, reason: str) -> None:
+        """The page fails, unless something became of it already."""
+        self.end(ExtractFailed(reason))
+
+    def end(self, extracted: Extracted | UrlError) -> None:
+        """This became of the page."""
+        if not self.extracted.done():  # else nobody waits for it
+            self.extracted.set_result(extracted)
 
 
 class WorkerUnavailable(FastmeshError):

@@ -1,12 +1,13 @@
-"""A fair queue: owners take turns, and each owner's waiters go in the order they came.
+"""Fair queues: owners take turns, and each owner's waiters go in the order they came.
 
-An owner is a stream or a client, which could fill one queue for all and have the others wait.
+An owner is a stream or a client, which could fill one queue for all and have the others wait.  Where clients could get
+more by opening more streams, clients take turns, and a client's streams.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 Owner = object
@@ -60,5 +61,49 @@ class Line(Generic[W]):
             self._owners.move_to_end(owner)
         else:
             del self._owners[owner]
+        self.waiting -= 1
+        return waiter
+
+
+class Rota(Generic[W]):
+    """A Line for each client, and the clients in turn.  *waiting* counts all that wait."""
+
+    __slots__ = ("_lines", "waiting")
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[Hashable, Line[W]] = OrderedDict()
+        self.waiting = 0
+
+    def __iter__(self) -> Iterator[W]:
+        """All that wait, in no order that means anything."""
+        for line in self._lines.values():
+            yield from line
+
+    def join(self, client: Hashable, owner: Owner, waiter: W) -> None:
+        """*waiter*, which does not wait yet, waits for *owner*, which is *client*'s."""
+        line = self._lines.get(client)
+        if line is None:
+            line = self._lines[client] = Line()
+        line.join(owner, waiter)
+        self.waiting += 1
+
+    def leave(self, client: Hashable, owner: Owner, waiter: W) -> bool:
+        """*waiter* waits no more; whether it did."""
+        line = self._lines.get(client)
+        if line is None or not line.leave(owner, waiter):
+            return False
+        if not line.waiting:
+            del self._lines[client]
+        self.waiting -= 1
+        return True
+
+    def next(self) -> W | None:
+        """The next waiter, out of the queue; its client's others have to wait for all other clients."""
+        if not self._lines:
+            return None
+        client, line = self._lines.popitem(last=False)
+        waiter = line.next()
+        if line.waiting:
+            self._lines[client] = line
         self.waiting -= 1
         return waiter

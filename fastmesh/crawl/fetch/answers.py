@@ -15,13 +15,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from fastmesh.crawl.cache import policy
-from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import conditions
 from fastmesh.crawl.cache.keys import request_key
-from fastmesh.crawl.cache.store import AnswerStore
+from fastmesh.crawl.cache.store import Answer, AnswerStore
 from fastmesh.crawl.fetch.body_budget import BodyShare
 from fastmesh.crawl.fetch.deadline import Deadline
-from fastmesh.crawl.fetch.request import PageRequest
+from fastmesh.crawl.fetch.page_source import PageRequest
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.schedule.permit import Permit
 from fastmesh.crawl.single_flight import Flight, SingleFlight

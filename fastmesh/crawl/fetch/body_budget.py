@@ -1,11 +1,10 @@
 """BodyBudget: how many bytes of bodies are in memory at once, over all fetches.
 
-Over the total, reading waits, and so does the origin behind it (TCP).  One body may go on
-past it: it becomes whole, is extracted and let go, so that bodies that all wait for each
-other's room do not exist.  One that may and does not, since its origin drips, lets the next try,
-and goes on first when it has more.  All that go on past the total share what the largest body may
-have; one that holds some of that and sends nothing, while another needs it, is given up.  An eighth
-of the total is kept for small bodies, so that pages come while large bodies stand still.
+Over the total, reading waits, and so does the origin behind it (TCP).  One body may go on past it: it becomes whole, is
+extracted and let go, so that bodies that all wait for each other's room do not exist.  One that may and does not, since
+its origin drips, lets the next try, and goes on first when it has more.  All that go on past the total share what the
+largest body may have; one that holds some of that and sends nothing, while another needs it, is given up.  An eighth of
+the total is kept for small bodies, so that pages come while large bodies stand still.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """One connection to an origin: dialled only where the guard permits, read only within bounds.
 
-This is aiohttp's connection, closed where that one is open: it has no bound on
-interim (1xx) answers nor on what chunks are framed with, takes answers whose
-end two readers would see at different places, takes a reset or our own close for
-the proper end of a body without a length, and would give what an origin sends after one answer
-to the next request.
+This is aiohttp's connection, closed where that one is open: it has no bound on interim (1xx) answers nor on what chunks
+are framed with, takes answers whose end two readers would see at different places, takes a reset or our own close for
+the proper end of a body without a length, and would give what an origin sends after one answer to the next request.
 
-What one read of the socket (256 KiB) may cost, whatever is sent: it is searched for heads once, within the
-bounds of head.py; of a chunked body MAX_CHUNKS_A_TURN chunks reach Python, and the parser goes on with the
-rest in a turn of its own; trailers count as fields of the head do.
+What one read of the socket (256 KiB) may cost, whatever is sent: it is searched for heads once, within the bounds of
+head.py; of a chunked body MAX_CHUNKS_A_TURN chunks reach Python, and the parser goes on with the rest in a turn of its
+own; trailers count as fields of the head do.
 """
 
 from __future__ import annotations

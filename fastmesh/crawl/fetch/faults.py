@@ -1,8 +1,7 @@
 """What went wrong, in the types of errors that a result may have.
 
-aiohttp's and the system's exceptions become UrlErrors here.  Their texts are not
-passed on: a parser's message quotes bytes of the connection, and those are nobody's
-business but the origin's.
+aiohttp's and the system's exceptions become UrlErrors here.  Their texts are not passed on: a parser's message quotes
+bytes of the connection, and those are nobody's business but the origin's.
 """
 
 from __future__ import annotations

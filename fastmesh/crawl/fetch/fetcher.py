@@ -10,13 +10,12 @@ from functools import partial
 import aiodns
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import CONDITIONS
+from fastmesh.crawl.cache.store import Answer
 from fastmesh.crawl.fetch.answers import Answers
-from fastmesh.crawl.fetch.fetched import Fetched
 from fastmesh.crawl.fetch.origins import Origins
-from fastmesh.crawl.fetch.redirects import Redirects
-from fastmesh.crawl.fetch.request import PageRequest, Request
+from fastmesh.crawl.fetch.page_source import Fetched, PageRequest
+from fastmesh.crawl.fetch.redirects import Redirects, Request
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.errors import HttpStatus, TooLarge, UrlError

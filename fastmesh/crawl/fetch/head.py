@@ -1,13 +1,12 @@
 """The head of an answer: cut from what an origin sends, and made plain before anybody parses it.
 
-A machine without I/O.  It hands on the final head alone, and passes over interim (1xx) answers: so the
-parser behind it gets one whole head, never a part of one, and nothing of what follows in the same piece.
-A line that is no field (a warning of PHP's, a name with a blank behind it) is left out as browsers do,
-unless it names what frames the answer: then two readers would read two answers, and it is refused.
+A machine without I/O.  It hands on the final head alone, and passes over interim (1xx) answers: so the parser behind it
+gets one whole head, never a part of one, and nothing of what follows in the same piece.  A line that is no field (a
+warning of PHP's, a name with a blank behind it) is left out as browsers do, unless it names what frames the answer:
+then two readers would read two answers, and it is refused.
 
-Its worst case, however the bytes are cut: every byte is searched once, at most two of them once more a
-segment, and copied three times; and a head ends at the first of MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS and
-MAX_FIELDS that it passes.
+Its worst case, however the bytes are cut: every byte is searched once, at most two of them once more a segment, and
+copied three times; and a head ends at the first of MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS and MAX_FIELDS that it passes.
 """
 
 from __future__ import annotations

@@ -19,16 +19,17 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.cache.answer import Answer
 from fastmesh.crawl.cache.freshness import kept_fields
+from fastmesh.crawl.cache.store import Answer
 from fastmesh.crawl.fairness.aside import Aside
 from fastmesh.crawl.fetch.body import read_body
 from fastmesh.crawl.fetch.body_budget import READ_BYTES, BodyBudget, BodyShare
 from fastmesh.crawl.fetch.connector import GuardedConnector
 from fastmesh.crawl.fetch.faults import as_url_error
 from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
-from fastmesh.crawl.fetch.request import PageRequest, Request
-from fastmesh.crawl.fetch.retry_after import retry_after_s
+from fastmesh.crawl.fetch.page_source import PageRequest
+from fastmesh.crawl.fetch.redirects import Request
+from fastmesh.crawl.fetch.retries import retry_after_s
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.net.names import Names
 from fastmesh.crawl.net.resolver import LOOKUP, GuardedResolver, Lookup

@@ -1,22 +1,38 @@
-"""The redirects of one page: what is sent to each place that they lead to, and when they have led too far."""
+"""The redirects of one page: the request that is sent to each place they lead to, and when they have led too far."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from multidict import CIMultiDict
 
 from fastmesh.crawl.fetch.cookies import Cookies
 from fastmesh.crawl.fetch.decode import ACCEPT_ENCODING
-from fastmesh.crawl.fetch.request import Request
 from fastmesh.crawl.fetch.request_headers import checked
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions
 from fastmesh.errors import TooManyRedirects
 
 ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@dataclass(slots=True)
+class Request:
+    """One request for a page: what is *sent* to *url*, beside the cache's conditions.
+
+    With *has_cookies* a cookie of this page's redirects is among it: the answer is nobody else's.
+    """
+
+    url: ParsedUrl
+    sent: CIMultiDict[str]
+    has_cookies: bool
+
+    def headers(self) -> dict[str, str]:
+        """What is sent, by names in lower case."""
+        return {name.lower(): value for name, value in self.sent.items()}
 
 
 class Redirects:

@@ -1,20 +1,25 @@
-"""When a page is tried again, and after how long.
+"""When a page is tried again, and after how long; and for how long an origin asks to be left alone.
 
-The policy has no clock: it is told how often the page was tried, what went wrong and how much of
-its time is left.
+The policy has no clock: it is told how often the page was tried, what went wrong and how much of its time is left.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
-from fastmesh.crawl.fetch.request import PageRequest
-from fastmesh.crawl.schedule.retry_budget import RetryBudget
+from fastmesh.crawl.fetch.page_source import PageRequest
+from fastmesh.crawl.schedule.permit import RetryBudget
 from fastmesh.errors import UrlError, bare
 
 FIRST_WAIT_S: Final = 0.3
+MAX_RETRY_AFTER_S: Final = 86_400.0  # a day; no stream lives longer, and a year would only mislead a client
+
+_SECONDS: Final = re.compile(r"[0-9]{1,10}")
 
 
 def retry_wait_s(
@@ -45,3 +50,19 @@ async def with_retries(
             if wait_s is None or page.tries > page.options.retries or not (budget is None or budget.take()):
                 raise
         await page.deadline.sleep(wait_s)
+
+
+def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds from *now*, this moment, to MAX_RETRY_AFTER_S; None when *value* is neither seconds nor an HTTP date."""
+    if value is None:
+        return None
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), MAX_RETRY_AFTER_S)
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    if at.tzinfo is None:  # "-0000": HTTP dates are UTC, however they say it
+        at = at.replace(tzinfo=UTC)
+    return min(max((at - (now or datetime.now(UTC))).total_seconds(), 0.0), MAX_RETRY_AFTER_S)

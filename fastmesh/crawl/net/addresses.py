@@ -1,8 +1,7 @@
 """Which IP addresses are public: tables, no settings, no I/O.
 
-The tables are our own because the standard library's ``is_global`` changes with
-Python's patch releases and says yes to ``64:ff9b::7f00:1``, ``fec0::1``,
-``5f00::1``, 224.0.0.0/4 and 168.63.129.16 on 3.11.7.  Their source are IANA's
+The tables are our own because the standard library's ``is_global`` changes with Python's patch releases and says yes to
+``64:ff9b::7f00:1``, ``fec0::1``, ``5f00::1``, 224.0.0.0/4 and 168.63.129.16 on 3.11.7.  Their source are IANA's
 registries of special-purpose addresses.
 """
 
@@ -38,10 +37,9 @@ SPECIAL_V4: Final = tuple(
     )
 )
 
-# Global unicast is 2000::/3 and nothing else: loopback, link-local, unique local,
-# site-local, multicast, 5f00::/16, 100::/64 and 64:ff9b:1::/48 all lie outside.
-# (The last is a network's own NAT64; where it holds the IPv4 address depends on a
-# prefix that only that network knows, so it cannot be unwrapped and is refused.)
+# Global unicast is 2000::/3 and nothing else: loopback, link-local, unique local, site-local, multicast, 5f00::/16,
+# 100::/64 and 64:ff9b:1::/48 all lie outside.  (The last is a network's own NAT64; where it holds the IPv4 address
+# depends on a prefix that only that network knows, so it cannot be unwrapped and is refused.)
 GLOBAL_V6: Final = IPv6Network("2000::/3")
 SPECIAL_V6: Final = tuple(
     map(

@@ -1,11 +1,9 @@
 """The address guard: what may be fetched at all.
 
-A daemon that fetches what strangers name can be turned on the machines beside
-it.  So only public addresses are fetched, unless the operator named a network,
-and the judgement falls on the address that is really dialled: the guard is
-asked about the URL (port, literal address, names of loopback), about every address that a name
-resolved to, and once more about each socket address right before it is
-connected; for each redirect anew.
+A daemon that fetches what strangers name can be turned on the machines beside it.  So only public addresses are
+fetched, unless the operator named a network, and the judgement falls on the address that is really dialled: the guard
+is asked about the URL (port, literal address, names of loopback), about every address that a name resolved to, and once
+more about each socket address right before it is connected; for each redirect anew.
 """
 
 from __future__ import annotations

@@ -140,14 +140,14 @@ class Names:
             async with asyncio.timeout(LOOKUP_LIMIT_S):
                 found = await self._in_turn(name, family)
         except TimeoutError:
-            known = self._absent(f"{name} was not resolved within {LOOKUP_LIMIT_S:g} s", FAILED_KEPT_S)
+            known = self._known((), f"{name} was not resolved within {LOOKUP_LIMIT_S:g} s", FAILED_KEPT_S)
         except aiodns.error.DNSError as error:
             outcome = "absent" if error.args[0] in ABSENT else "failed"
             kept_s = ABSENT_KEPT_S if outcome == "absent" else FAILED_KEPT_S
-            known = self._absent(f"{name} was not resolved: {error.args[1]}", kept_s)
+            known = self._known((), f"{name} was not resolved: {error.args[1]}", kept_s)
         else:
             outcome = "found" if found else "absent"
-            known = found or self._absent(f"{name} has no address", ABSENT_KEPT_S)
+            known = found or self._known((), f"{name} has no address", ABSENT_KEPT_S)
         self.outcomes[outcome] += 1
         self.unanswered.count(self._clock(), outcome == "failed")
         self._keep(key, known)
@@ -181,9 +181,6 @@ class Names:
         kept_s = min([node.ttl for node in nodes] + [alias.ttl for alias in found.cnames])
         addresses = tuple(ip_address(node.addr[0].decode()) for node in nodes)
         return self._known(addresses, "", min(max(kept_s, MIN_KEPT_S), MAX_KEPT_S))
-
-    def _absent(self, why: str, kept_s: float) -> Known:
-        return self._known((), why, kept_s)
 
     def _known(self, addresses: tuple[Address, ...], why: str, kept_s: float) -> Known:
         now = self._clock()

@@ -19,9 +19,8 @@ from fastmesh.crawl.net.names import Names
 class GuardedResolver(AbstractResolver):
     """aiohttp's resolver: it hands out only addresses that the guard permits.
 
-    One address that is refused refuses the whole name.  A name with a public
-    and a private address is how rebinding works, and none that is honest needs it.
-    *dns* is the client to ask; None makes one of the system's settings.
+    One address that is refused refuses the whole name.  A name with a public and a private address is how rebinding
+    works, and none that is honest needs it.  *dns* is the client to ask; None makes one of the system's settings.
     """
 
     def __init__(self, guard: AddressGuard, dns: aiodns.DNSResolver | None = None) -> None:

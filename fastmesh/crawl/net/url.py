@@ -1,12 +1,10 @@
 """Reading a URL: one parser for the check and for the connection.
 
-Two parsers that disagree about the host are a way past every guard
-(``http://good.example\\@evil.example/``).  So the string is read once, by the
-rules of browsers (WHATWG, in ada): they alone say that ``2130706433``,
-``0x7f.1`` and ``127。0。0。1`` *are* 127.0.0.1, where the standard library sees
-names and the C library then resolves them to loopback.  What differs between
-readers is refused on the raw string before; after it only the parts of
-ParsedUrl are used, and nobody reads the string again.
+Two parsers that disagree about the host are a way past every guard (``http://good.example\\@evil.example/``).  So the
+string is read once, by the rules of browsers (WHATWG, in ada): they alone say that ``2130706433``, ``0x7f.1`` and
+``127。0。0。1`` *are* 127.0.0.1, where the standard library sees names and the C library then resolves them to
+loopback.  What differs between readers is refused on the raw string before; after it only the parts of ParsedUrl are
+used, and nobody reads the string again.
 """
 
 from __future__ import annotations
@@ -64,10 +62,9 @@ NAME: Final = re.compile(r"(?=.{1,254}$)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\
 class ParsedUrl:
     """A URL's parts, canonical and in ASCII.
 
-    *host* has no brackets; *address* is what it says when it is an IP address
-    in any spelling, else None.  *target* is what the origin is asked for: path
-    and query.  *fragment* stays here, with its ``#`` or empty.  *authority* is host and port as a
-    URL has them, a default port left out; *resource* the URL without its fragment: what is fetched.
+    *host* has no brackets; *address* is what it says when it is an IP address in any spelling, else None.  *target* is
+    what the origin is asked for: path and query.  *fragment* stays here, with its ``#`` or empty.  *authority* is host
+    and port as a URL has them, a default port left out; *resource* the URL without its fragment: what is fetched.
     """
 
     scheme: str

@@ -11,9 +11,7 @@ from typing import Final
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.fairness.line import Owner
 from fastmesh.crawl.fairness.steps import Steps
-from fastmesh.crawl.fetch.fetched import Fetched
-from fastmesh.crawl.fetch.page_source import PageSource
-from fastmesh.crawl.fetch.request import PageRequest
+from fastmesh.crawl.fetch.page_source import Fetched, PageRequest, PageSource
 from fastmesh.crawl.fetch.retries import with_retries
 from fastmesh.crawl.net.url import ParsedUrl
 from fastmesh.crawl.options import CrawlOptions

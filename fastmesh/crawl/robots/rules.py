@@ -1,10 +1,9 @@
 """What a robots.txt allows (RFC 9309, 2.2), read and judged in steps.
 
-A hostile one of 500 KiB has 50,000 rules, or a thousand names over a thousand
-rules, or nothing but wildcards.  So rules are kept once for all names that they stand under, and
-reading and judging are generators: whoever drives them gives the loop its turn at
-each step.  No pattern is made a regular expression: wildcards are found from left to
-right, once, and nothing is ever tried twice.  A step is counted by what it may take at worst.
+A hostile one of 500 KiB has 50,000 rules, or a thousand names over a thousand rules, or nothing but wildcards.  So
+rules are kept once for all names that they stand under, and reading and judging are generators: whoever drives them
+gives the loop its turn at each step.  No pattern is made a regular expression: wildcards are found from left to right,
+once, and nothing is ever tried twice.  A step is counted by what it may take at worst.
 """
 
 from __future__ import annotations
@@ -67,13 +66,7 @@ class Rule(NamedTuple):
         return path.endswith(last) and len(path) - len(last) >= at
 
 
-class Section:
-    """The rules under some names: the longest first, and of equals what allows."""
-
-    __slots__ = ("rules",)
-
-    def __init__(self, rules: list[Rule] | None = None) -> None:
-        self.rules = rules or []
+Section = list[Rule]  # the rules under some names: the longest first, and of equals what allows
 
 
 class Rules:
@@ -99,7 +92,7 @@ class Rules:
         best, looked_at = (-1, True), 0
         for section in self._by_name.get(self._name(token), ()):
             looked_at += 1
-            for rule in section.rules:
+            for rule in section:
                 looked_at += 1 + (len(path) // CHARS_A_RULE if rule.parts else 0)
                 if looked_at >= RULES_A_STEP:
                     looked_at = 0
@@ -118,19 +111,19 @@ class Rules:
 
 
 ALLOW_ALL: Final = Rules({})
-DISALLOW_ALL: Final = Rules({"*": [Section([Rule(1, False, "/", "", False)])]})
+DISALLOW_ALL: Final = Rules({"*": [[Rule(1, False, "/", "", False)]]})
 
 
 class _Gathered:
     """A section while it is read: its rules by length and kind, since sorting many at once would take too long."""
 
     def __init__(self) -> None:
-        self.section = Section()
+        self.section: Section = []
         self.rules: defaultdict[tuple[int, bool], list[Rule]] = defaultdict(list)
 
     def finish(self) -> None:
         for rank in sorted(self.rules, reverse=True):
-            self.section.rules += self.rules[rank]
+            self.section += self.rules[rank]
 
 
 def product_token(user_agent: str) -> str:

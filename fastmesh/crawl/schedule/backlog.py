@@ -1,10 +1,9 @@
 """A stream's URLs that are not started yet, and which of them may be.
 
-They stand in one queue for each host.  A queue whose host has no slot free waits in
-that host's line and holds nothing; the others go on.  Among those that could
-start, first is the domain with the fewest of this stream's URLs under way, and in it the host with the fewest
-(shares.py), so that a slow host never takes all of the stream's places; among equals the
-input's order decides.  Where results leave in the input's order that alone decides.
+They stand in one queue for each host.  A queue whose host has no slot free waits in that host's line and holds nothing;
+the others go on.  Among those that could start, first is the domain with the fewest of this stream's URLs under way,
+and in it the host with the fewest (shares.py), so that a slow host never takes all of the stream's places; among equals
+the input's order decides.  Where results leave in the input's order that alone decides.
 
 The input may grow until its end is said: what is added stands behind what is there, and is fair with it.  With
 *dedupe* a URL that stands in the input again is not started: it gets the first one's result (repeats.py).
@@ -20,8 +19,8 @@ from typing import Any, Final
 from fastmesh.crawl.net.domain import domain_of
 from fastmesh.crawl.options import InputUrl
 from fastmesh.crawl.schedule.input_memory import input_memory
+from fastmesh.crawl.schedule.permit import RetryBudget
 from fastmesh.crawl.schedule.repeats import Repeat, Repeats, origin_of
-from fastmesh.crawl.schedule.retry_budget import RetryBudget
 from fastmesh.crawl.schedule.shares import Domain, Shares
 from fastmesh.crawl.schedule.slots import HostSlot, Slots
 from fastmesh.events import PageResult
@@ -77,19 +76,7 @@ class Job:
 class _Queue:
     """The URLs of one host."""
 
-    __slots__ = (
-        "backlog",
-        "budget",
-        "domain",
-        "indexes",
-        "key",
-        "located",
-        "open",
-        "origin",
-        "running",
-        "since",
-        "waited_s",
-    )
+    __slots__ = tuple("backlog budget domain indexes key located open origin running since waited_s".split())
 
     def __init__(self, backlog: Backlog, origin: str, domain: Domain) -> None:
         self.backlog = backlog

@@ -16,6 +16,8 @@ from fastmesh.crawl.schedule.slots import HostSlot, Slots, TotalSlot
 
 TOO_MANY_REQUESTS: Final = 429
 SERVICE_UNAVAILABLE: Final = 503
+# How many retries a stream has at one host: at least so many, and one for so many URLs.
+BUDGET_AT_LEAST, BUDGET_SHARE = 10, 5
 
 
 class HostAnswer(Protocol):
@@ -93,3 +95,20 @@ class Permit:
 def is_too_much(status: int, retry_after_s: float | None) -> bool:
     """Whether an answer asks for less: 429, or 503 with a time."""
     return status == TOO_MANY_REQUESTS or (status == SERVICE_UNAVAILABLE and retry_after_s is not None)
+
+
+class RetryBudget:
+    """How many retries a stream has left at one host: where all fails, trying again is no help to anybody."""
+
+    __slots__ = ("urls", "used")
+
+    def __init__(self, urls: int = 0) -> None:
+        self.urls = urls  # of the stream, at this host
+        self.used = 0
+
+    def take(self) -> bool:
+        """Use one; False when there is none."""
+        if self.used >= max(BUDGET_AT_LEAST, self.urls // BUDGET_SHARE):
+            return False
+        self.used += 1
+        return True

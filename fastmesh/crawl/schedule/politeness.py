@@ -3,10 +3,9 @@
 Politeness is a machine: it is told which fetches wait, begin and end and what the host answered, each with the time,
 and says which is next.  It owns no socket, timer or task, so a test plays a day with a slow host in a millisecond.
 
-A host serves the owners that wait in turn (an owner is a stream), so one of a
-thousand URLs does not starve one of three.  Until its robots.txt is known it gets one URL
-at a time.  One that answers "too many" gets half as many starts a second, and a
-little more with each answer that is better.
+A host serves the owners that wait in turn (an owner is a stream), so one of a thousand URLs does not starve one of
+three.  Until its robots.txt is known it gets one URL at a time.  One that answers "too many" gets half as many starts a
+second, and a little more with each answer that is better.
 """
 
 from __future__ import annotations
@@ -38,18 +37,8 @@ Waiter = Callable[[], None]
 class Host:
     """What is known of one host."""
 
-    __slots__ = (
-        "alarmed",
-        "called",
-        "crawl_delay_s",
-        "known",
-        "line",
-        "rate",
-        "ready_at",
-        "ready_before",
-        "rested_at",
-        "running",
-        "slowed_at",
+    __slots__ = tuple(
+        ("alarmed called crawl_delay_s known line rate ready_at ready_before rested_at running slowed_at").split()
     )
 
     def __init__(self) -> None:

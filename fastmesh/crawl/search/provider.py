@@ -1,10 +1,8 @@
 """What answers a query with URLs, for deepsearch.
 
-A provider answers with what it found or raises SearchUnavailable, whatever the
-other side does: its answer is bounded in bytes, in time and in number, and only
-what has the right type gets out.  The operator chose the endpoint, so it may be
-on loopback; the URLs that it answers with are strangers' and are judged where
-they are fetched.
+A provider answers with what it found or raises SearchUnavailable, whatever the other side does: its answer is bounded
+in bytes, in time and in number, and only what has the right type gets out.  The operator chose the endpoint, so it may
+be on loopback; the URLs that it answers with are strangers' and are judged where they are fetched.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from fastmesh.crawl.fairness.aside import Aside
 from fastmesh.crawl.fetch.body import read_body
 from fastmesh.crawl.fetch.body_budget import BodyBudget
 from fastmesh.crawl.fetch.decode import ACCEPT_ENCODING
-from fastmesh.crawl.fetch.retry_after import retry_after_s
+from fastmesh.crawl.fetch.retries import retry_after_s
 from fastmesh.crawl.net.url import MAX_URL_CHARS
 from fastmesh.crawl.search.provider import SearchHit
 from fastmesh.errors import SearchUnavailable, UrlError

@@ -1,18 +1,19 @@
-"""A request's head: its line, its header fields, its target and the length of its body.
+"""Heads: a request's line, header fields, target and length of body are read, a response's head is written.
 
-httptools reads the fields of a whole head in one call; everything else is read here, and what two
-readers could read differently is refused.
+httptools reads the fields of a whole head in one call; everything else is read here, and what two readers could read
+differently is refused.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import httptools
 
-from fastmesh.errors import BadRequest, HeaderTooLarge
+from fastmesh.errors import ApiError, BadRequest, HeaderTooLarge
 from fastmesh.wire.http1.fields import has_token
-from fastmesh.wire.http1.request import Request
 
 MAX_HEADERS = 100  # of a request, and as many trailers
 
@@ -25,6 +26,26 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 # Header fields that may come once: of two, some readers take the first and others the last.
 _SINGLE = frozenset({"host", "content-length", "transfer-encoding", "content-type", "origin", "expect", "x-request-id"})
+_UNWRITABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(slots=True)
+class Request:
+    """A whole request; or, with a *fault*, as much of one as came before it was refused."""
+
+    method: str = ""
+    path: str = ""
+    query: str = ""
+    headers: dict[str, str] = field(default_factory=dict)  # names in lower case, values latin-1
+    body: bytes = b""
+    minor: int = 1  # HTTP/1.minor
+    keep_alive: bool = False
+    fault: ApiError | None = None
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for status 100 before it sends the body (RFC 9110, section 10.1.1)."""
+        return self.minor == 1 and self.headers.get("expect", "").lower() == "100-continue"
 
 
 class _Fields:
@@ -115,3 +136,12 @@ def _body_length(request: Request, headers: dict[str, str]) -> int | None:
     if _LENGTH.fullmatch(length.encode("latin-1")) is None:
         raise BadRequest("Content-Length must be a number")
     return int(length)
+
+
+def response_head(status: int, headers: list[tuple[str, str]]) -> bytes:
+    """The head of a response.  Raises ValueError for a header field that would end its line early."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
+    for line in lines:
+        if _UNWRITABLE.search(line):
+            raise ValueError(f"a header field with a control character: {line!r}")
+    return "\r\n".join((*lines, "\r\n")).encode("latin-1")

@@ -12,8 +12,7 @@ from enum import Enum
 
 from fastmesh.errors import ApiError, BadRequest, HeaderTooLarge, PayloadTooLarge
 from fastmesh.wire.http1.fields import TOKEN
-from fastmesh.wire.http1.head import MAX_HEADERS, read_head
-from fastmesh.wire.http1.request import Request
+from fastmesh.wire.http1.head import MAX_HEADERS, Request, read_head
 
 MAX_CHUNK_LINE = 256  # a chunk's size with its extensions
 MAX_STEPS = 256  # of a call: a chunk takes two, of 1.5 µs each; 256 KB may hold 42,000 chunks
@@ -48,21 +47,11 @@ class HttpParser:
     *max_body_bytes* of the body as it is received, with the framing of its chunks.
     """
 
-    __slots__ = (
-        "_blank",
-        "_body",
-        "_buffer",
-        "_head",
-        "_max_body",
-        "_max_header",
-        "_received",
-        "_scanned",
-        "_trailers",
-        "_want",
-        "begun",
-        "pending",
-        "phase",
-        "rest",
+    __slots__ = tuple(
+        (
+            "_blank _body _buffer _head _max_body _max_header _received _scanned _trailers _want begun pending "
+            "phase rest"
+        ).split()
     )
 
     def __init__(self, max_header_bytes: int = 65_536, max_body_bytes: int = 1_048_576) -> None:

@@ -12,8 +12,7 @@ from hashlib import sha1
 
 from fastmesh.errors import BadRequest, UpgradeRequired
 from fastmesh.wire.http1.fields import MAX_ELEMENTS, TOKEN, has_token, listed
-from fastmesh.wire.http1.request import Request
-from fastmesh.wire.http1.response import response_head
+from fastmesh.wire.http1.head import Request, response_head
 from fastmesh.wire.websocket.deflate import BoundedDeflate
 from fastmesh.wire.websocket.machine import Limits, WebSocketMachine
 

@@ -54,23 +54,11 @@ class Limits:
 class WebSocketMachine:
     """The server's side of a connection after its handshake."""
 
-    __slots__ = (
-        "_allowance",
-        "_checked_at",
-        "_closed",
-        "_connection",
-        "_costs",
-        "_deflate",
-        "_ending",
-        "_input",
-        "_left",
-        "_limits",
-        "_may_declare",
-        "_message",
-        "_message_bytes",
-        "_messages",
-        "_over",
-        "_slice_bytes",
+    __slots__ = tuple(
+        (
+            "_allowance _checked_at _closed _connection _costs _deflate _ending _input _left _limits _may_declare "
+            "_message _message_bytes _messages _over _slice_bytes"
+        ).split()
     )
 
     def __init__(self, limits: Limits, deflate: BoundedDeflate | None = None) -> None:

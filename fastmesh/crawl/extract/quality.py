@@ -13,8 +13,8 @@ from trafilatura import bare_extraction
 from trafilatura.metadata import Document
 from trafilatura.xml import xmltotxt
 
-from fastmesh.crawl.extract.grades.face import MainContent
-from fastmesh.crawl.extract.grades.fast import read_main as read_fast
+from fastmesh.crawl.extract.main_content import MainContent
+from fastmesh.crawl.extract.main_content import read_main as read_fast
 from fastmesh.crawl.extract.page import Page
 
 

@@ -1,1 +1,0 @@
-"""The grades of extraction behind one face."""
