@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from fastmesh.client.ndjson import NdjsonParser
-from fastmesh.client.sse import SseParser
+from fastmesh.client.framing import NdjsonParser, SseParser
 from loadtest.soak_origin import HOSTS, KINDS, SLOWED_HOST
 from loadtest.streams import CRAWL, TOLD_TO_A_CONNECTION, Frame, Protocol, Seen, StreamFailed
 

@@ -18,8 +18,7 @@ import orjson
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Message, Ping, RejectConnection, Request, TextMessage
 
-from fastmesh.client.ndjson import NdjsonParser
-from fastmesh.client.sse import SseParser
+from fastmesh.client.framing import NdjsonParser, SseParser
 
 Protocol = Literal["ndjson", "sse", "ws"]
 Frame = dict[str, Any]

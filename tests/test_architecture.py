@@ -128,13 +128,12 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "loop_thread": set(),
         "retry": set(),
         "decode": {"errors", "frames"},
-        "ndjson": {"errors"},
-        "sse": {"errors", "ndjson"},
+        "framing": {"errors"},
         "refusals": {"errors"},
         "stream_id": {"errors"},
         "sequence": {"errors", "frames", "stream_id"},
-        "http": {"address", "errors", "ndjson", "refusals"},
-        "connections": {"errors", "frames", "decode", "ndjson", "sse", "refusals", "stream_id", "http"},
+        "http": {"address", "errors", "framing", "refusals"},
+        "connections": {"errors", "frames", "decode", "framing", "refusals", "stream_id", "http"},
         "stream": {"errors", "frames", "retry", "stream_id", "sequence", "http", "connections"},
         "client": {"address", "errors", "retry", "stream_id", "http", "stream"},
         "sync": {"frames", "loop_thread", "stream", "client"},
@@ -171,7 +170,6 @@ WITHOUT_IO = [
             "extract/protocol",
             "extract/spec",
             "fairness/line",
-            "fairness/rota",
             "schedule/backlog",
             "schedule/politeness",
             "schedule/shares",
@@ -182,10 +180,7 @@ WITHOUT_IO = [
     *(f"server/{name}.py" for name in ("timers", "intake", "per_peer")),
     "api/requests/*.py",
     "api/websocket/*.py",
-    *(
-        f"client/{name}.py"
-        for name in ("ndjson", "sse", "frames", "decode", "stream_id", "sequence", "retry", "errors")
-    ),
+    *(f"client/{name}.py" for name in ("framing", "frames", "decode", "stream_id", "sequence", "retry", "errors")),
 ]
 IO = {"asyncio", "socket", "selectors", "ssl", "threading", "subprocess", "time", "uvloop"}
 

@@ -15,10 +15,9 @@ from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType
 from fastmesh.client.decode import frame_of, parse_object, read_frame
 from fastmesh.client.errors import ConnectionLost, FrameTooLarge, ProtocolViolation
 from fastmesh.client.frames import Frame
+from fastmesh.client.framing import MAX_FRAME_BYTES, NdjsonParser, SseParser
 from fastmesh.client.http import Http, Query
-from fastmesh.client.ndjson import MAX_FRAME_BYTES, NdjsonParser
 from fastmesh.client.refusals import refusal_of
-from fastmesh.client.sse import SseParser
 from fastmesh.client.stream_id import stream_path
 
 TOLD_TO_A_CONNECTION = frozenset({"welcome", "ack", "status", "pong", "error"})

@@ -18,7 +18,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, ClientWebSocke
 
 from fastmesh.client.address import Address
 from fastmesh.client.errors import ConnectionLost, ProtocolViolation, Unreachable
-from fastmesh.client.ndjson import MAX_FRAME_BYTES
+from fastmesh.client.framing import MAX_FRAME_BYTES
 from fastmesh.client.refusals import bounded, redirected, refusal_in, refusal_of
 from fastmesh.version import __version__
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
-import aiohttp
-import orjson
 import uvloop
 
 from fastmesh import config
+from fastmesh.client import Client, Retry
 from fastmesh.commands.outcome import COULD_NOT_RUN, INTERRUPTED, SUCCESS
 from fastmesh.commands.table import Frame, ResultTable
 from fastmesh.config import Settings
@@ -37,7 +34,7 @@ STREAM_TIMEOUT_S = 60
 
 
 class DemoFailed(FastmeshError):
-    """The stream did not come, or broke."""
+    """The stream did not end in its time."""
 
 
 def run(keep: bool) -> int:
@@ -63,7 +60,7 @@ async def _demo(settings: Settings, keep: bool) -> int:
     try:
         site_address, address = await site.start(), await daemon.start()
         _introduce(site_address, address)
-        status = await _show(site_address, address, settings.stream.max_frame_bytes)
+        status = await _show(site_address, address)
         if keep:
             await _stay(site_address, address)
             await daemon.drain(asyncio.Event())
@@ -73,38 +70,24 @@ async def _demo(settings: Settings, keep: bool) -> int:
         await site.close()
 
 
-async def _show(site_address: str, address: str, max_line_bytes: int) -> int:
+async def _show(site_address: str, address: str) -> int:
     """Stream the batch into a table, and say whether it went as it should."""
     frames: list[Frame] = []
-    stream = _stream(f"{address}/crawl/stream", batch(site_address), max_line_bytes)
-    async with aclosing(stream):
-        with ResultTable(base=site_address) as table:
-            async for frame in stream:
-                table.take(frame)
-                frames.append(frame)
+    asked = batch(site_address)
+    try:
+        async with asyncio.timeout(STREAM_TIMEOUT_S), Client(address, retry=Retry(attempts=1)) as client:
+            with ResultTable(base=site_address) as table:
+                async for frame in client.crawl(asked["urls"], options=asked["options"]):
+                    frames.append(dict(frame.raw))
+                    table.take(frames[-1])
+    except TimeoutError:
+        raise DemoFailed(f"the stream did not end within {STREAM_TIMEOUT_S} s") from None
     wrong = differences(frames, [url_of(sample, site_address) for sample in SAMPLES])
     if wrong:
         print("not as expected:", *wrong, sep="\n  ", file=sys.stderr)
         return COULD_NOT_RUN
     print("the failures above are on purpose", flush=True)
     return SUCCESS
-
-
-async def _stream(url: str, body: dict[str, object], max_line_bytes: int) -> AsyncGenerator[Frame, None]:
-    """The frames of POST *url*, each as it comes.  Raises DemoFailed."""
-    timeout = aiohttp.ClientTimeout(total=STREAM_TIMEOUT_S)
-    try:
-        # aiohttp's buffer must hold a whole line; a page of 1,000 links is a long one.
-        async with (
-            aiohttp.ClientSession(timeout=timeout, read_bufsize=max_line_bytes) as session,
-            session.post(url, json=body) as response,
-        ):
-            if response.status != 200:
-                raise DemoFailed(f"the daemon answered with status {response.status}: {await response.text()}")
-            async for line in response.content:
-                yield orjson.loads(line)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise DemoFailed(f"the stream broke: {error or type(error).__name__}") from None
 
 
 async def _stay(site_address: str, address: str) -> None:

@@ -9,9 +9,15 @@ from pydantic import model_validator
 
 from fastmesh.config.declare import Section
 from fastmesh.config.sections.crawl import CacheSettings, FetchSettings, SearchSettings, WorkersSettings
-from fastmesh.config.sections.server import AuthSettings, CorsSettings, ServerSettings, TlsSettings
+from fastmesh.config.sections.server import (
+    AuthSettings,
+    CorsSettings,
+    LogSettings,
+    ServerSettings,
+    TlsSettings,
+    TraceSettings,
+)
 from fastmesh.config.sections.streams import BufferSettings, FirehoseSettings, StreamSettings
-from fastmesh.config.sections.telemetry import LogSettings, TraceSettings
 from fastmesh.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fastmesh.demo import pages
 from fastmesh.demo.answers import Handler, after, bomb, cut, endless, fixed, redirect, reset, trickle
@@ -39,7 +39,7 @@ def url_of(sample: Sample, address: str) -> str:
     return address + sample.url if sample.url.startswith("/") else sample.url
 
 
-def batch(address: str) -> dict[str, object]:
+def batch(address: str) -> dict[str, Any]:
     """The body that crawls all of SAMPLES."""
     return {
         "urls": [url_of(sample, address) for sample in SAMPLES],

@@ -14,9 +14,8 @@ from fastmesh.server.peer import OPEN, Peer
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.telemetry.log import get_logger
 from fastmesh.wire.encoders import WebSocketEncoder
-from fastmesh.wire.websocket.events import Binary, Ended, Event, Ping, Text
 from fastmesh.wire.websocket.handshake import upgrade
-from fastmesh.wire.websocket.machine import Limits, WebSocketMachine
+from fastmesh.wire.websocket.machine import Binary, Ended, Event, Limits, Ping, Text, WebSocketMachine
 
 log = get_logger()
 

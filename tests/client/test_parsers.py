@@ -11,8 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastmesh.client.errors import FrameTooLarge
-from fastmesh.client.ndjson import NdjsonParser
-from fastmesh.client.sse import SseEvent, SseParser
+from fastmesh.client.framing import NdjsonParser, SseEvent, SseParser
 
 
 def lines_of(*parts: bytes) -> list[bytes]:

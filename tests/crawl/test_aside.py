@@ -14,7 +14,7 @@ from origins import Origin
 from pages import Page, no_answers
 
 from fastmesh.config import FetchSettings
-from fastmesh.crawl.fairness.aside import Aside
+from fastmesh.crawl.fairness.steps import Aside
 from fastmesh.crawl.fetch.fetcher import Fetcher
 from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.options import CrawlOptions

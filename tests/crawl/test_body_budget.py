@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from fastmesh.crawl.fairness.aside import Aside
+from fastmesh.crawl.fairness.steps import Aside
 from fastmesh.crawl.fetch.body import read_body
 from fastmesh.crawl.fetch.body_budget import MAX_READ_BYTES, READ_BYTES, SMALL_BYTES, STALL_S, BodyBudget, BodyShare
 from fastmesh.crawl.fetch.deadline import Deadline

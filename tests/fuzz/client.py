@@ -6,8 +6,7 @@ from collections.abc import Hashable
 
 from fastmesh.client.decode import read_frame
 from fastmesh.client.errors import ClientError
-from fastmesh.client.ndjson import NdjsonParser
-from fastmesh.client.sse import SseParser
+from fastmesh.client.framing import NdjsonParser, SseParser
 
 from .budget import Target, Watch, pieces
 

@@ -21,9 +21,8 @@ from fastmesh.errors import ApiError, ConfigError
 from fastmesh.telemetry.trace import Trace
 from fastmesh.wire.http1 import HttpParser, Request
 from fastmesh.wire.websocket.deflate import BoundedDeflate
-from fastmesh.wire.websocket.events import Binary, Ended, Ping, Text
 from fastmesh.wire.websocket.handshake import upgrade
-from fastmesh.wire.websocket.machine import Limits, WebSocketMachine
+from fastmesh.wire.websocket.machine import Binary, Ended, Limits, Ping, Text, WebSocketMachine
 
 from .budget import Target, Watch, pieces
 

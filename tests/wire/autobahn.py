@@ -24,9 +24,8 @@ import uvloop
 from fastmesh._core import Batch
 from fastmesh.errors import ApiError
 from fastmesh.wire.http1 import HttpParser
-from fastmesh.wire.websocket.events import Binary, Ended, Ping, Text
 from fastmesh.wire.websocket.handshake import upgrade
-from fastmesh.wire.websocket.machine import Limits, WebSocketMachine
+from fastmesh.wire.websocket.machine import Binary, Ended, Limits, Ping, Text, WebSocketMachine
 
 LINGER_S = 2.0
 

@@ -15,12 +15,17 @@ from sockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, closing, defl
 
 from fastmesh._core import Batch
 from fastmesh.wire.websocket.deflate import BoundedDeflate
-from fastmesh.wire.websocket.events import Binary, Ended, Event, Ping, Pong, Text
 from fastmesh.wire.websocket.machine import (
     DEFLATED_COSTS,
     DEFLATED_SLICE_BYTES,
     PINGS_A_CALL,
+    Binary,
+    Ended,
+    Event,
     Limits,
+    Ping,
+    Pong,
+    Text,
     WebSocketMachine,
 )
 

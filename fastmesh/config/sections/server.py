@@ -1,12 +1,12 @@
-"""Who is served, and where: the listener, tokens, origins and TLS."""
+"""Who is served, and where: the listener, tokens, origins and TLS; and what the daemon says of itself."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
-from fastmesh.config.declare import HostNames, Origins, Section, Text, live, setting
+from fastmesh.config.declare import HostNames, HttpUrl, Origins, Section, Text, live, setting
 
 
 class ServerSettings(Section):
@@ -80,3 +80,21 @@ class TlsSettings(Section):
             missing = "TLS__KEY" if self.key is None else "TLS__CERT"
             raise ValueError(f"want TLS__CERT and TLS__KEY, or neither: {missing} is not set")
         return self
+
+
+class LogSettings(Section):
+    """What is logged, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = live("info", "", "the least that is logged")
+    format: Literal["json", "console"] | None = live(None, "", "unset: console on a terminal, else json")
+
+
+class TraceSettings(Section):
+    """Where spans are sent, with the extra ``otel``."""
+
+    otlp_url: HttpUrl = setting(
+        None,
+        "URL",
+        "OpenTelemetry's OTLP over HTTP; unset: no spans",
+        allowed="an http or https URL without query and fragment, such as http://127.0.0.1:4318/v1/traces",
+    )

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastmesh.crawl.extract.charset import decode
-from fastmesh.crawl.extract.document import Document, document_of
+from fastmesh.crawl.extract.document import Document, document_of, fitted
 from fastmesh.crawl.extract.feed import read_feed
-from fastmesh.crawl.extract.fit import fitted
 from fastmesh.crawl.extract.gate import NO_PAGE, Gate, judge
 from fastmesh.crawl.extract.grades import EXTRACTORS, Extractor, Load
 from fastmesh.crawl.extract.page import Page

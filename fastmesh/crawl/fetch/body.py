@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import ClientResponse
 
-from fastmesh.crawl.fairness.aside import Aside
+from fastmesh.crawl.fairness.steps import Aside
 from fastmesh.crawl.fetch.body_budget import BodyShare
 from fastmesh.crawl.fetch.decode import DECODE_ERRORS, STEP_BYTES, decoder_for, hold_ratio
 from fastmesh.errors import DecodeFailed, TooLarge

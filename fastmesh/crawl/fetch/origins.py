@@ -21,7 +21,7 @@ from yarl import URL
 from fastmesh.config import FetchSettings
 from fastmesh.crawl.cache.freshness import kept_fields
 from fastmesh.crawl.cache.store import Answer
-from fastmesh.crawl.fairness.aside import Aside
+from fastmesh.crawl.fairness.steps import Aside
 from fastmesh.crawl.fetch.body import read_body
 from fastmesh.crawl.fetch.body_budget import READ_BYTES, BodyBudget, BodyShare
 from fastmesh.crawl.fetch.connector import GuardedConnector

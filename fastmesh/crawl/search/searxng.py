@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
-from fastmesh.crawl.fairness.aside import Aside
+from fastmesh.crawl.fairness.steps import Aside
 from fastmesh.crawl.fetch.body import read_body
 from fastmesh.crawl.fetch.body_budget import BodyBudget
 from fastmesh.crawl.fetch.decode import ACCEPT_ENCODING

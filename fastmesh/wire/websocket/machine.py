@@ -18,7 +18,6 @@ from wsproto.frame_protocol import CloseReason, Opcode
 
 from fastmesh._core import Batch, frame_messages
 from fastmesh.wire.websocket.deflate import BoundedDeflate
-from fastmesh.wire.websocket.events import Binary, Ended, Event, Ping, Pong, Text
 from fastmesh.wire.websocket.frames import Header, framed, read_header
 
 POLICY, TOO_LARGE, NO_STATUS = 1008, 1009, 1005
@@ -49,6 +48,49 @@ class Limits:
     messages_a_call: int = 8  # a command may open a stream: a third of a millisecond
     small_frames_burst: int = 1000  # control frames, empty ones and fragments of under CRUMB_BYTES
     small_frames_a_second: float = 100.0
+
+
+@dataclass(slots=True)
+class Text:
+    """A whole message, as valid UTF-8."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Binary:
+    """A whole message of bytes."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Ping:
+    """The peer wants a pong with this payload; of many pings in a call only the last ones are told."""
+
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Pong:
+    """The answer to a ping that the machine made, or a sign of life that nobody asked for."""
+
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Ended:
+    """The connection is over: *reply* is the close frame to send, and no byte behind is read.
+
+    It is the only event of its call, so that those before it can be answered first.
+    """
+
+    code: int
+    reason: str
+    reply: bytes
+
+
+Event = Text | Binary | Ping | Pong | Ended
 
 
 class WebSocketMachine:

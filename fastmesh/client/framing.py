@@ -1,8 +1,8 @@
-"""Server-sent events as a machine: bytes in, events out.
+"""NDJSON and server-sent events as machines: bytes in, whole lines or events out, however the input is cut.
 
-The rules are those of the HTML standard, 9.2.6, so that what a browser reads is what is read here: lines end with CR,
-LF or CRLF, a BOM at the start is skipped, an event without its empty line is never given out.  The one difference:
-``data`` stays bytes, since broken UTF-8 shall be found where the JSON in it is read and not be replaced.
+A last line or event without its end is never given out: it may be half of one.  The rules for events are those of the
+HTML standard, 9.2.6, so that what a browser reads is what is read here.  One differs: ``data`` stays bytes, since
+broken UTF-8 shall be found where the JSON in it is read and not be replaced.
 """
 
 from __future__ import annotations
@@ -11,10 +11,31 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastmesh.client.errors import FrameTooLarge
-from fastmesh.client.ndjson import MAX_FRAME_BYTES
 
+MAX_FRAME_BYTES: Final = 67_108_864
 BOM: Final = b"\xef\xbb\xbf"
 MAX_RETRY_DIGITS: Final = 10
+
+
+class NdjsonParser:
+    """Cuts what it is fed, each byte once, into lines of at most *max_bytes*; empty ones are passed over."""
+
+    __slots__ = ("_begun", "_max_bytes")
+
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._begun = bytearray()  # of a line that has no end yet
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that *data* completes, without their ends.  Raises FrameTooLarge."""
+        *lines, rest = data.split(b"\n")
+        if lines and self._begun:
+            lines[0] = bytes(self._begun) + lines[0]
+            self._begun.clear()
+        self._begun += rest
+        if len(self._begun) > self._max_bytes or any(len(line) > self._max_bytes for line in lines):
+            raise FrameTooLarge(self._max_bytes)
+        return [line for line in lines if not line.isspace() and line]
 
 
 @dataclass(frozen=True, slots=True)
