@@ -1,7 +1,4 @@
-"""The command ``fastmesh``.
-
-Exit status: 0 success, 1 could not run, 2 usage, 3 some URLs failed, 130 interrupted.
-"""
+"""The command ``fastmesh``.  Exit status: 0 success, 1 could not run, 2 usage, 3 some URLs failed, 130 interrupted."""
 
 from __future__ import annotations
 

@@ -21,11 +21,8 @@ FRAME_TYPES: Final = ("metadata", "search", "result", "error", "summary", "gap",
 
 @dataclass(slots=True)
 class PageResult:
-    """What became of one URL.
-
-    ``document`` is JSON that an extraction worker encoded; None on failure.  The frame of a
-    failed URL has the gate decision ``failed``, whatever ``gate_decision`` is.
-    """
+    """What became of one URL.  ``document`` is JSON that an extraction worker encoded; None on failure.  The frame of a
+    failed URL has the gate decision ``failed``, whatever ``gate_decision`` is."""
 
     url: str
     final_url: str | None = None
@@ -159,10 +156,8 @@ def gap_event(stream_id: str, from_seq: int, to_seq: int, reason: str) -> Event:
 def progress_event(
     stream_id: str, stream_type: str, started_at: float, phase: str, completed: int, total: int, item: str
 ) -> Event:
-    """For each reader of a stream that was asked for progress; *item* is the URL that was completed last.
-
-    *started_at* is in seconds since the epoch; the end is estimated by the pace so far.
-    """
+    """For each reader of a stream that was asked for progress; *item* is the URL that was completed last.  *started_at*
+    is in seconds since the epoch; the end is estimated by the pace so far."""
     estimated = started_at + (time.time() - started_at) * total / completed
     return {
         "type": "progress",

@@ -18,7 +18,7 @@ from fastmesh.crawl.net.guard import AddressGuard
 from fastmesh.crawl.orchestrator import PipelineOrchestrator
 from fastmesh.crawl.robots.robots import Robots
 from fastmesh.crawl.schedule.slots import Slots
-from fastmesh.crawl.search.choice import make_search
+from fastmesh.crawl.search import make_search
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.telemetry.metrics import Metrics

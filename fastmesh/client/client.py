@@ -131,10 +131,8 @@ class Client:
         heartbeats: bool = False,
         cancel_on_exit: bool = False,
     ) -> FrameStream:
-        """The frames of a stream that runs, or that can be resumed, after frame *after*.
-
-        None reads from the start too, but only watches: it takes no place that an earlier reader left.
-        """
+        """The frames of a stream that runs, or that can be resumed, after frame *after*.  None reads from the start
+        too, but only watches: it takes no place that an earlier reader left."""
         checked(stream_id)
         if after is not None and after < 0:
             raise ValueError(f"after {after}: want a frame's number, or 0")
@@ -150,11 +148,8 @@ class Client:
         return opened_id(await self._ask("POST", "/streams", _crawl_body(urls, options, stream), headers))
 
     async def cancel(self, stream_id: str) -> dict[str, Any]:
-        """Cancel a stream; return what the daemon says of it.
-
-        Raises Refused with 404 for an unknown stream and with 409 for one that has ended,
-        which may be the cancel's own doing when a connection broke before its answer.
-        """
+        """Cancel a stream; return what the daemon says of it.  Raises Refused with 404 for an unknown stream and with
+        409 for one that has ended, which may be the cancel's own doing when a connection broke before its answer."""
         return await self._ask("DELETE", stream_path(checked(stream_id)))
 
     async def streams(self) -> dict[str, Any]:

@@ -32,11 +32,8 @@ class Connection(ABC):
 
     @abstractmethod
     async def receive(self) -> Iterable[Frame] | None:
-        """The next frames, at least one; None at the connection's end.
-
-        They are read as they are iterated, which may raise ProtocolViolation.
-        Raises ConnectionLost, Refused and ProtocolViolation.
-        """
+        """The next frames, at least one; None at the connection's end.  They are read as they are iterated, which may
+        raise ProtocolViolation.  Raises ConnectionLost, Refused and ProtocolViolation."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -166,9 +163,7 @@ BODIES: Final[Mapping[str, type[BodyConnection]]] = {"ndjson": NdjsonConnection,
 
 async def attached(http: Http, protocol: str, stream_id: str, after: int | None) -> Connection:
     """A connection that brings the frames of *stream_id* after frame *after*; None: all, as one that only watches.
-
-    Raises ConnectionLost, Refused and ProtocolViolation.
-    """
+    Raises ConnectionLost, Refused and ProtocolViolation."""
     if protocol == "ws":
         connection = WebSocketConnection(http, await http.websocket("/crawl/ws"))
         try:

@@ -43,10 +43,8 @@ PASSING: Final = frozenset({429, 502, 503, 504})
 
 
 class Refused(ClientError):
-    """The daemon refused a request.
-
-    *type* is one of the daemon's error types, or ``http`` when something else answered in its place.
-    """
+    """The daemon refused a request.  *type* is one of the daemon's error types, or ``http`` when something else
+    answered in its place."""
 
     def __init__(
         self,

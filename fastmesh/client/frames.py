@@ -119,10 +119,8 @@ class StreamFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """Any frame.
-
-    *seq* is None for what was told to this reader alone.  *raw* is the whole frame; *json* is its bytes as received.
-    """
+    """Any frame.  *seq* is None for what was told to this reader alone.  *raw* is the whole frame; *json* is its bytes
+    as received."""
 
     type: str
     stream_id: str

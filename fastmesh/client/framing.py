@@ -48,11 +48,8 @@ class SseEvent:
 
 
 class SseParser:
-    """Reads events whose lines and data have at most *max_bytes*.
-
-    ``last_event_id`` is the id to resume after; ``retry_ms`` is how long the
-    server wants to be left alone after a break, None when it said nothing.
-    """
+    """Reads events whose lines and data have at most *max_bytes*.  ``last_event_id`` is the id to resume after;
+    ``retry_ms`` is how long the server wants to be left alone after a break, None when it said nothing."""
 
     __slots__ = ("_after_cr", "_begun", "_data", "_id", "_max_bytes", "_start", "_type", "last_event_id", "retry_ms")
 

@@ -105,10 +105,8 @@ class Http:
         return answer
 
     async def get(self, path: str, *, also: frozenset[int] = frozenset()) -> bytes:
-        """The body at *path*, whose status is 2xx or one of *also*.
-
-        Raises ConnectionLost, Refused and ProtocolViolation.
-        """
+        """The body at *path*, whose status is 2xx or one of *also*.  Raises ConnectionLost, Refused and
+        ProtocolViolation."""
         with self.typed_faults():
             async with self._session.get(self._base + path, allow_redirects=False) as response:
                 if not (200 <= response.status <= 299 or response.status in also):

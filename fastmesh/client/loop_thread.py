@@ -66,11 +66,8 @@ class LoopThread:
 
 
 class _Work(Generic[T]):
-    """A task of the loop's thread that another one waits for.
-
-    Its coroutine is made where it runs.  An interrupt may come at any place of the
-    waiting thread, and between making and scheduling it would leave one that never runs.
-    """
+    """A task of the loop's thread that another one waits for.  Its coroutine is made where it runs.  An interrupt may
+    come at any place of the waiting thread, and between making and scheduling it would leave one that never runs."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self.done: Future[T] = Future()

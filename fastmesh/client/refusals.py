@@ -20,10 +20,8 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 
 def refusal_of(status: int | None, error: object, headers: Mapping[str, str]) -> Refused:
-    """The refusal that an envelope's *error* holds; where it holds none, what the status and *headers* say.
-
-    Without a *status* (on a WebSocket) it is the one that the error's type has.
-    """
+    """The refusal that an envelope's *error* holds; where it holds none, what the status and *headers* say.  Without a
+    *status* (on a WebSocket) it is the one that the error's type has."""
     known = error if isinstance(error, dict) else {}
 
     def text(name: str) -> str | None:

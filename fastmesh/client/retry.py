@@ -26,10 +26,8 @@ class Retry:
             raise ValueError(f"want attempts of at least 1 and no negative seconds, got {self}")
 
     def wait_s(self, failures: int, chance: float, asked_s: float = 0.0) -> float | None:
-        """How long to wait after *failures* in a row, or None: give up.
-
-        *chance* is between 0 and 1; *asked_s* is what the server asked for, which is the least.
-        """
+        """How long to wait after *failures* in a row, or None: give up.  *chance* is between 0 and 1; *asked_s* is what
+        the server asked for, which is the least."""
         if failures >= self.attempts or asked_s > self.max_wait_s:
             return None
         # Beyond 2^60 nothing doubles visibly, and a float would overflow at last.

@@ -11,10 +11,8 @@ from fastmesh.client.stream_id import valid_stream_id
 
 
 class Sequence:
-    """Where a reader is in its stream, beginning after frame *after*.
-
-    ``position`` is the last frame that was shown or named by a gap; ``complete`` is true once the summary was seen.
-    """
+    """Where a reader is in its stream, beginning after frame *after*.  ``position`` is the last frame that was shown or
+    named by a gap; ``complete`` is true once the summary was seen."""
 
     __slots__ = ("complete", "position", "stream_id")
 

@@ -31,10 +31,8 @@ CANCEL_TIMEOUT_S: Final = 5.0  # for the cancel that cancel_on_exit promises
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The request that starts a stream, its path by protocol.
-
-    With *subscribed*, on WebSocket, it only opens: the frames come by a subscription.
-    """
+    """The request that starts a stream, its path by protocol.  With *subscribed*, on WebSocket, it only opens: the
+    frames come by a subscription."""
 
     method: Literal["GET", "POST"]
     paths: Mapping[ProtocolName, str]

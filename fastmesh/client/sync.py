@@ -91,11 +91,8 @@ class SyncClient:
 
 
 class SyncFrames:
-    """The frames of one stream: a plain iterator.
-
-    Leaving its loop early closes the connection as soon as nothing refers to it;
-    ``with`` or close() do so at a certain time.
-    """
+    """The frames of one stream: a plain iterator.  Leaving its loop early closes the connection as soon as nothing
+    refers to it; ``with`` or close() do so at a certain time."""
 
     def __init__(self, owner: SyncClient, loop: LoopThread, stream: FrameStream) -> None:
         self._owner = owner  # lives as long as its iterators do

@@ -70,15 +70,11 @@ def _lines(name: str) -> list[str]:
 
 def _headers(lines: list[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in map(_header, lines):
-        if name in headers:
+    for text in lines:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise ValidationError(f"--header {text!r}: want 'Name: value'")
+        if (name := name.strip()) in headers:
             raise ValidationError(f"--header: {name} is there more than once, and which value is meant is not said")
-        headers[name] = value
+        headers[name] = value.strip()
     return headers
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise ValidationError(f"--header {text!r}: want 'Name: value'")
-    return name.strip(), value.strip()

@@ -19,9 +19,7 @@ QUANTUM_BYTES = 65_536
 
 class ThreadSink:
     """Hands each batch to *thread*, and the next when that was taken: a slow pipe's pressure reaches the fetches.
-
-    ``done`` resolves when the last batch was taken, and raises what the thread raised.
-    """
+    ``done`` resolves when the last batch was taken, and raises what the thread raised."""
 
     def __init__(self, thread: OutputThread) -> None:
         self.paused = False
@@ -78,11 +76,8 @@ class ThreadSink:
 
 
 async def crawl(settings: Settings, request: CrawlRequest, *, table: bool) -> int:
-    """Crawl *request*, frames as NDJSON on stdout or as a table; return the exit status.
-
-    The first SIGINT or SIGTERM ends the stream with its summary, a second one
-    without.  Raises FastmeshError when it cannot start.
-    """
+    """Crawl *request*, frames as NDJSON on stdout or as a table; return the exit status.  The first SIGINT or SIGTERM
+    ends the stream with its summary, a second one without.  Raises FastmeshError when it cannot start."""
     engine = Engine(settings)
     try:
         await engine.start()

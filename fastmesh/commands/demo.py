@@ -38,11 +38,8 @@ class DemoFailed(FastmeshError):
 
 
 def run(keep: bool) -> int:
-    """Show one stream over the sample site; with *keep*, leave both running until SIGINT or SIGTERM.
-
-    Returns the exit status: 0 when every URL became what it should, 1 when not,
-    130 when it was interrupted before that was known.
-    """
+    """Show one stream over the sample site; with *keep*, leave both running until SIGINT or SIGTERM.  Returns the exit
+    status: 0 when every URL became what it should, 1 when not, 130 when it was interrupted before that was known."""
     settings = config.load(FLAGS, environ={}).values
     log.configure(settings.log.level, settings.log.format)
     try:

@@ -45,11 +45,8 @@ HEADER: Final = Row("#", "URL", "result", "title", "words", "bytes", "ms")
 
 
 class ResultTable:
-    """Shows every frame it is given, until it is left.
-
-    *base* is the beginning that all URLs share, if they do: rows leave it out.
-    Without *console* it is standard output.
-    """
+    """Shows every frame it is given, until it is left.  *base* is the beginning that all URLs share, if they do: rows
+    leave it out.  Without *console* it is standard output."""
 
     def __init__(self, console: Console | None = None, *, base: str = "") -> None:
         # FORCE_COLOR must not put escapes into a pipe, so the file itself says whether it is a terminal.

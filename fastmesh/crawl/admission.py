@@ -14,11 +14,8 @@ from fastmesh.crawl.schedule.slots import HostSlot, Slots
 
 
 class PageAdmission:
-    """Gives one page of *owner* leave to ask hosts.
-
-    *host* is the slot that the page was started with, *waited_s* all the time that it waited so far.  Without
-    *robots* nobody's robots.txt is asked for.
-    """
+    """Gives one page of *owner* leave to ask hosts.  *host* is the slot that the page was started with, *waited_s* all
+    the time that it waited so far.  Without *robots* nobody's robots.txt is asked for."""
 
     def __init__(
         self, slots: Slots, owner: Owner, host: HostSlot | None, robots: Robots | None, user_agent: str

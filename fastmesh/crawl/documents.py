@@ -31,10 +31,8 @@ class Documents:
         owner: Owner,
         client: Hashable,
     ) -> Extracted:
-        """The document of *body*, which *url* answered with.  Raises what the pool raises.
-
-        *answer*, when the cache may keep one, has the body: its document is made once for all that ask for it.
-        """
+        """The document of *body*, which *url* answered with.  Raises what the pool raises.  *answer*, when the cache
+        may keep one, has the body: its document is made once for all that ask for it."""
         work = partial(self._pool.extract, body, spec, url=url, content_type=content_type, owner=owner, client=client)
         if answer is None:
             return await work()

@@ -45,10 +45,8 @@ class CrawlOptions:
 
 @dataclass(frozen=True, slots=True)
 class InputUrl:
-    """A URL, how it is fetched, and the name that its client has for it.
-
-    Those that are fetched in the same way share one *options*.
-    """
+    """A URL, how it is fetched, and the name that its client has for it.  Those that are fetched in the same way share
+    one *options*."""
 
     url: str
     options: CrawlOptions

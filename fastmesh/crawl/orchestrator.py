@@ -82,11 +82,8 @@ class PipelineOrchestrator:
         )
 
     async def execute(self, job: Job) -> PageResult:
-        """Fetch and extract *job*'s URL.
-
-        Never raises but CancelledError: whatever goes wrong is the result's error.
-        ``processing_time_ms`` is without the waits for slots and for robots.txt.
-        """
+        """Fetch and extract *job*'s URL.  Never raises but CancelledError: whatever goes wrong is the result's error.
+        ``processing_time_ms`` is without the waits for slots and for robots.txt."""
         metrics = self._metrics
         metrics.inflight += 1
         url, options = job.input.url, job.input.options

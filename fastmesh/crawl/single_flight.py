@@ -26,10 +26,8 @@ class Flight(Generic[T]):
         self._waiting = 0
 
     async def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until it is done, for *timeout_s* at most; whether it is.
-
-        When the last waiting task stops before that, the work is cancelled, and the next one begins it anew.
-        """
+        """Wait until it is done, for *timeout_s* at most; whether it is.  When the last waiting task stops before that,
+        the work is cancelled, and the next one begins it anew."""
         self._waiting += 1
         try:
             await asyncio.wait([self.task], timeout=timeout_s)

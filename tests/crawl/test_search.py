@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from origins import Origin, Request, Reset, head
 
 from fastmesh import config
-from fastmesh.crawl.search.choice import make_search
+from fastmesh.crawl.search import make_search
 from fastmesh.crawl.search.provider import SearchHit
 from fastmesh.crawl.search.searxng import MAX_ANSWER_BYTES, MAX_PAGES, MAX_SNIPPET_CHARS, MAX_TITLE_CHARS, SearxngSearch
 from fastmesh.crawl.search.static import StaticSearch

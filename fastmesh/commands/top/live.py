@@ -30,11 +30,8 @@ UNWELL = frozenset({503})  # of /healthz, whose body says why
 
 
 async def top(server: Server, interval_s: float, *, once: bool) -> int:
-    """Show the daemon at *server* every *interval_s* seconds until SIGINT or SIGTERM; with *once* one picture.
-
-    Returns the exit status: a daemon that does not answer at first is 1, later
-    it is waited for.  Raises ValidationError.
-    """
+    """Show the daemon at *server* every *interval_s* seconds until SIGINT or SIGTERM; with *once* one picture.  Returns
+    the exit status: a daemon that does not answer at first is 1, later it is waited for.  Raises ValidationError."""
     if not LEAST_S <= interval_s <= MOST_S:
         raise ValidationError(f"--interval-s: want {LEAST_S:g} to {MOST_S:g} seconds, got {interval_s:g}")
     terminal = sys.stdout.isatty()

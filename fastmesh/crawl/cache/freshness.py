@@ -54,10 +54,8 @@ def kept_fields(head: MultiMapping[str]) -> dict[str, str]:
 
 
 def directives(fields: Fields) -> dict[str, str | None]:
-    """The Cache-Control of *fields*, in lower case; of one that is repeated the first counts (4.2.1).
-
-    One that is too long to be read may forbid anything: it counts as no-store.
-    """
+    """The Cache-Control of *fields*, in lower case; of one that is repeated the first counts (4.2.1).  One that is too
+    long to be read may forbid anything: it counts as no-store."""
     text = fields.get("cache-control", "")
     if len(text) > MAX_DIRECTIVE_CHARS:
         return {"no-store": None}

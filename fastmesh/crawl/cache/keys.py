@@ -19,10 +19,8 @@ _SALT: Final = os.urandom(16)
 
 
 def request_key(url: ParsedUrl, headers: Mapping[str, str], options: CrawlOptions) -> bytes:
-    """The key of a request for *url* with *headers* (names in lower case).
-
-    A request that minds robots.txt has another than one that does not: a page that is disallowed is no page to the one.
-    """
+    """The key of a request for *url* with *headers* (names in lower case).  A request that minds robots.txt has another
+    than one that does not: a page that is disallowed is no page to the one."""
     said = "\n".join(
         [url.resource, str(options.respect_robots), *(f"{name}: {value}" for name, value in sorted(headers.items()))]
     )

@@ -34,10 +34,8 @@ def may_replace(answer: Answer) -> bool:
 
 
 def may_keep(answer: Answer, headers: Mapping[str, str], now_s: float, ttl_s: float) -> bool:
-    """Whether *answer* may be kept; then it says for how long, and which of the request's *headers* chose it.
-
-    Their names are in lower case.
-    """
+    """Whether *answer* may be kept; then it says for how long, and which of the request's *headers* chose it.  Their
+    names are in lower case."""
     _set_lifetime(answer, now_s, ttl_s)
     if answer.lifetime is None:
         return False

@@ -40,10 +40,8 @@ class Image(TypedDict):
 
 
 class Document(TypedDict):
-    """What was extracted of a page.
-
-    Parts that were not asked for are null; the last three fields are there only when they say something.
-    """
+    """What was extracted of a page.  Parts that were not asked for are null; the last three fields are there only when
+    they say something."""
 
     title: str | None
     byline: str | None
@@ -109,10 +107,8 @@ def document_of(
 
 
 def fitted(whole: Document, max_bytes: int) -> bytes:
-    """*whole* as JSON without a raw newline, shortened to *max_bytes* when it is longer; then it says so.
-
-    Raises ExtractFailed when not even an empty document fits.
-    """
+    """*whole* as JSON without a raw newline, shortened to *max_bytes* when it is longer; then it says so.  Raises
+    ExtractFailed when not even an empty document fits."""
     encoded = orjson.dumps(whole)
     if len(encoded) <= max_bytes:
         return encoded

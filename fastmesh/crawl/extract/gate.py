@@ -25,10 +25,8 @@ FEW_CHARS_OF_AN_APP: Final = 1000
 
 
 class PageFacts(NamedTuple):
-    """What the gate looks at.
-
-    *app_markers* counts two: an empty root of a single-page application, and a noscript that asks for JavaScript.
-    """
+    """What the gate looks at.  *app_markers* counts two: an empty root of a single-page application, and a noscript
+    that asks for JavaScript."""
 
     html_chars: int
     text_chars: int

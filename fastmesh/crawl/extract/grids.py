@@ -20,10 +20,8 @@ SECTIONS: Final = frozenset({"thead", "tbody", "tfoot"})
 
 
 def laid_out(whole: Document | Element) -> str:
-    """The text of *whole* as a reader sees it.
-
-    It may change the tables of *whole*: whatever else is read of them must be read before.
-    """
+    """The text of *whole* as a reader sees it.  It may change the tables of *whole*: whatever else is read of them must
+    be read before."""
     body = whole.root if isinstance(whole, Document) else whole
     if body is None:
         return whole.to_text()

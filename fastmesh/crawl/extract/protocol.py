@@ -33,10 +33,8 @@ ERRORS: Final[dict[str, type[UrlError]]] = {
 
 
 class JobHead(NamedTuple):
-    """What a worker is told of a page beside its body.
-
-    The page may take *limit_s*, even when nobody waits for it any more, and have a core for *core_s* of it.
-    """
+    """What a worker is told of a page beside its body.  The page may take *limit_s*, even when nobody waits for it any
+    more, and have a core for *core_s* of it."""
 
     url: str
     content_type: str | None

@@ -47,9 +47,7 @@ class ExtractSpec(NamedTuple):
 
 def document_room(max_frame_bytes: int, *names: str | None) -> int:
     """The bytes that a document may have in a frame of *max_frame_bytes* with *names*, its id, URLs and content type.
-
-    They are as many for all names but the longest.
-    """
+    They are as many for all names but the longest."""
     named = len(orjson.dumps(names))
     return max_frame_bytes - FRAME_BYTES - max(named, min(NAMES_BYTES, max_frame_bytes // NAMES_SHARE))
 

@@ -68,11 +68,8 @@ class Dispatcher(Protocol):
 
 
 class WorkerProcess(asyncio.Protocol):
-    """One worker; *pages* counts those that it was given.
-
-    ``ready`` says whether it can take pages, as soon as that is known; ``gone`` is done when it
-    will answer no more.  Whoever started it must end it.
-    """
+    """One worker; *pages* counts those that it was given.  ``ready`` says whether it can take pages, as soon as that is
+    known; ``gone`` is done when it will answer no more.  Whoever started it must end it."""
 
     def __init__(self, dispatcher: Dispatcher, process: subprocess.Popen[bytes], link: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -21,11 +21,8 @@ log = get_logger()
 
 
 class Workers:
-    """*count* processes of *command*, for *dispatcher*.
-
-    ``deaths`` counts those that ended by themselves or took too long for a page, ``retired`` those that made room for
-    another.
-    """
+    """*count* processes of *command*, for *dispatcher*.  ``deaths`` counts those that ended by themselves or took too
+    long for a page, ``retired`` those that made room for another."""
 
     def __init__(self, count: int, command: Sequence[str], dispatcher: Dispatcher, bugs: Bugs) -> None:
         self.count = count
@@ -76,10 +73,8 @@ class Workers:
         await self._end_all()
 
     async def _keep(self, worker: WorkerProcess | None) -> None:
-        """Replace *worker* whenever it ends: at once, unless it died of itself as soon as it was there.
-
-        A page that kills its worker is no reason to wait: the next page is not to blame.
-        """
+        """Replace *worker* whenever it ends: at once, unless it died of itself as soon as it was there.  A page that
+        kills its worker is no reason to wait: the next page is not to blame."""
         loop = asyncio.get_running_loop()
         backoff_s = 0.0
         while True:

@@ -48,10 +48,8 @@ class Line(Generic[W]):
         return True
 
     def next(self, may: Callable[[Owner], bool] = lambda _: True) -> W | None:
-        """The next waiter of those whose owner *may*, out of the queue.
-
-        Its owner's other waiters have to wait for all other owners.
-        """
+        """The next waiter of those whose owner *may*, out of the queue.  Its owner's other waiters have to wait for all
+        other owners."""
         owner = next(filter(may, self._owners), NOBODY)
         if owner is NOBODY:
             return None

@@ -32,10 +32,8 @@ Ask = Callable[[Headers], Awaitable[Shared]]
 
 
 class Answers:
-    """The answers that all streams share, kept in *cache*.  *outcomes* counts where they came from.
-
-    One that says nothing about how long it is fresh is fresh for *ttl_s*.
-    """
+    """The answers that all streams share, kept in *cache*.  *outcomes* counts where they came from.  One that says
+    nothing about how long it is fresh is fresh for *ttl_s*."""
 
     def __init__(self, cache: AnswerStore, ttl_s: float) -> None:
         self.cache = cache
@@ -129,10 +127,8 @@ class Answers:
 
 
 async def _joined(flight: Flight[Shared], deadline: Deadline) -> Shared | None:
-    """What *flight* brings within *deadline*; None when it is not for others than who began it.
-
-    Raises FetchTimeout when no time is left to ask alone.
-    """
+    """What *flight* brings within *deadline*; None when it is not for others than who began it.  Raises FetchTimeout
+    when no time is left to ask alone."""
     done = await deadline.wait(flight)
     found = _shared(flight.task) if done else None
     if found is None and (not done or deadline.left_s <= 0):

@@ -107,9 +107,7 @@ class BodyBudget:
 
     def _look_at_passing(self) -> None:
         """It goes on, or the next may try; if it waits for what others hold past the total, one of them is given up.
-
-        Where all who hold of that wait as well, nobody is to blame, and it goes on beside them.
-        """
+        Where all who hold of that wait as well, nobody is to blame, and it goes on beside them."""
         share = self._passing
         if share in self._waiting:
             stalled = next((other for other in self._past if other.listens and other is not share), None)
@@ -132,10 +130,8 @@ class BodyBudget:
         self._wake_passing()
 
     def _wake_waiting(self) -> None:
-        """There is room: so many go on as it holds reads of, and more of them later if these bring nothing.
-
-        All at once would bring what one read brings of each, far past the total.
-        """
+        """There is room: so many go on as it holds reads of, and more of them later if these bring nothing.  All at
+        once would bring what one read brings of each, far past the total."""
         room = self._total_bytes - self.used_bytes
         if room <= 0:
             self._wake_passing()

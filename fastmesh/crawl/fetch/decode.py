@@ -111,10 +111,8 @@ class Deflate:
 
 
 class Brotli:
-    """br (RFC 7932).  A little that follows it is ignored, as browsers do.
-
-    It gives nothing out before its window is full, which takes up to 16 MB and 0.4 s, for 11 bytes of input.
-    """
+    """br (RFC 7932).  A little that follows it is ignored, as browsers do.  It gives nothing out before its window is
+    full, which takes up to 16 MB and 0.4 s, for 11 bytes of input."""
 
     def __init__(self) -> None:
         self._stream = brotli.Decompressor()

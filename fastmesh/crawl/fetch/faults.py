@@ -31,11 +31,8 @@ AS_URL_ERROR: Final[tuple[tuple[type[Exception], type[UrlError], str], ...]] = (
 
 
 def as_url_error(error: Exception, host: str, lookup: Lookup) -> UrlError:
-    """What a request to *host* raised, as a UrlError.
-
-    A connection that took too long is ``timeout``, or ``dns`` while *lookup* is
-    still waited for.  What nobody foresaw is ``internal``, with its cause.
-    """
+    """What a request to *host* raised, as a UrlError.  A connection that took too long is ``timeout``, or ``dns`` while
+    *lookup* is still waited for.  What nobody foresaw is ``internal``, with its cause."""
     if isinstance(error, TimeoutError) and lookup.pending:
         return DnsFailed(f"{host} was not resolved in time")
     for kind, fault, text in AS_URL_ERROR:

@@ -24,9 +24,7 @@ from fastmesh.telemetry.spans import Spans
 
 class Fetcher:
     """Fetches pages from their origins: the PageSource that there is.  It must be made while the loop runs, and closed.
-
-    *answers* has the cache; *dns* is the DNS client to ask, by default one of the system's settings.
-    """
+    *answers* has the cache; *dns* is the DNS client to ask, by default one of the system's settings."""
 
     def __init__(
         self,
@@ -43,10 +41,8 @@ class Fetcher:
         self._max_redirects = settings.max_redirects
 
     async def fetch(self, page: PageRequest, fetched: Fetched) -> None:
-        """Fetch *page* and fill *fetched*.
-
-        Leave is asked for each request, redirects included.  Raises the UrlError that says what went wrong.
-        """
+        """Fetch *page* and fill *fetched*.  Leave is asked for each request, redirects included.  Raises the UrlError
+        that says what went wrong."""
         fetched.begin()
         options = page.options
         limit = self._max_redirects if options.max_redirects is None else options.max_redirects
@@ -89,10 +85,8 @@ class Fetcher:
         return answer
 
     def _take(self, answer: Answer, url: ParsedUrl, fetched: Fetched, max_body_bytes: int) -> ParsedUrl | None:
-        """Fill *fetched*; return where it redirects to, or None when *fetched* has its body.
-
-        Raises HttpStatus, and TooLarge where the cache has what another was allowed.
-        """
+        """Fill *fetched*; return where it redirects to, or None when *fetched* has its body.  Raises HttpStatus, and
+        TooLarge where the cache has what another was allowed."""
         fetched.final_url, fetched.status, fetched.content_type = url.href, answer.status, answer.content_type
         if answer.location is not None:
             return self._guard.follow(url, answer.location)

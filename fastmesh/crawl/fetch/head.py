@@ -53,10 +53,8 @@ class AnswerHead:
         self._interim = 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Take *data*; the final head, made plain, and what came after it, or None while it is not whole.
-
-        Raises BadResponse: the origin speaks no HTTP/1.x, has no end, or two readers could read it differently.
-        """
+        """Take *data*; the final head, made plain, and what came after it, or None while it is not whole.  Raises
+        BadResponse: the origin speaks no HTTP/1.x, has no end, or two readers could read it differently."""
         came: bytes | bytearray = data
         if self._pending:
             self._pending += data

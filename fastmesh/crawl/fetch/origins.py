@@ -31,7 +31,6 @@ from fastmesh.crawl.fetch.page_source import PageRequest
 from fastmesh.crawl.fetch.redirects import Request
 from fastmesh.crawl.fetch.retries import retry_after_s
 from fastmesh.crawl.net.guard import AddressGuard
-from fastmesh.crawl.net.names import Names
 from fastmesh.crawl.net.resolver import LOOKUP, GuardedResolver, Lookup
 from fastmesh.crawl.net.url import MAX_URL_CHARS, ParsedUrl
 from fastmesh.errors import BadResponse, DnsFailed, FetchTimeout, UrlError
@@ -57,10 +56,8 @@ class _Exchange:
 
 
 class Origins:
-    """Asks origins.  It must be made while the loop runs, and closed.
-
-    *dns* is the DNS client to ask, by default one of the system's settings.
-    """
+    """Asks origins.  It must be made while the loop runs, and closed.  *dns* is the DNS client to ask, by default one
+    of the system's settings."""
 
     def __init__(
         self, settings: FetchSettings, guard: AddressGuard, dns: aiodns.DNSResolver | None, spans: Spans | None
@@ -68,9 +65,10 @@ class Origins:
         self.budget = BodyBudget(settings.total_bytes, settings.max_body_bytes)
         self._spans = spans
         self._aside = Aside("decoding")
-        self._resolver = GuardedResolver(guard, dns)
+        resolver = GuardedResolver(guard, dns)
+        self.names = resolver.names
         self._session = ClientSession(
-            connector=GuardedConnector(guard, self._resolver),
+            connector=GuardedConnector(guard, resolver),
             cookie_jar=DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -82,11 +80,6 @@ class Origins:
             max_field_size=MAX_HEAD_BYTES,
             max_headers=MAX_FIELDS,
         )
-
-    @property
-    def names(self) -> Names:
-        """What is known of names."""
-        return self._resolver.names
 
     async def ask(
         self, request: Request, page: PageRequest, conditions: Mapping[str, str]
@@ -120,7 +113,7 @@ class Origins:
     async def close(self) -> None:
         """Close all connections; requests that still run fail."""
         await self._session.close()
-        await self._resolver.close()
+        await self.names.close()
         await self._aside.close()
 
     async def _exchange(

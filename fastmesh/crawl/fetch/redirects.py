@@ -21,10 +21,8 @@ ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8
 
 @dataclass(slots=True)
 class Request:
-    """One request for a page: what is *sent* to *url*, beside the cache's conditions.
-
-    With *has_cookies* a cookie of this page's redirects is among it: the answer is nobody else's.
-    """
+    """One request for a page: what is *sent* to *url*, beside the cache's conditions.  With *has_cookies* a cookie of
+    this page's redirects is among it: the answer is nobody else's."""
 
     url: ParsedUrl
     sent: CIMultiDict[str]

@@ -14,26 +14,24 @@ from typing import Final
 Address = IPv4Address | IPv6Address
 
 SPECIAL_V4: Final = tuple(
-    map(
-        IPv4Network,
-        (
-            "0.0.0.0/8",  # "this network": Linux connects 0.0.0.0 to loopback
-            "10.0.0.0/8",
-            "100.64.0.0/10",  # carrier-grade NAT; a cloud's metadata at 100.100.100.200
-            "127.0.0.0/8",
-            "168.63.129.16/32",  # public by its number, but inside Azure the host's own services
-            "169.254.0.0/16",  # link-local, and the clouds' metadata
-            "172.16.0.0/12",
-            "192.0.0.0/24",  # protocol assignments; a cloud's metadata at 192.0.0.192
-            "192.0.2.0/24",  # documentation
-            "192.88.99.0/24",  # relays of 6to4, withdrawn
-            "192.168.0.0/16",
-            "198.18.0.0/15",  # benchmarks
-            "198.51.100.0/24",  # documentation
-            "203.0.113.0/24",  # documentation
-            "224.0.0.0/4",  # multicast
-            "240.0.0.0/4",  # reserved, and the broadcast address
-        ),
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # "this network": Linux connects 0.0.0.0 to loopback
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT; a cloud's metadata at 100.100.100.200
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # public by its number, but inside Azure the host's own services
+        "169.254.0.0/16",  # link-local, and the clouds' metadata
+        "172.16.0.0/12",
+        "192.0.0.0/24",  # protocol assignments; a cloud's metadata at 192.0.0.192
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # relays of 6to4, withdrawn
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and the broadcast address
     )
 )
 
@@ -42,13 +40,11 @@ SPECIAL_V4: Final = tuple(
 # depends on a prefix that only that network knows, so it cannot be unwrapped and is refused.)
 GLOBAL_V6: Final = IPv6Network("2000::/3")
 SPECIAL_V6: Final = tuple(
-    map(
-        IPv6Network,
-        (
-            "2001::/23",  # protocol assignments: benchmarks, ORCHID, anycast of protocols
-            "2001:db8::/32",  # documentation
-            "3fff::/20",  # documentation
-        ),
+    IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocol assignments: benchmarks, ORCHID, anycast of protocols
+        "2001:db8::/32",  # documentation
+        "3fff::/20",  # documentation
     )
 )
 

@@ -23,11 +23,8 @@ LOOPBACK: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 class AddressGuard:
-    """Judges URLs and addresses by the FETCH settings.
-
-    *own* holds the daemon's sockets as (address, port); whoever binds them adds
-    them, and they are never fetched, whatever the settings allow.
-    """
+    """Judges URLs and addresses by the FETCH settings.  *own* holds the daemon's sockets as (address, port); whoever
+    binds them adds them, and they are never fetched, whatever the settings allow."""
 
     def __init__(self, settings: FetchSettings) -> None:
         self.own: set[tuple[str, int]] = set()
@@ -55,11 +52,8 @@ class AddressGuard:
             raise BlockedAddress(refusal, by_name=name is not None)
 
     def loopback(self, name: str, port: int) -> tuple[Address, ...]:
-        """Where *name*, a name of loopback, leads.  Raises BlockedAddress.
-
-        Both addresses are this machine, so one that is permitted is enough: 127.0.0.0/8 allows localhost
-        without ::1/128.
-        """
+        """Where *name*, a name of loopback, leads.  Raises BlockedAddress.  Both addresses are this machine, so one
+        that is permitted is enough: 127.0.0.0/8 allows localhost without ::1/128."""
         permitted = tuple(address for address in LOOPBACK if self.permits(address))
         for address in permitted or LOOPBACK:
             if refusal := self._refusal(address, port, name):

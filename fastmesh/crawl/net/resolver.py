@@ -59,10 +59,8 @@ class GuardedResolver(AbstractResolver):
 
 
 class Lookup:
-    """How long one request waited for names; literals and kept connections need none.
-
-    *again* is that its URL failed before: what it failed with then is no answer.
-    """
+    """How long one request waited for names; literals and kept connections need none.  *again* is that its URL failed
+    before: what it failed with then is no answer."""
 
     __slots__ = ("_ended_s", "_started_s", "again")
 

@@ -102,10 +102,8 @@ class ParsedUrl:
 
 
 def parse_url(text: str) -> ParsedUrl:
-    """Read an absolute http or https URL.
-
-    Raises InvalidUrl with the reason, which never repeats the string: it may hold a password.
-    """
+    """Read an absolute http or https URL.  Raises InvalidUrl with the reason, which never repeats the string: it may
+    hold a password."""
     if len(text) > MAX_URL_CHARS:
         raise InvalidUrl(f"the URL is refused: it has more than {MAX_URL_CHARS} characters")
     if RAW.search(text):

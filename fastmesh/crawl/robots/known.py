@@ -42,10 +42,8 @@ class Known:
         return ORIGIN_BYTES + PART_BYTES * self.rules.size + self.rules.chars
 
     async def check(self, url: ParsedUrl, user_agent: str) -> float | None:
-        """The delay that is asked of *user_agent*, when it may fetch *url*.
-
-        Raises RobotsDisallowed, and the origin's own fault when it cannot be reached.
-        """
+        """The delay that is asked of *user_agent*, when it may fetch *url*.  Raises RobotsDisallowed, and the origin's
+        own fault when it cannot be reached."""
         if self.fault is not None:
             raise self.fault(f"{url.host}: {self.why}")
         token = product_token(user_agent)

@@ -33,10 +33,8 @@ Locate = Callable[[str], str | None]
 
 
 class Job:
-    """One URL that was started: its slot at its host, if it has one, and what its retries are counted in.
-
-    *repeats* is where its URL stands again: index, URL and id of each.
-    """
+    """One URL that was started: its slot at its host, if it has one, and what its retries are counted in.  *repeats* is
+    where its URL stands again: index, URL and id of each."""
 
     __slots__ = ("_queue", "_run", "backlog", "budget", "index", "input", "queued_s", "repeats", "slot")
 

@@ -19,10 +19,8 @@ OPTIONS_BYTES: Final = 500
 
 
 def input_memory(inputs: Sequence[InputUrl], hosts: int, counted: set[int]) -> int:
-    """The bytes of *inputs*, which are at so many further *hosts*, in a backlog.
-
-    Options are counted once: *counted* holds the ids of those that were, and gets those of the others.
-    """
+    """The bytes of *inputs*, which are at so many further *hosts*, in a backlog.  Options are counted once: *counted*
+    holds the ids of those that were, and gets those of the others."""
     size = URL_BYTES * len(inputs) + HOST_BYTES * hosts
     for input in inputs:
         size += getsizeof(input.url)

@@ -95,10 +95,8 @@ class Politeness:
         return host.ready_at
 
     def end(self, key: str, now: float, unused_until: float | None = None) -> None:
-        """A fetch that began has ended.
-
-        *unused_until* is what ``start`` returned, if the host was not asked for anything: nobody has to wait for that.
-        """
+        """A fetch that began has ended.  *unused_until* is what ``start`` returned, if the host was not asked for
+        anything: nobody has to wait for that."""
         host = self._hosts[key]
         host.running -= 1
         if unused_until is not None and unused_until == host.ready_at:

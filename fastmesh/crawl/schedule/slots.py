@@ -28,10 +28,8 @@ Wake = Callable[[], None]
 
 
 class Starts:
-    """How many URLs begin in one turn of the loop, of all streams together; the others stand in a line.
-
-    Ask ``may`` and then ``count``, both in one go; after a no, *wake* is called when it is that stream's turn.
-    """
+    """How many URLs begin in one turn of the loop, of all streams together; the others stand in a line.  Ask ``may``
+    and then ``count``, both in one go; after a no, *wake* is called when it is that stream's turn."""
 
     __slots__ = ("_a_turn", "_bugs", "_left", "_line")
 

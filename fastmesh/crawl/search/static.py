@@ -23,10 +23,8 @@ class StaticSearch:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From a JSON file: an object of query to a list of URLs, or of objects with url, title and snippet.
-
-        Raises ConfigError, which names the place.
-        """
+        """From a JSON file: an object of query to a list of URLs, or of objects with url, title and snippet.  Raises
+        ConfigError, which names the place."""
         try:
             table = orjson.loads(path.read_bytes())
         except OSError as error:

@@ -17,10 +17,8 @@ _LISTED = {
 
 
 def listed(value: str) -> list[str]:
-    """The elements of *value*, without the empty ones (RFC 9110, section 5.6.1.2).
-
-    Raises BadRequest when there are more than MAX_ELEMENTS.
-    """
+    """The elements of *value*, without the empty ones (RFC 9110, section 5.6.1.2).  Raises BadRequest when there are
+    more than MAX_ELEMENTS."""
     if value.count(",") >= MAX_ELEMENTS:
         raise BadRequest(f"a field that is a list may have {MAX_ELEMENTS} elements")
     return [element for part in value.split(",") if (element := part.strip(" \t"))]

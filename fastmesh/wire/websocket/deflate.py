@@ -14,10 +14,8 @@ MAX_FINAL_BLOCKS = 8  # of a compressed message: behind each zlib needs a new in
 
 
 class BoundedDeflate(Extension):
-    """Without context takeover on either side: a compressor takes some 100 KB, and lives for one message.
-
-    A message that inflates beyond *max_message_bytes* ends the connection before it is in memory.
-    """
+    """Without context takeover on either side: a compressor takes some 100 KB, and lives for one message.  A message
+    that inflates beyond *max_message_bytes* ends the connection before it is in memory."""
 
     name = "permessage-deflate"
 

@@ -80,10 +80,8 @@ class Pong:
 
 @dataclass(slots=True)
 class Ended:
-    """The connection is over: *reply* is the close frame to send, and no byte behind is read.
-
-    It is the only event of its call, so that those before it can be answered first.
-    """
+    """The connection is over: *reply* is the close frame to send, and no byte behind is read.  It is the only event of
+    its call, so that those before it can be answered first."""
 
     code: int
     reason: str
