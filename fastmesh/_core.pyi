@@ -219,12 +219,7 @@ class Outlet:
 @final
 class Pump:
     def __new__(
-        cls,
-        call_soon: Callable[[Callable[[], None]], object],
-        *,
-        quantum_bytes: int,
-        turn_bytes: int,
-        least_bytes: int,
+        cls, call_soon: Callable[[Callable[[], None]], object], *, quantum_bytes: int, turn_bytes: int, least_bytes: int
     ) -> Self: ...
     def turn(self) -> None: ...
 

@@ -62,31 +62,27 @@ WITHIN: dict[str, dict[str, set[str]]] = {
     "wire": {"http1": set(), "websocket": {"http1"}, "encoders": set(), "whole": {"encoders"}},
     "streaming": {
         # values, policies and machines
-        "opening": set(),
         "lifecycle": set(),
         "pacer": set(),
         "dropping": set(),
         "window": set(),
         "memory": {"window"},
-        "ports": {"opening"},
+        "ports": set(),
         # one stream
         "subscriber": {"dropping", "ports", "window"},
         "audience": {"subscriber"},
-        "retention": {"memory", "opening", "pacer", "subscriber"},
-        "detached": {"memory", "opening", "pacer", "retention", "subscriber"},
+        "retention": {"memory", "pacer", "ports", "subscriber"},
         "admission": {"lifecycle", "retention"},
         "pipeline": {
-            *("opening", "lifecycle", "pacer", "memory", "ports"),
-            *("subscriber", "audience", "retention", "detached", "admission"),
+            *("lifecycle", "pacer", "memory", "ports"),
+            *("subscriber", "audience", "retention", "admission"),
         },
         "fill": {"lifecycle", "pipeline"},
         # all streams
         "clients": set(),
-        "first_bytes": set(),
         "lag": set(),
         "registry": {
-            *("clients", "first_bytes"),
-            *("opening", "dropping", "memory", "ports", "subscriber", "pipeline"),
+            *("clients", "dropping", "memory", "ports", "subscriber", "pipeline"),
         },
         "reclaim": {"memory", "registry", "retention"},
         "upkeep": {"lag", "memory", "pipeline", "registry", "subscriber"},
@@ -153,10 +149,8 @@ WITHOUT_IO = [
             "subscriber",
             "pacer",
             "ports",
-            "opening",
             "audience",
             "retention",
-            "detached",
             "admission",
             "fill/results",
         )

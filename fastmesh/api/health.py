@@ -118,8 +118,6 @@ class Health:
             self._engine.metrics.bugs.met("health", error, dependency=name)
             return {"status": "unhealthy"}
 
-    # ── the dependencies ─────────────────────────────────────────────────────────────────
-
     def _streaming(self) -> Part:
         return asdict(self._engine.module.health.figures())
 

@@ -25,8 +25,8 @@ from fastmesh.errors import NotFound, SearchUnavailable, ValidationError
 from fastmesh.events import search_event
 from fastmesh.streaming.fill.firehose import FirehoseProcessor
 from fastmesh.streaming.fill.processor import StreamProcessor
-from fastmesh.streaming.opening import Opening
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.ports import Opening
 from fastmesh.streaming.registry import MakeProcessor
 from fastmesh.telemetry.rates import RecentShare
 

@@ -61,10 +61,7 @@ class Router:
         ]
 
     def find(self, call: Call) -> tuple[Route, Call]:
-        """The route of a request that may be answered, and the call with what is known now.
-
-        Raises an ApiError for any other.
-        """
+        """The route of a request that may be answered, and the call with what is known now.  Raises an ApiError."""
         request = call.request
         if request.fault is not None and not isinstance(request.fault, PayloadTooLarge):
             raise request.fault

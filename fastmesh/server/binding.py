@@ -56,10 +56,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _bind_unix(path: str) -> socket.socket:
-    """A Unix socket; one that a dead daemon left behind is replaced, one that answers is not.
-
-    A user who may write to its file may crawl: never others, and the group where the umask lets it.
-    """
+    """A Unix socket, which others may not write to; one that a dead daemon left is replaced, one that answers not."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if Path(path).is_socket() and not _answers(path):

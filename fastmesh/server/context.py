@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -15,19 +15,15 @@ from fastmesh.api.router import Router
 from fastmesh.config import ServerSettings, StreamSettings
 from fastmesh.server.intake import Intake
 from fastmesh.server.per_peer import PerPeer
-from fastmesh.server.timers import TimerWheel
+from fastmesh.server.timers import Timed, TimerWheel
 from fastmesh.server.tls import Certificate
 from fastmesh.streaming.module import StreamingModule
 from fastmesh.telemetry.metrics import Metrics
 from fastmesh.wire.encoders import Encoder
 
 
-class Served(Protocol):
+class Served(Timed, Protocol):
     """A connection, as the daemon sees it."""
-
-    @property
-    def named(self) -> Mapping[str, object]:
-        """What the log calls it."""
 
     @property
     def client(self) -> str | None:
@@ -35,9 +31,6 @@ class Served(Protocol):
 
     def drain(self) -> None:
         """Close when nothing is under way."""
-
-    def abort(self) -> None:
-        """Close now."""
 
 
 @dataclass(slots=True)

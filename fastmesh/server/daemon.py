@@ -7,16 +7,18 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from fastmesh._core import Pump
 from fastmesh.api.access.callers import Access
 from fastmesh.api.access.tokens import Tokens
+from fastmesh.api.calls import Route
 from fastmesh.api.engine import Engine
 from fastmesh.api.health import Health
 from fastmesh.api.openapi.document import OpenApi
 from fastmesh.api.router import Router
-from fastmesh.api.ticket_office import TicketOffice
+from fastmesh.api.ticket_office import issue_ticket
 from fastmesh.config import Section, Settings, every_setting, refuse_public, setting_name
 from fastmesh.errors import ConfigError
 from fastmesh.server.binding import bind
@@ -82,8 +84,8 @@ class Daemon:
             certificate=self.certificate,
         )
         health = Health(self.engine, ServerFigures(self._shared, self.engine.metrics))
-        office = TicketOffice(self.access)
-        for route in (*self.engine.streams.routes(), *office.routes(), *health.routes()):
+        tickets = Route("/tickets", "POST", partial(issue_ticket, self.access))
+        for route in (*self.engine.streams.routes(), tickets, *health.routes()):
             self._shared.router.add(route)
         self._openapi = OpenApi(self._shared.router, settings)
         self._listeners: list[Listener] = []
@@ -131,11 +133,11 @@ class Daemon:
 
     def status(self) -> str:
         """What it does, in a line."""
-        figures, shared = self.engine.module.health.figures(), self._shared
+        module, shared = self.engine.module, self._shared
         doing = "running" if self._drain is None else "draining"
         return (
-            f"{doing}: {figures.active_streams} streams, {len(shared.connections)} connections,"
-            f" {figures.memory_bytes / 1_048_576:.1f} MiB in journals, {self.engine.slots.in_flight} fetches"
+            f"{doing}: {len(module.registry.active)} streams, {len(shared.connections)} connections,"
+            f" {module.buffers.held_bytes / 1_048_576:.1f} MiB in journals, {self.engine.slots.in_flight} fetches"
         )
 
     def ends_in(self) -> float | None:

@@ -46,10 +46,7 @@ class Drain:
         shared.each_connection(lambda connection: connection.abort())
 
     async def _delivered(self) -> None:
-        """Wait until every stream is read and every connection has closed, each as soon as it can be.
-
-        A client that does not read keeps no other waiting for its goodbye.
-        """
+        """Wait until each stream is read and each connection closed: no slow client delays another's goodbye."""
         shared = self._shared
         while (shared.connections or shared.module.registry.active) and self.left_s(READ_SHARE) > 0:
             shared.each_connection(lambda connection: connection.drain())

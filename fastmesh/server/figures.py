@@ -43,11 +43,9 @@ class ServerFigures:
 
     @property
     def draining(self) -> bool:
-        """Whether the daemon is on its way out."""
         return self._shared.draining
 
     def descriptors(self) -> dict[str, object]:
-        """Connections and files, and whether there are enough."""
         shared, files, limit = self._shared, open_files(), file_limit()
         scarce = files > NEARLY_ALL * limit or self._since_out_of_files_s() < RECENT_S
         return {
@@ -60,7 +58,6 @@ class ServerFigures:
         }
 
     def overload(self) -> str | None:
-        """Why nobody else would be served now, if so."""
         shared = self._shared
         if self._since_out_of_files_s() < NOW_S:
             return "no descriptors are left"

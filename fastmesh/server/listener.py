@@ -165,10 +165,7 @@ class Listener:
             raise
 
     def _pause(self, error: OSError) -> None:
-        """Nothing can be accepted: it is tried again soon.
-
-        Where no files are left one waiting client is let go, so that it does not wait in vain.
-        """
+        """Try again soon; where no files are left one waiting client is let go, so that it does not wait in vain."""
         shared, now = self._shared, self._shared.clock()
         if now - shared.out_of_files_at > QUIET_S:  # it may last, and be tried again five times a second
             event = "listener.out_of_files" if error.errno in OUT_OF_FILES else "listener.cannot_accept"

@@ -129,10 +129,7 @@ class Peer(Outlet, asyncio.Protocol):
 
     @property
     def _half_open(self) -> bool:
-        """Whether the transport stays open, when the client's side has ended, for answers that are not written yet.
-
-        TLS decides that by itself: all that was written is sent before it closes.
-        """
+        """Whether the transport outlives its client's end, for answers not written yet: TLS sends these by itself."""
         return self.transport is None or self.transport.can_write_eof()
 
     def pause_writing(self) -> None:

@@ -103,20 +103,16 @@ class WebSocketPeer(Peer):
         return self._half_open
 
     def pause_writing(self) -> None:
-        """The transport has enough."""
         super().pause_writing()
         self.shared.metrics.protocols["websocket"].pauses += 1
 
     def resume_writing(self) -> None:
-        """There is room again."""
         super().resume_writing()
         self.shared.metrics.protocols["websocket"].resumes += 1
         self._answers_bytes = 0
         if self._session is not None:
             self._session.resumed()
         self._go_on()
-
-    # ── its input ────────────────────────────────────────────────────────────────────
 
     def _go_on(self, slice_s: float = SLICE_S) -> None:  # the machine has bounds of its own
         if self.waits or self.life != OPEN:
@@ -178,8 +174,6 @@ class WebSocketPeer(Peer):
         if session.wants_service:
             self.ready()
         return written
-
-    # ── waiting and closing ──────────────────────────────────────────────────────────────
 
     @property
     def idle(self) -> bool:

@@ -15,12 +15,10 @@ class MemoryStore:
         self._clock = clock
 
     def open(self, stream_id: str) -> Journal:
-        """The journal of a new stream."""
         return Journal(self._total, self._clock, stream_id.encode())
 
     def read(self, journal: Journal, seq: int) -> None:
         """There is nothing behind *journal*."""
 
     def forget(self, journal: Journal) -> None:
-        """Let go of all that *journal* kept."""
         journal.close()

@@ -42,10 +42,7 @@ class Admission:
         self.waiting = False  # a detached stream that is full of what nobody has read
 
     def may_start(self, running: int, held_bytes: int = 0) -> bool:
-        """Whether one more URL may be started.
-
-        *running* are under way, or have a result that is held back and makes *held_bytes* with the others.
-        """
+        """Whether one more URL may be started; *running* are under way or held back, with *held_bytes* in all."""
         stream = self._stream
         lifecycle = stream.lifecycle
         if not lifecycle.open or not self._has_room(running, held_bytes):

@@ -59,10 +59,7 @@ class PacerPlace(Generic[R]):
             self._take(reader)
 
     def left(self, reader: R, others: Sequence[R], now: float) -> None:
-        """*reader* went, *others* are still attached, the longest first.
-
-        One of them that returned while *reader* was not yet known to be gone takes the place.
-        """
+        """*reader* went; the longest of *others* that returned, before it was known to be gone, takes the place."""
         if self.place is not Place.HELD or self.holder is not reader:
             return
         heir = next((other for other in others if other.returning), None)

@@ -14,13 +14,11 @@ from fastmesh._core import wake
 from fastmesh.events import Event, error_event, metadata_event, progress_event
 from fastmesh.streaming.admission import Admission
 from fastmesh.streaming.audience import Audience
-from fastmesh.streaming.detached import Detached, DetachedDropping
 from fastmesh.streaming.lifecycle import Lifecycle, Step
 from fastmesh.streaming.memory import BufferManager
-from fastmesh.streaming.opening import JournalBounds, Opening
 from fastmesh.streaming.pacer import PacerPlace
-from fastmesh.streaming.ports import Loading, Processor, Store
-from fastmesh.streaming.retention import CuttingOff, Dropping, Paced, Retention
+from fastmesh.streaming.ports import JournalBounds, Loading, Opening, Processor, Store
+from fastmesh.streaming.retention import CuttingOff, Detached, DetachedDropping, Dropping, Paced, Retention
 from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.metrics import Metrics
@@ -48,30 +46,9 @@ class StreamingPipeline:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_metrics",
-        "_on_closed",
-        "_processor",
-        "_results",
-        "_store",
-        "admission",
-        "audience",
-        "closed_at",
-        "cut_off",
-        "fault",
-        "faulty",
-        "id",
-        "journal",
-        "lifecycle",
-        "now",
-        "opened_at",
-        "opened_wall",
-        "opening",
-        "others",
-        "pacer",
-        "retention",
-        "status",
-        "stopped",
+        *("__weakref__", "_metrics", "_on_closed", "_processor", "_results", "_store"),
+        *("admission", "audience", "closed_at", "cut_off", "fault", "faulty", "id", "journal", "lifecycle", "now"),
+        *("opened_at", "opened_wall", "opening", "others", "pacer", "retention", "status", "stopped"),
     )
 
     def __init__(
@@ -111,13 +88,11 @@ class StreamingPipeline:
 
     @property
     def named(self) -> dict[str, str]:
-        """What every log line about it has."""
         opening = self.opening
         return {"stream_id": self.id, "request_id": opening.request_id, "trace_id": opening.trace.trace_id}
 
     @property
     def state(self) -> str:
-        """Where it is in its life, for people."""
         lifecycle = self.lifecycle
         return "waiting" if lifecycle.open and self.admission.waiting else str(lifecycle.state)
 
@@ -160,10 +135,7 @@ class StreamingPipeline:
         self._append_other(event)
 
     def progress(self, completed: int, total: int, item: str) -> None:
-        """Publish how far the stream is to readers that have read all, with each fifth *item*, which is a URL.
-
-        A short stream says as much by its results.
-        """
+        """Publish how far it is to readers that have read all, each fifth *item*; a short stream's results say it."""
         opening = self.opening
         if opening.progress and total > SHORT and completed % PROGRESS_EVERY == 0:
             self.journal.publish(
@@ -253,7 +225,6 @@ class StreamingPipeline:
             self.room()
 
     def detach(self, reader: Subscriber) -> None:
-        """*reader* is gone, or has read all."""
         if not self.audience.detach(reader):
             return
         now = self.now()
@@ -279,11 +250,9 @@ class StreamingPipeline:
             self._cut_off(slow)
 
     def read(self, seq: int, end: int, offset: int) -> None:
-        """A reader that is waited for took the frames *seq* to *end* (excluded), whose text ends at *offset*."""
         self.retention.read(seq, end, offset)
 
     def load(self, seq: int) -> Loading | None:
-        """Frames from *seq* on, which the journal has let go of: on their way, or None when they are gone."""
         return self._store.read(self.journal, seq)
 
     def _regroup(self) -> None:

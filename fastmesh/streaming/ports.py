@@ -1,4 +1,4 @@
-"""What the parts of a stream know of each other: protocols, and no code.
+"""What the parts of a stream know of each other: what it was opened with, and protocols.
 
 A stream knows what fills it as a Processor and where its text lies as a Store; a reader knows its stream as a Source
 and where its bytes go as a Sink.
@@ -6,11 +6,44 @@ and where its bytes go as a Sink.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
 
 from fastmesh._core import Journal
-from fastmesh.streaming.opening import Opening
+from fastmesh.telemetry.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is known of a stream when it is opened."""
+
+    stream_type: str
+    request_id: str
+    client: str | None  # whose it is, and whom it is counted for; None: this machine's, and nobody
+    total_urls: int | None
+    deadline_s: float
+    detached: bool = False  # nobody is waited for
+    on_slow: Literal["block", "drop", "disconnect"] = "block"  # what a slow reader in the pacer's place means
+    progress: bool = False  # now and then its readers get news of how far it is
+    kept: bool = True  # its journal can be read after its end
+    connection: int = 0  # the number of the one that it was asked for on; 0: none
+    trace: Trace = field(default_factory=Trace.begin)
+
+    @property
+    def asker(self) -> Hashable:
+        """Whom its turns count for: its client; of this machine's, who have no token, each connection is one."""
+        return self.connection if self.client is None else self.client
+
+
+@dataclass(frozen=True, slots=True)
+class JournalBounds:
+    """How much of its text a stream keeps, in bytes."""
+
+    behind: int  # behind who has the pacer's place
+    detached: int  # in all, when it is detached
+    ahead: int  # of a place that it does not wait for, or whose holder has left
+
 
 R = TypeVar("R", contravariant=True)
 

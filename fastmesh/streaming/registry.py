@@ -7,17 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 from math import ceil
 from secrets import token_hex
+from typing import Final
 
 from fastmesh._core import BackpressureHandler
 from fastmesh.config import Settings
 from fastmesh.errors import Overloaded, RateLimited, ShuttingDown
 from fastmesh.streaming.clients import Allowances, IdempotencyKeys
 from fastmesh.streaming.dropping import DropPolicy
-from fastmesh.streaming.first_bytes import FirstBytes
 from fastmesh.streaming.memory import BufferManager
-from fastmesh.streaming.opening import JournalBounds, Opening
 from fastmesh.streaming.pipeline import StreamingPipeline
-from fastmesh.streaming.ports import Processor, Sink, Store
+from fastmesh.streaming.ports import JournalBounds, Opening, Processor, Sink, Store
 from fastmesh.streaming.subscriber import Subscriber
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.metrics import Metrics
@@ -25,6 +24,11 @@ from fastmesh.telemetry.rates import RecentShare
 from fastmesh.wire.encoders import Encoder
 
 log = get_logger()
+
+# Of what new readers are written at once.
+QUANTUM_BYTES: Final = 16_384
+TURN_BYTES: Final = 65_536
+ONE_FRAME: Final = 1
 
 MakeProcessor = Callable[[StreamingPipeline], Processor]
 
@@ -67,10 +71,7 @@ class StreamRegistry:
     # ── opening and reading ──────────────────────────────────────────────────────────────
 
     def open(self, opening: Opening, make_processor: MakeProcessor) -> StreamingPipeline:
-        """Open a stream; it waits for its first reader unless it is detached.
-
-        Raises ShuttingDown, Overloaded or RateLimited.
-        """
+        """Open a stream, which waits for a reader or is detached.  Raises ShuttingDown, Overloaded or RateLimited."""
         self._admit(opening.client)
         stream_id = f"{self._node}-{token_hex(16)}"
         pipeline = StreamingPipeline(
@@ -110,10 +111,7 @@ class StreamRegistry:
         return pipeline if pipeline is not None and pipeline.opening.client == client else None
 
     def joined(self, client: str | None, key: str, digest: bytes) -> StreamingPipeline | None:
-        """The stream that *client* opened under the idempotency *key*, if it can still be read.
-
-        Raises Conflict when it was opened by another request.
-        """
+        """The stream that *client* opened under *key*, while it can be read.  Raises Conflict for another request."""
         stream_id = self.keys.find(client, key, digest)
         return None if stream_id is None else self.find(stream_id, client)
 
@@ -203,3 +201,29 @@ class StreamRegistry:
         if self.closed.pop(pipeline.id, None) is not None:
             self.keys.forget(pipeline.id)
             pipeline.forget()
+
+
+class FirstBytes:
+    """How much new readers are written in the turn of the loop in which they come, all of them together.
+
+    Each has its first frame at once.  When thousands come back in one moment, each to a megabyte that is kept for it,
+    the first of them are written a quantum each; the others are written one frame, and the rest when it is their turn.
+    *call_soon* calls back in the next turn.
+    """
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._left = TURN_BYTES
+
+    def share(self) -> int:
+        """How much the next reader may be written at once."""
+        left = self._left
+        if left <= 0:
+            return ONE_FRAME
+        if left == TURN_BYTES:
+            self._call_soon(self._turn_over)
+        self._left = left - QUANTUM_BYTES
+        return QUANTUM_BYTES
+
+    def _turn_over(self) -> None:
+        self._left = TURN_BYTES

@@ -3,22 +3,22 @@
     Paced              waits for the reader in the pacer's place, or for the place where that reader left it
     Dropping           waits for nobody: a stuck reader in the place passes results, and a vacant place keeps little
     CuttingOff         waits for nobody: a stuck reader in the place is cut off
-    Detached           waits until its frames were sent to some reader, and keeps so much in all (detached.py)
+    Detached           waits until its frames were sent to some reader, and keeps so much in all
     DetachedDropping   waits for nobody, and keeps so much in all
 
 One rule for all of them: all is kept from `kept_from()` on, so much of the text before that, and the rest goes with
-`moved()`.  The stream calls that whenever a position has moved, whatever moved it: a reader that read, passed
-frames, came or left.
+`moved()`, which the stream calls whenever a position has moved: a reader read, passed frames, came or left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastmesh._core import Journal
 from fastmesh.streaming.memory import BufferManager
-from fastmesh.streaming.opening import JournalBounds
 from fastmesh.streaming.pacer import PacerPlace, Place
+from fastmesh.streaming.ports import JournalBounds
 from fastmesh.streaming.subscriber import Subscriber
 
 Position = tuple[int, int]  # a frame's number, and how much text was ever appended before it
@@ -48,11 +48,11 @@ class Retention:
 
     def kept_from(self) -> Position:
         """The first frame that must be kept."""
-        if self._closed:
-            # No reader is waited for any more, but each that is attached has still to read what it has not.
-            end = self._journal.last_seq + 1, self._journal.ring.appended_bytes
-            return min(((reader.next_seq, reader.offset) for reader in self._attached), default=end)
-        return self._waited_for()
+        if not self._closed:
+            return self._waited_for()
+        # No reader is waited for any more, but each that is attached has still to read what it has not.
+        end = self._journal.last_seq + 1, self._journal.ring.appended_bytes
+        return min(((reader.next_seq, reader.offset) for reader in self._attached), default=end)
 
     def _waited_for(self) -> Position:
         """The first frame that some reader is waited for to read."""
@@ -79,16 +79,9 @@ class Retention:
         self._closed = True
 
     @property
-    def read_to_end(self) -> bool:
-        """Whether some reader is known to have been sent all frames."""
-        return False
-
-    @property
     def unsent_bytes(self) -> int:
         """Text that is kept since no reader was sent it."""
         return 0
-
-    # ── when memory is short ─────────────────────────────────────────────────────────────
 
     @property
     def behind_bytes(self) -> int:
@@ -108,21 +101,15 @@ class Retention:
 
     def let_go_beyond_window(self, keep_bytes: int) -> None:
         """Keep *keep_bytes* of that, whoever has still to read it."""
-        journal = self._journal
-        journal.trim(journal.last_seq, journal.ring.appended_bytes - self._bounds.ahead - keep_bytes)
-
-    # ── how far the stream may run ahead ─────────────────────────────────────────────────
+        self._journal.trim(self._journal.last_seq, self._journal.ring.appended_bytes - self._bounds.ahead - keep_bytes)
 
     def has_room(self, running: int, held_bytes: int, room: Callable[[], None]) -> bool:
-        """Whether one more URL may be started while *running* are under way or held back, with *held_bytes*.
-
-        *room* is called when other streams have made a no a yes.
-        """
+        """Whether one more URL may be started; *room* is called when other streams have made a no a yes."""
         raise NotImplementedError
 
     @property
     def unread_frames(self) -> int:
-        """What is held for the reader that is waited for."""
+        """How many are held for the reader that is waited for; of a detached stream, since no reader was sent them."""
         raise NotImplementedError
 
     def allowance(self) -> tuple[int, int]:
@@ -229,3 +216,82 @@ class CuttingOff(Dropping):
 
     def _relieve(self, holder: Subscriber) -> Subscriber | None:
         return holder
+
+
+class Detached(Retention):
+    """Nobody has the place; over the bound what some reader was sent goes first."""
+
+    __slots__ = ("_counted_offset", "_sent_before", "_sent_offset")
+
+    full_waits = True
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._sent_before, self._sent_offset = 1, 0  # the frames before it were sent to some reader
+        self._counted_offset = 0  # what of the text was counted as unsent
+
+    def _waited_for(self) -> Position:
+        return self._sent_before, self._sent_offset
+
+    def moved(self) -> None:
+        """Nothing goes before a frame comes that needs the room: others may still read what one has read."""
+
+    def read(self, seq: int, end: int, offset: int) -> None:
+        if seq <= self._sent_before < end:
+            self._pass(end, offset)
+
+    def _pass(self, end: int, offset: int) -> None:
+        """The frames before *end* are waited for no longer."""
+        if not self._closed:
+            self.buffers.count_unsent(self._sent_offset - offset)
+        self._sent_before, self._sent_offset = end, offset
+
+    def appended(self, *, result: bool) -> Subscriber | None:
+        before, self._counted_offset = self._counted_offset, self._journal.ring.appended_bytes
+        self.buffers.count_unsent(self._counted_offset - before)
+        self._journal.trim(self._sent_before, self._counted_offset - self._bounds.detached)
+        return None
+
+    def close(self) -> None:
+        super().close()
+        self.buffers.count_unsent(-self.unsent_bytes)
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._journal.ring.appended_bytes - self._sent_offset
+
+    def has_room(self, running: int, held_bytes: int, room: Callable[[], None]) -> bool:
+        if self.unsent_bytes + held_bytes >= self._bounds.detached:
+            return False
+        if self.buffers.has_room_unsent or self.unread_frames == 0:
+            return True
+        self.buffers.wait_unsent(room)
+        return False
+
+    @property
+    def unread_frames(self) -> int:
+        return self._journal.last_seq + 1 - self._sent_before
+
+    def allowance(self) -> tuple[int, int]:
+        return self._bounds.detached, self._bounds.detached - self.unsent_bytes
+
+
+class DetachedDropping(Detached):
+    """The oldest go, sent or not."""
+
+    __slots__ = ()
+
+    full_waits = False
+
+    def appended(self, *, result: bool) -> Subscriber | None:
+        journal, ring, before = self._journal, self._journal.ring, self._counted_offset
+        super().appended(result=result)
+        # Where detached streams may hold no more, as many bytes go as came.
+        most = self._bounds.detached if self.buffers.has_room_unsent else before - ring.evicted_bytes
+        journal.trim(journal.last_seq, ring.appended_bytes - most)
+        if self._sent_before < ring.first:
+            self._pass(ring.first, ring.evicted_bytes)
+        return None
+
+    def has_room(self, running: int, held_bytes: int, room: Callable[[], None]) -> bool:
+        return held_bytes < self._bounds.detached

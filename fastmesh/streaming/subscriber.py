@@ -42,10 +42,7 @@ class Subscriber(Reader):
         dropping: DropPolicy | None = None,
         after: int | None = None,
     ) -> None:
-        """*after* is the last frame that the reader has from before; None for one that is new.
-
-        Without *dropping* it is waited for, however slow it is.
-        """
+        """*after*: the last frame that the reader has, None if it is new.  Without *dropping* it is waited for."""
         super().__init__(pipeline, pipeline.journal, encoder, backpressure, sink, counts, dropping, after)
         self.buffer = buffer
         self._aside: tuple[tuple[int, bytes], ...] = ()  # frames that are no results, passed unsent
@@ -120,10 +117,7 @@ class Subscriber(Reader):
             self.next_seq, self.offset = ring.first, ring.evicted_bytes
 
     def _leave_out_one(self) -> bool:
-        """Pass the oldest unread result, if there is one.
-
-        What lies before it is set aside, since only results are left out.
-        """
+        """Pass the oldest unread result, if any; frames before it that are no results are set aside."""
         assert self.dropping is not None
         ring = self.journal.ring
         if self.unread_frames <= sum(seq >= self.next_seq for seq, _ in self.pipeline.others):

@@ -120,6 +120,6 @@ class Upkeep:
     def _kept_until(self, pipeline: StreamingPipeline) -> float:
         limits = self._registry.settings.stream
         until = pipeline.closed_at + limits.resume_window_s
-        if pipeline.opening.detached and not pipeline.retention.read_to_end:
+        if pipeline.opening.detached and pipeline.retention.unread_frames:
             until = max(until, pipeline.opened_at + limits.deadline_s)
         return until

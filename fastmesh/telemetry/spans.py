@@ -33,10 +33,7 @@ SEND_LAST_S: Final = 1.0
 
 
 def make_spans(settings: Settings, bugs: Bugs) -> Spans | None:
-    """What exports spans, if the settings ask for it; a span that cannot be made is one of *bugs*.
-
-    Raises ConfigError when the extra is not installed.
-    """
+    """What exports spans, if asked for; failures are among *bugs*.  Raises ConfigError without the extra."""
     url = settings.trace.otlp_url
     if url is None:
         return None

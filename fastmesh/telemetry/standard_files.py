@@ -137,16 +137,11 @@ def _has_reader(fd: int) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
 
 
-# ── this process's own ───────────────────────────────────────────────────────────────────
-
 _standard: list[Unblocked] = []
 
 
 def unblock(report_lost: Callable[[int], object]) -> None:
-    """From now on nothing that this process writes by ``sys.stdout`` and ``sys.stderr`` waits for a reader.
-
-    That is all that Python writes: logs, warnings, tracebacks, errors that nobody can catch.
-    """
+    """From now on no write of Python's to ``sys.stdout`` and ``sys.stderr``, tracebacks too, waits for a reader."""
     sys.stdout.flush()
     sys.stderr.flush()
     sys.stdout = Unblocked(sys.stdout.fileno(), report_lost)

@@ -13,8 +13,8 @@ from fastmesh import config
 from fastmesh.server.daemon import Daemon
 from fastmesh.server.http.connection import Connection
 from fastmesh.streaming.fill.firehose import FirehoseProcessor
-from fastmesh.streaming.first_bytes import QUANTUM_BYTES, TURN_BYTES, FirstBytes
-from fastmesh.streaming.opening import Opening
+from fastmesh.streaming.ports import Opening
+from fastmesh.streaming.registry import QUANTUM_BYTES, TURN_BYTES, FirstBytes
 
 READERS, FRAMES, FRAME_BYTES = 200, 600, 1000
 

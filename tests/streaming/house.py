@@ -13,8 +13,8 @@ from fastmesh import config
 from fastmesh.streaming.fill.firehose import FirehoseProcessor
 from fastmesh.streaming.fill.processor import StreamProcessor
 from fastmesh.streaming.module import StreamingModule
-from fastmesh.streaming.opening import Opening
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.ports import Opening
 from fastmesh.telemetry.metrics import Metrics
 from fastmesh.wire.encoders import Encoder, NdjsonEncoder
 

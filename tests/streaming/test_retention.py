@@ -9,11 +9,10 @@ import pytest
 
 from fastmesh import config
 from fastmesh._core import Journal
-from fastmesh.streaming.detached import Detached, DetachedDropping
 from fastmesh.streaming.memory import BufferManager
-from fastmesh.streaming.opening import JournalBounds
 from fastmesh.streaming.pacer import PacerPlace
-from fastmesh.streaming.retention import CuttingOff, Dropping, Paced, Retention
+from fastmesh.streaming.ports import JournalBounds
+from fastmesh.streaming.retention import CuttingOff, Detached, DetachedDropping, Dropping, Paced, Retention
 
 FRAMES = 8  # of one size, as long as their numbers have one digit
 AHEAD, DETACHED = 2, 3  # frames

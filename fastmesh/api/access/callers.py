@@ -39,10 +39,7 @@ class Access:
         self.tickets = Tickets(clock)
 
     def caller(self, request: Request, *, ticket: bool, socket: bool) -> Caller:
-        """The caller that *request* shows; *ticket*: its route takes tickets; *socket*: it opens a WebSocket.
-
-        Raises Unauthorized.
-        """
+        """Who *request* shows, on a route that takes a *ticket* or opens a *socket*.  Raises Unauthorized."""
         shown = request.headers.get("authorization")
         if shown is not None:
             match = _BEARER.fullmatch(shown)

@@ -64,10 +64,7 @@ class Tokens:
         self._names = frozenset(self._clients.values())
 
     def client_of(self, token: str) -> str | None:
-        """The client that *token* belongs to; None when it is not let in.
-
-        What is compared is the hash: how long that takes says nothing about a token that is not known already.
-        """
+        """Whose *token* is, or None; its hash is compared: the time for that tells nothing about a token not known."""
         return self._clients.get(_digest(token)) if _TOKEN.fullmatch(token) else None
 
     def knows(self, client: str) -> bool:
@@ -76,8 +73,6 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self._clients)
-
-    # ── the file ─────────────────────────────────────────────────────────────────────────
 
     def _read(self) -> dict[bytes, str]:
         try:

@@ -9,17 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fastmesh.api.openapi.answers import (
-    Alive,
-    CancelledStream,
-    HealthReport,
-    OpenedStream,
-    Ready,
-    StreamList,
-    StreamStatus,
-    Ticket,
-    WholeCrawl,
-)
+from fastmesh.api.openapi import answers
 from fastmesh.api.openapi.frames import Frame
 from fastmesh.api.requests.bodies import CrawlRequest, DeepSearchRequest, WholeCrawlRequest
 from fastmesh.api.requests.model import Strict
@@ -49,16 +39,6 @@ NDJSON, SSE, JSON = "application/x-ndjson", "text/event-stream", "application/js
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
-    """A header field of a request."""
-
-    name: str
-    description: str
-    schema: Mapping[str, Any]
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """One answer: what it is, and its types of content with their shape; of a stream, the shape of one frame."""
 
@@ -75,22 +55,24 @@ class Operation:
     answers: Mapping[int, Answer]
     body: type[Strict] | None = None
     query: type[Query] | None = None
-    headers: tuple[Parameter, ...] = ()
+    headers: tuple[Mapping[str, Any], ...] = ()  # its parameters that are header fields
     refusals: tuple[type[ApiError], ...] = ()
 
 
-KEY: Final = Parameter(
-    "Idempotency-Key",
-    "the same request with the same key joins the stream that the first one opened",
-    {"type": "string", "pattern": KEY_PATTERN},
-    "page-1",
-)
-LAST_EVENT_ID: Final = Parameter(
-    "Last-Event-ID",
-    "the id of the last event that was received: the stream that it names goes on behind it",
-    {"pattern": EVENT_ID_PATTERN},
-    f"00000-{'0' * 32}:17",
-)
+KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "the same request with the same key joins the stream that the first one opened",
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
+    "example": "page-1",
+}
+LAST_EVENT_ID: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "the id of the last event that was received: the stream that it names goes on behind it",
+    "schema": {"pattern": EVENT_ID_PATTERN},
+    "example": f"00000-{'0' * 32}:17",
+}
 OVER: Final = Answer("the stream is over, and its last frame was received before")
 ADMITTED: Final = (RateLimited, Overloaded, ShuttingDown)  # what keeps a new stream out
 ASKED: Final = (ValidationError, NotFound, Conflict, *ADMITTED)
@@ -119,7 +101,7 @@ def _firehose(summary: str, media_type: str) -> Operation:
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/crawl"): Operation(
         "A crawl as one document, in the order of its URLs, sent as it grows",
-        {200: Answer("all results and the summary", {JSON: WholeCrawl}, ("X-Stream-ID",))},
+        {200: Answer("all results and the summary", {JSON: answers.WholeCrawl}, ("X-Stream-ID",))},
         body=WholeCrawlRequest,
         query=KeyQuery,
         headers=(KEY,),
@@ -141,23 +123,25 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/streams"): Operation(
         "Opens a stream that is read later",
         {
-            200: Answer("the stream that this key opened before", {JSON: OpenedStream}, ("Location",)),
-            201: Answer("the stream that was opened", {JSON: OpenedStream}, ("Location",)),
+            200: Answer("the stream that this key opened before", {JSON: answers.OpenedStream}, ("Location",)),
+            201: Answer("the stream that was opened", {JSON: answers.OpenedStream}, ("Location",)),
         },
         body=CrawlRequest,
         query=KeyQuery,
         headers=(KEY,),
         refusals=POSTED,
     ),
-    ("GET", "/streams"): Operation("The caller's streams", {200: Answer("as they are now", {JSON: StreamList})}),
+    ("GET", "/streams"): Operation(
+        "The caller's streams", {200: Answer("as they are now", {JSON: answers.StreamList})}
+    ),
     ("GET", "/streams/{id}"): Operation(
         "A stream: its state, its counters and its readers",
-        {200: Answer("as it is now", {JSON: StreamStatus})},
+        {200: Answer("as it is now", {JSON: answers.StreamStatus})},
         refusals=(NotFound,),
     ),
     ("DELETE", "/streams/{id}"): Operation(
         "Cancels a stream",
-        {200: Answer("it ends, and its readers get the summary", {JSON: CancelledStream})},
+        {200: Answer("it ends, and its readers get the summary", {JSON: answers.CancelledStream})},
         refusals=(NotFound, Conflict),
     ),
     ("GET", "/streams/{id}/events"): Operation(
@@ -179,28 +163,27 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/firehose/ws"): Operation("A WebSocket on which a firehose runs from the start", {}, query=FirehoseQuery),
     ("POST", "/tickets"): Operation(
         "A ticket for a browser's EventSource or WebSocket",
-        {201: Answer("the ticket", {JSON: Ticket})},
+        {201: Answer("the ticket", {JSON: answers.Ticket})},
         refusals=(ValidationError, UnsupportedMediaType, NotFound, RateLimited, PayloadTooLarge),
     ),
     ("GET", "/healthz"): Operation(
         "How the daemon is, with figures",
         {
-            200: Answer("healthy or degraded", {JSON: HealthReport}),
-            503: Answer("unhealthy", {JSON: HealthReport}),
+            200: Answer("healthy or degraded", {JSON: answers.HealthReport}),
+            503: Answer("unhealthy", {JSON: answers.HealthReport}),
         },
     ),
-    ("GET", "/livez"): Operation("Whether the event loop runs", {200: Answer("it does", {JSON: Alive})}),
+    ("GET", "/livez"): Operation("Whether the event loop runs", {200: Answer("it does", {JSON: answers.Alive})}),
     ("GET", "/readyz"): Operation(
         "Whether new streams are taken",
-        {200: Answer("they are", {JSON: Ready})},
+        {200: Answer("they are", {JSON: answers.Ready})},
         refusals=(Overloaded, ShuttingDown),
     ),
     ("GET", "/metrics"): Operation(
         "Figures for Prometheus",
         {
             200: Answer(
-                "as text; OpenMetrics when Accept asks for it",
-                {"text/plain": str, "application/openmetrics-text": str},
+                "as text; OpenMetrics when Accept asks for it", {"text/plain": str, "application/openmetrics-text": str}
             )
         },
     ),

@@ -20,10 +20,7 @@ _JSON = re.compile(r'application/json[ \t]*(;[ \t]*charset[ \t]*=[ \t]*"?utf-8"?
 
 
 def read_body(model: type[Model], content_type: str | None, body: bytes, max_urls: int) -> Model:
-    """*body* as *model*, with *max_urls* URLs at most.
-
-    Raises UnsupportedMediaType, or ValidationError with the path of the field.
-    """
+    """*body* as *model*, with *max_urls* URLs at most.  Raises UnsupportedMediaType or ValidationError."""
     if content_type is None or _JSON.fullmatch(content_type) is None:
         raise UnsupportedMediaType("the body must be application/json in UTF-8")
     value = parsed(body, max_urls)
@@ -42,10 +39,7 @@ def pairs_of(query: str, most: int) -> list[tuple[str, str]]:
 
 
 def read_query(model: type[Model], pairs: list[tuple[str, str]]) -> Model:
-    """A query's *pairs* as *model*; what is a list there may be given again.
-
-    Raises ValidationError with the name of the field.
-    """
+    """A query's *pairs* as *model*; what is a list there may be given again.  Raises ValidationError."""
     given: dict[str, Any] = {}
     for name, value in pairs:
         field = model.model_fields.get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import orjson
 
@@ -16,8 +17,8 @@ from fastmesh.api.requests.queries import CrawlQuery, EventsQuery, FirehoseQuery
 from fastmesh.api.requests.reading import Model, read_body, read_query
 from fastmesh.api.router import PREFIX
 from fastmesh.api.streams.fields import Encoding, key_of, last_event_id, query_of, wants_events
-from fastmesh.api.streams.status import described
 from fastmesh.errors import Conflict, NotFound, ValidationError
+from fastmesh.events import rfc3339
 from fastmesh.streaming.pipeline import StreamingPipeline
 from fastmesh.streaming.ports import Sink
 from fastmesh.streaming.registry import StreamRegistry
@@ -236,3 +237,40 @@ def _spent(call: Call) -> None:
     """A WebSocket opens: the ticket that let it in is no use for another."""
     if call.ticket is not None:
         call.ticket.spend()
+
+
+def described(pipeline: StreamingPipeline) -> dict[str, Any]:
+    """A stream as GET /streams shows it."""
+    successful, failed = pipeline.results
+    return {
+        "stream_id": pipeline.id,
+        "stream_type": pipeline.opening.stream_type,
+        "request_id": pipeline.opening.request_id,
+        "state": pipeline.state,
+        "status": pipeline.status or None,
+        "opened_at": rfc3339(pipeline.opened_wall),
+        "detached": pipeline.opening.detached,
+        "total_urls": pipeline.opening.total_urls,
+        "successful": successful,
+        "failed": failed,
+        "first_seq": pipeline.journal.ring.first,
+        "last_seq": pipeline.journal.last_seq,
+        "kept_bytes": pipeline.journal.ring.allocated,
+        "pacer": pipeline.pacer.place,
+        "subscribers": [
+            {
+                "protocol": reader.encoder.protocol,
+                "pacer": reader is pipeline.pacer.holder,
+                "paused": reader.sink.paused,
+                "capacity_frames": reader.buffer.capacity_frames,
+                "capacity_bytes": reader.buffer.capacity_bytes,
+                "sent_seq": reader.next_seq - 1,
+                "unread_frames": reader.unread_frames,
+                "unread_bytes": reader.unread_bytes,
+                "sent_frames": reader.sent_frames,
+                "sent_bytes": reader.sent_bytes,
+                "missed_frames": reader.missed_frames,
+            }
+            for reader in pipeline.audience.attached
+        ],
+    }

@@ -109,8 +109,6 @@ class SocketSession(Subscriptions):
             log.error("command.bug", request_id=self._request_id, exc_info=error)
             self._refuse(given, InternalError("the command failed by a fault of the server"))
 
-    # ── the commands ─────────────────────────────────────────────────────────────────────
-
     def _named(self, given: Any) -> tuple[type[Strict], Callable[[SocketSession, Any], None]]:
         if not isinstance(given, dict):
             raise ValidationError("a message is a JSON object with a type and an id")
@@ -183,8 +181,6 @@ class SocketSession(Subscriptions):
                 }
             )
         self.port.send(self._framed({"type": "status", "id": command.id, "streams": streams}))
-
-    # ── helpers of the commands ──────────────────────────────────────────────────────────
 
     def _found(self, stream_id: str) -> StreamingPipeline:
         pipeline = self._registry.find(stream_id, self._client)

@@ -55,21 +55,17 @@ class Subscription:
         return self.held or self._owner.port.paused
 
     def write(self, data: bytes) -> None:
-        """Hand *data* to the connection."""
         self._owner.port.send(data)
 
     beat = write
 
     def ready(self) -> None:
-        """There is something to serve."""
         self._owner.add(self)
 
     def end(self) -> None:
-        """The stream's last frame was written."""
         self._owner.drop(self)
 
     def give_up(self) -> None:
-        """The stream does not wait for so slow a client."""
         self._owner.give_up(self)
 
 
@@ -131,8 +127,6 @@ class Subscriptions:
         for subscription in list(self._subscriptions.values()):
             self.drop(subscription)
         self._ready.clear()
-
-    # ── for its subscriptions ────────────────────────────────────────────────────────────
 
     def add(self, subscription: Subscription) -> None:
         """*subscription* has something to write."""

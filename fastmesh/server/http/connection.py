@@ -92,10 +92,7 @@ class Connection(StreamSink):
             self._go_on()
 
     def eof_received(self) -> bool:
-        """The client sends no more: during an answer that takes its time that means it is gone, as in nginx.
-
-        Else it gets its answers.
-        """
+        """The client sends no more and gets its answers; during a long one it is gone, as in nginx."""
         self._finished = True
         if self._reading:
             self._answer_at_end()
@@ -108,7 +105,6 @@ class Connection(StreamSink):
         return self._half_open
 
     def resume_writing(self) -> None:
-        """There is room again."""
         super().resume_writing()
         if not self.waits:
             self._go_on()
@@ -229,7 +225,6 @@ class Connection(StreamSink):
     # ── the end of an answer ───────────────────────────────────────────────────────────────────
 
     def over(self, status: int) -> None:
-        """The request under way was answered with *status*, to its last byte."""
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
@@ -238,7 +233,6 @@ class Connection(StreamSink):
             self._close()
 
     def go_on_behind(self) -> None:
-        """An answer that took its time is over: go on with what came behind its request."""
         if self._reading:
             self._set_due(self._kept_until(self.shared.clock()))
             if self._parser is not None:
@@ -248,12 +242,10 @@ class Connection(StreamSink):
 
     @property
     def request_id(self) -> str | None:
-        """Of the request under way."""
         return None if self._exchange is None else self._exchange.request_id
 
     @property
     def client(self) -> str | None:
-        """Who asked, where a request is under way."""
         return None if self._exchange is None else self._exchange.client
 
     @property

@@ -42,21 +42,17 @@ class StreamSink(Peer):
         self._resume_reading()
 
     def pause_writing(self) -> None:
-        """The transport has enough: the pump passes this connection by."""
         super().pause_writing()
         if self.reader is not None:
             self.shared.metrics.protocols[self.reader.encoder.protocol].pauses += 1
 
     def resume_writing(self) -> None:
-        """There is room again."""
         super().resume_writing()
         subscriber = self.reader
         if subscriber is not None:
             self.shared.metrics.protocols[subscriber.encoder.protocol].resumes += 1
             if subscriber.wants_service:
                 self.ready()
-
-    # ── calls of the reader ─────────────────────────────────────────────────────────────
 
     write = Peer.send
     give_up = Peer.abort
@@ -67,7 +63,6 @@ class StreamSink(Peer):
         self._watch_stall()
 
     def end(self) -> None:
-        """The stream's last byte was written."""
         self._detach()
         self.go_on_behind()
 

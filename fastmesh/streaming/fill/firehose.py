@@ -89,7 +89,6 @@ class FirehoseProcessor:
             self._timer = self._loop.call_later(pipeline.opened_at + made / self._rate - pipeline.now(), self._tick)
 
     def stop(self, status: str) -> None:
-        """End early; the summary says *status*."""
         self._close(status)
 
     async def join(self) -> None:

@@ -58,7 +58,6 @@ class StreamProcessor:
 
     @property
     def results(self) -> tuple[int, int]:
-        """How many URLs succeeded and failed so far."""
         return self._results.tally.successful, self._results.tally.failed
 
     def start(self) -> None:
@@ -68,7 +67,6 @@ class StreamProcessor:
         self._task.add_done_callback(self._ended)
 
     def room(self) -> None:
-        """Look again whether the stream has room for another URL."""
         self._room.set()
 
     def stop(self, status: str) -> None:
@@ -79,7 +77,6 @@ class StreamProcessor:
             self._task.cancel()
 
     async def join(self) -> None:
-        """Wait until every URL's task has ended."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
