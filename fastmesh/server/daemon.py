@@ -115,10 +115,7 @@ class Daemon:
         return address
 
     def reload(self, wanted: Settings) -> None:
-        """Take what a running daemon can take of the settings *wanted*, and say what it cannot.
-
-        The files of tokens and of the certificate are read again too.
-        """
+        """Take what a running daemon can of the settings *wanted*, files read anew, and say what it cannot."""
         self._settings, taken, left = merged(self._settings, wanted)
         settings, shared = self._settings, self._shared
         connections = raise_file_limit(settings)
@@ -152,10 +149,7 @@ class Daemon:
         await self._drain.run(hurry)
 
     def reload_access(self) -> list[str]:
-        """Read tokens and certificate anew; return what is wrong with them, each of which stays as it was then.
-
-        What runs for a client none of whose tokens is left is ended.
-        """
+        """Read tokens and certificate anew; return what is wrong; what runs for clients without a token ends."""
         wrong = []
         for part in (self.certificate, None if self.access is None else self.access.tokens):
             try:

@@ -81,10 +81,7 @@ class StreamingHealth:
         }
 
     def loop(self) -> dict[str, object]:
-        """How late the loop ran its timers: the worst of the last second, and all of the last 60 s.
-
-        The time that it waited for a core is said too, and judged no better: clients wait as long.
-        """
+        """How late the loop ran timers, in the last second and in 60 s; waiting for a core counts: clients wait too."""
         lag_s, starved_s = self._upkeep.lag.worst_s
         late_ms, late_starved_ms = self._upkeep.lag.late_ms(self._registry.now())
         return {

@@ -88,10 +88,7 @@ class LoopLag:
             cores.close()
 
     def seen(self, lag: float, begun: tuple[float, float], ended: tuple[float, float], now: float) -> None:
-        """Count a timer that was *lag* seconds late at *now*.
-
-        *begun* and *ended* are the thread's seconds (ThreadCores) when the timer was set and when it came.
-        """
+        """Count a timer *lag* seconds late at *now*; the thread's seconds when it was set (*begun*) and *ended*."""
         starved = _starved(lag, ended[0] - begun[0], ended[1] - begun[1])
         metrics = self._metrics
         metrics.loop_lag.observe(lag)

@@ -64,10 +64,7 @@ class StreamingModule:
         self.upkeep.start()
 
     def stop_admitting(self) -> None:
-        """From now on new streams are refused with 503; the open ones go on, except those that wait for a reader.
-
-        Without one these could not come to their end; the frames that they have can still be read.
-        """
+        """Refuse new streams with 503, and end those that wait for a reader: they could not come to their end."""
         self.registry.draining = True
         left = [p for p in self.registry.active.values() if not p.audience.attached and not p.opening.detached]
         self._stop(left, "shutdown")

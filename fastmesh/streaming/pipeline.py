@@ -143,10 +143,7 @@ class StreamingPipeline:
             )
 
     def fail(self, type_: str, message: str, *, retryable: bool = False, asked_for: bool = False) -> None:
-        """The stream as a whole failed: an error frame; the processor's summary follows.
-
-        One whose request *asked_for* it says nothing about the daemon's health.
-        """
+        """It failed as a whole: an error frame, and a summary follows.  One *asked_for* is not the daemon's fault."""
         self.step(Step.FAIL)
         self.faulty = not asked_for
         self.fault = type_

@@ -64,11 +64,7 @@ class Subscriber(Reader):
         return bool(data)
 
     def grow(self) -> None:
-        """All was read and the window is what held the stream back: it grows.
-
-        Also when the reader was slow just now: who pauses for a while and then reads
-        all is held back by its window more than any other (docs/decisions.md).
-        """
+        """All was read and the window held the stream back: it grows, also for one slow just now (decisions.md)."""
         self.held_back = False
         if self.buffer.grow():
             self.counts.grows += 1

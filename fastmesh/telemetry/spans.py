@@ -68,10 +68,7 @@ class Spans:
         fault: str | None = None,
         client: bool = False,
     ) -> None:
-        """The span *trace* took *took_s* until now.
-
-        *fault* is the type of its error, if it had one; *client* says that it was a request to an origin.
-        """
+        """The span *trace* took *took_s* until now; *fault*: its error's type; *client*: a request to an origin."""
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanKind, Status, StatusCode
 

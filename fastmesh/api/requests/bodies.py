@@ -15,10 +15,7 @@ OBJECT: Final = "an object"
 
 
 def _once(options: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> PageOptions | None:
-    """The options of a URL; those that a body repeats are validated once, and are one object.
-
-    What it has is the context of its validation, by the JSON of each.
-    """
+    """The options of a URL: those that a body repeats (by JSON, in the context) are validated once, one object."""
     if type(options) is not dict or info.context is None:
         return validate(options)  # type: ignore[no-any-return]
     text = orjson.dumps(options, option=orjson.OPT_SORT_KEYS)

@@ -81,10 +81,7 @@ class Streams:
         return StreamReply(encoding, attach)
 
     def crawl_whole(self, call: Call) -> StreamReply:
-        """POST /crawl: a stream like any other, in the input's order, that is read as one document.
-
-        Raises Conflict when its key names a stream already: a document has no middle to go on from.
-        """
+        """POST /crawl: a stream that is read as one document.  Raises Conflict when its key names a stream already."""
         plan = self._plans.checked_crawl(self._posted(WholeCrawlRequest, call), call.request_id, call.client)
         key = key_of(call, self._pairs(call))
         joined = None if key is None else self._registry.joined(call.client, key, plan.digest)

@@ -34,10 +34,7 @@ class Inherited:
 
 
 def inherited_sockets(environ: MutableMapping[str, str]) -> list[Inherited]:
-    """The sockets of a socket unit, none without one; the variables go, for they are not meant for child processes.
-
-    Raises ConfigError for a descriptor that is no listening stream socket.
-    """
+    """A socket unit's sockets, if any; the variables go, children must not see them.  Raises ConfigError."""
     pid, count, names = (environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()) or not count.isdigit():
         return []
