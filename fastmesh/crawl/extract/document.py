@@ -40,8 +40,10 @@ class Image(TypedDict):
 
 
 class Document(TypedDict):
-    """What was extracted of a page.  Parts that were not asked for are null; the last three fields are there only when
-    they say something."""
+    """What was extracted of a page.
+
+    Parts that were not asked for are null; the last three fields are there only when they say something.
+    """
 
     title: str | None
     byline: str | None
