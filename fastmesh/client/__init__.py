@@ -1,7 +1,5 @@
-"""A Python client of the daemon: NDJSON, SSE and WebSocket, resumed by itself.
-
-``Client`` is for asyncio, ``SyncClient`` for everything else.
-"""
+"""A Python client of the daemon: NDJSON, SSE and WebSocket, resumed by itself.  ``Client`` is for asyncio,
+``SyncClient`` for everything else."""
 
 # ruff: noqa: I001  (it would give each name a statement of its own)
 from fastmesh.client.client import Client as Client

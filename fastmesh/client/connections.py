@@ -1,7 +1,5 @@
-"""One connection that brings frames, in each of the three protocols.
-
-A connection knows nothing of numbers, resuming or patience: it gives the frames as they come, until it ends or breaks.
-"""
+"""One connection that brings frames, in each of the three protocols.  A connection knows nothing of numbers, resuming
+or patience: it gives the frames as they come, until it ends or breaks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""From JSON to the types of frames.py.
-
-What is known and missing, or of another type, is a ProtocolViolation that names its place.
-How each type is read is worked out once, from its annotations.
-"""
+"""From JSON to the types of frames.py.  What is known and missing, or of another type, is a ProtocolViolation that
+names its place.  How each type is read is worked out once, from its annotations."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""Requests to one daemon: the session, and their faults as errors of the client.
-
-Nothing of the environment counts (no proxy, no netrc, no cookies) and no redirect
-is followed, so that a token goes to the daemon and to nobody else.
-"""
+"""Requests to one daemon: the session, and their faults as errors of the client.  Nothing of the environment counts (no
+proxy, no netrc, no cookies) and no redirect is followed, so that a token goes to the daemon and to nobody else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""How often and after how long a broken connection is tried again.
-
-A policy: it is told what happened and answers with seconds.  It never waits itself, and chance is handed to it.
-"""
+"""How often and after how long a broken connection is tried again.  A policy: it is told what happened and answers with
+seconds.  It never waits itself, and chance is handed to it."""
 
 from __future__ import annotations
 

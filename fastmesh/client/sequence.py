@@ -1,7 +1,5 @@
-"""The proof that nothing was lost: the numbers of a stream's frames.
-
-A machine: it is shown every frame in the order of its arrival, over as many connections as it takes.
-"""
+"""The proof that nothing was lost: the numbers of a stream's frames.  A machine: it is shown every frame in the order
+of its arrival, over as many connections as it takes."""
 
 from __future__ import annotations
 

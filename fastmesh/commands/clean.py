@@ -1,8 +1,5 @@
-"""Text of strangers, made fit for a terminal.
-
-Titles and URLs are what anybody wrote: whatever a terminal would obey, or what
-turns or hides the text around it, is taken out before anything is measured.
-"""
+"""Text of strangers, made fit for a terminal.  Titles and URLs are what anybody wrote: whatever a terminal would obey,
+or what turns or hides the text around it, is taken out before anything is measured."""
 
 from __future__ import annotations
 

@@ -38,17 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
     crawl.add_argument("--max-body-bytes", type=int, metavar="N", help="of one page, decompressed")
     crawl.add_argument("--retries", type=int, metavar="N", help="of one URL, where trying again may help (2)")
     crawl.add_argument("--order", choices=("completion", "input"), help="in which results come (completion)")
-    crawl.add_argument(
-        "--no-dedupe", dest="dedupe", action="store_false", default=None, help="fetch a URL as often as it is named"
-    )
+    _add_off(crawl, "--no-dedupe", "dedupe", "fetch a URL as often as it is named")
     crawl.add_argument("--stop-after-errors", type=int, metavar="N", help="end when as many URLs have failed")
-    crawl.add_argument(
-        "--no-robots",
-        dest="respect_robots",
-        action="store_false",
-        default=None,
-        help="fetch what robots.txt disallows, too",
-    )
+    _add_off(crawl, "--no-robots", "respect_robots", "fetch what robots.txt disallows, too")
     crawl.add_argument("--deadline-s", type=float, metavar="S", help="for all of them")
     crawl.add_argument(
         "--include", type=_parts, metavar="PARTS", help="of text,markdown,links,metadata,html (all but html)"
@@ -115,6 +107,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_settings(show)
     show.set_defaults(command="config")
     return parser
+
+
+def _add_off(parser: argparse.ArgumentParser, flag: str, option: str, help: str) -> None:
+    parser.add_argument(flag, dest=option, action="store_false", default=None, help=help)
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:

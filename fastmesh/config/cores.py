@@ -1,7 +1,5 @@
-"""How many cores this process may use: those that it may run on, and what its groups' quotas leave.
-
-Not the machine's: a container, a service with ``CPUQuota=`` or ``taskset`` may have two of 64.
-"""
+"""How many cores this process may use: those that it may run on, and what its groups' quotas leave.  Not the machine's:
+a container, a service with ``CPUQuota=`` or ``taskset`` may have two of 64."""
 
 from __future__ import annotations
 

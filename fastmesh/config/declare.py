@@ -1,7 +1,5 @@
-"""How a setting is declared: a field of a section, with its default, unit and meaning.
-
-And its kind, where that is no number, boolean or word: a validator only says no, in words it stands with the setting.
-"""
+"""How a setting is declared: a field of a section, with its default, unit and meaning, and its kind where that is no
+number, boolean or word.  A validator only says no: what is allowed stands with the setting, in words."""
 
 from __future__ import annotations
 

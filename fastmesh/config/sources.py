@@ -1,7 +1,5 @@
-"""Reading the settings from their sources, and the message about a value that is wrong.
-
-The later source wins: defaults, a TOML file, the environment (``FASTMESH_<SECTION>__<NAME>``), flags.
-"""
+"""Reading the settings from their sources, and the message about a value that is wrong.  The later source wins:
+defaults, a TOML file, the environment (``FASTMESH_<SECTION>__<NAME>``), flags."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""What the sample site answers: pages as they should be, slow ones and broken ones.
-
-A page that is cut short is cut on its connection, and the bomb is real gzip.
-"""
+"""What the sample site answers: pages as they should be, slow ones and broken ones.  A page that is cut short is cut on
+its connection, and the bomb is real gzip."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""From a batch of frames to the bytes of a protocol.
-
-A frame is the same JSON for every subscriber; an Encoder puts the protocol around a whole batch of them in one call
-to C, so that its own cost is per batch, not per frame.
-"""
+"""From a batch of frames to the bytes of a protocol.  A frame is the same JSON for every subscriber; an Encoder puts
+the protocol around a whole batch of them in one call to C, so that its own cost is per batch, not per frame."""
 
 from __future__ import annotations
 

@@ -38,7 +38,13 @@ async def top(server: Server, interval_s: float, *, once: bool) -> int:
     if not terminal and not once:
         raise ValidationError("standard output is no terminal: --once prints one picture")
     try:
-        http = _session(server)
+        http = Http(
+            Address.parse(server.address),
+            token=checked_token(server.token),
+            connect_timeout_s=CONNECT_TIMEOUT_S,
+            idle_timeout_s=IDLE_TIMEOUT_S,
+            tls=trusting(server.cacert),
+        )
     except ValueError as error:
         raise ValidationError(f"--server: {error}") from None
     ended = asyncio.Event()
@@ -59,17 +65,6 @@ async def top(server: Server, interval_s: float, *, once: bool) -> int:
     finally:
         await http.close()
     return SUCCESS
-
-
-def _session(server: Server) -> Http:
-    """Raises ValueError for what is no address, token or file."""
-    return Http(
-        Address.parse(server.address),
-        token=checked_token(server.token),
-        connect_timeout_s=CONNECT_TIMEOUT_S,
-        idle_timeout_s=IDLE_TIMEOUT_S,
-        tls=trusting(server.cacert),
-    )
 
 
 async def _live(

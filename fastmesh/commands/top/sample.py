@@ -1,7 +1,5 @@
-"""What a daemon said of itself at a moment, and what came between two of them.
-
-It may say anything: what is missing or of another type counts as nothing.
-"""
+"""What a daemon said of itself at a moment, and what came between two of them.  It may say anything: what is missing or
+of another type counts as nothing."""
 
 from __future__ import annotations
 

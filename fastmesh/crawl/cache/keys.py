@@ -1,7 +1,5 @@
 """By what answers and results are known again: keys that are equal for equal requests, as long as this process lives.
-
-They are salted: nobody finds out by one what a credential was.
-"""
+They are salted: nobody finds out by one what a credential was."""
 
 from __future__ import annotations
 

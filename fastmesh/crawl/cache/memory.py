@@ -1,8 +1,5 @@
-"""Answers and documents in memory, within a bound in bytes.
-
-A body and each document that was made of it are parts of their own, and the longest unused leaves first: a document
-alone, a body with all that was made of it.
-"""
+"""Answers and documents in memory, within a bound in bytes.  A body and each document that was made of it are parts of
+their own, and the longest unused leaves first: a document alone, a body with all that was made of it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def decode(body: bytes, content_type: str | None, *, is_html: bool = True) -> st
     for bom, codec in BOMS:
         if body.startswith(bom):
             return body[len(bom) :].decode(codec, "replace")
-    codec = _from_header(content_type) or _from_page(body[:PRESCAN_BYTES], is_html) or _from_look(body)
+    codec = codec_of(_charset_in(content_type or "")) or _from_page(body[:PRESCAN_BYTES], is_html) or _from_look(body)
     return body.decode(codec, "replace")
 
 
@@ -68,10 +68,6 @@ def codec_of(label: str) -> str | None:
     except LookupError:
         return None
     return name
-
-
-def _from_header(content_type: str | None) -> str | None:
-    return codec_of(_charset_in(content_type or ""))
 
 
 def _from_page(head: bytes, is_html: bool) -> str | None:

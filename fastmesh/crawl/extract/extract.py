@@ -1,7 +1,5 @@
-"""extract(): from a page's body to its document as JSON, and what the gate says of the page.
-
-It runs in a worker process (worker.py) and keeps no state.
-"""
+"""extract(): from a page's body to its document as JSON, and what the gate says of the page.  It runs in a worker
+process (worker.py) and keeps no state."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Feeds: RSS, Atom and RDF, as one page that lists their entries.
-
-The entries are written as HTML and read like any page, so that links, images, text and Markdown follow the same rules.
-"""
+"""Feeds: RSS, Atom and RDF, as one page that lists their entries.  The entries are written as HTML and read like any
+page, so that links, images, text and Markdown follow the same rules."""
 
 from __future__ import annotations
 

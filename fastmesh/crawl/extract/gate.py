@@ -1,8 +1,5 @@
-"""The gate: does a page say its content by itself, or only in a browser that runs its scripts?
-
-A pure function of a few facts (docs/extraction.md has the formula).  It owns no
-parser, so the daemon, which never parses, may import it.
-"""
+"""The gate: does a page say its content by itself, or only in a browser that runs its scripts?  A pure function of a
+few facts (docs/extraction.md has the formula).  It owns no parser, so the daemon, which never parses, may import it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Which grades of extraction there are: a request names one (Grade in spec.py), and a worker has this table.
-
-A grade's library is loaded when its first page comes.  Only a program of its own, a test's worker, has another table.
-"""
+"""Which grades of extraction there are: a request names one (Grade in spec.py), and a worker has this table.  A grade's
+library is loaded when its first page comes.  Only a program of its own, a test's worker, has another table."""
 
 from __future__ import annotations
 

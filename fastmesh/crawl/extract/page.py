@@ -1,7 +1,5 @@
-"""A page's tree, parsed once, and what is read from it beside its main content.
-
-The URLs of links and images are made absolute in the tree itself, so that the Markdown has them so too.
-"""
+"""A page's tree, parsed once, and what is read from it beside its main content.  The URLs of links and images are made
+absolute in the tree itself, so that the Markdown has them so too."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""ExtractPool: processes that extract pages, so that the loop never does.
-
-A page that kills its worker, or keeps it too long, costs itself and nothing
-else: the worker is replaced, and the pages that wait go on to the others.
-"""
+"""ExtractPool: processes that extract pages, so that the loop never does.  A page that kills its worker, or keeps it
+too long, costs itself and nothing else: the worker is replaced, and the pages that wait go on to the others."""
 
 from __future__ import annotations
 

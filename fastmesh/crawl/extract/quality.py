@@ -1,8 +1,5 @@
-"""The quality grade: trafilatura, ten times as long a page, and right more often.
-
-It must run in a process of its own: under threads it crashes.  Its Markdown has no
-images; the document's media have them.
-"""
+"""The quality grade: trafilatura, ten times as long a page, and right more often.  It must run in a process of its own:
+under threads it crashes.  Its Markdown has no images; the document's media have them."""
 
 from __future__ import annotations
 

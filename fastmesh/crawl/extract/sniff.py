@@ -98,9 +98,10 @@ def kind_of(body: bytes, content_type: str | None) -> Kind:
         declared.startswith("text/") or declared in TEXT_TYPES or declared.endswith(("+json", "+xml", "+yaml"))
     ):
         return "text"
-    look = _look(_head(body))
-    if look == "html" or (look == "text" and declared in UNKNOWN_TYPES):
-        return look
+    if _HTML.match(_head(body)):
+        return "html"
+    if declared in UNKNOWN_TYPES and _is_text(_head(body)):
+        return "text"
     named = "binary data without a content type" if declared in UNKNOWN_TYPES else declared
     raise _refusal(named, body)
 
@@ -120,13 +121,6 @@ def _is_pdf(body: bytes, declared: str) -> bool:
         return PDF_MAGIC in body[: PDF_WITHIN_BYTES + len(PDF_MAGIC)]
     # Line ends and a mark before it come from a server's templates, whatever type the server sends with it.
     return body[:PDF_WITHIN_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().startswith(PDF_MAGIC)
-
-
-def _look(head: bytes) -> Kind | None:
-    """What *head* begins like; None for binary data."""
-    if _HTML.match(head):
-        return "html"
-    return "text" if _is_text(head) else None
 
 
 def _is_text(head: bytes) -> bool:

@@ -1,7 +1,5 @@
-"""A worker as the daemon sees it: a process, our end of the socket to it, and the page that it has.
-
-A page that kills its worker, or keeps it too long, fails; its worker takes no other after it.
-"""
+"""A worker as the daemon sees it: a process, our end of the socket to it, and the page that it has.  A page that kills
+its worker, or keeps it too long, fails; its worker takes no other after it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""The time that one page has, and what spends it.
-
-It runs where a page is asked for, in waits that are handed it, and nowhere else: waiting for leave to ask a host
-costs a page none of its time, nor does waiting for room in memory.
-"""
+"""The time that one page has, and what spends it.  It runs where a page is asked for, in waits that are handed it, and
+nowhere else: waiting for leave to ask a host costs a page none of its time, nor does waiting for room in memory."""
 
 from __future__ import annotations
 

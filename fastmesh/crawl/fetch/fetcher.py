@@ -1,7 +1,5 @@
-"""Fetching one page: from a URL to its bytes, redirects included.
-
-Redirects are followed by hand, so that every one of them is parsed, judged and dialled like the first URL.
-"""
+"""Fetching one page: from a URL to its bytes, redirects included.  Redirects are followed by hand, so that every one of
+them is parsed, judged and dialled like the first URL."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""What brings pages, what it is asked for and what came of it, as the orchestrator and robots.txt need it.
-
-The fetcher is one; another source would stand beside it.
-"""
+"""What brings pages, what it is asked for and what came of it, as the orchestrator and robots.txt need it.  The fetcher
+is one; another source would stand beside it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""When a page is tried again, and after how long; and for how long an origin asks to be left alone.
-
-The policy has no clock: it is told how often the page was tried, what went wrong and how much of its time is left.
-"""
+"""When a page is tried again, and after how long; and for how long an origin asks to be left alone.  The policy has no
+clock: it is told how often the page was tried, what went wrong and how much of its time is left."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class AddressGuard:
 
     def permits(self, address: Address) -> bool:
         """Whether *address* is public or in a network of FETCH__ALLOW_NETWORKS, as it is or unwrapped to IPv4."""
-        if self._named(address) or is_public(address):
+        if is_public(address) or any(address in network for network in self._allow_networks):
             return True
         inner = wrapped(address)
         return bool(inner) and all(map(self.permits, inner))
@@ -78,9 +78,6 @@ class AddressGuard:
         else:
             return None
         return f"{name} leads to {address}, which {why}" if name else f"{address} {why}"
-
-    def _named(self, address: Address) -> bool:
-        return any(address in network for network in self._allow_networks)
 
     def _is_own(self, address: Address, port: int) -> bool:
         """Whether a socket of the daemon answers there; one bound to loopback is taken to answer on all of loopback."""

@@ -1,7 +1,5 @@
-"""Which URLs of an input stand in it again: each is the repeat of the first one, until that one has ended.
-
-When the first one has ended its result has gone out, and what is added after that is a first one itself.
-"""
+"""Which URLs of an input stand in it again: each is the repeat of the first one, until that one has ended.  When the
+first one has ended its result has gone out, and what is added after that is a first one itself."""
 
 from __future__ import annotations
 

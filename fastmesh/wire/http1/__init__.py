@@ -1,7 +1,5 @@
-"""HTTP/1.1 (RFC 9112): requests out of bytes, and heads of responses.
-
-What two readers could read differently is refused, so that no proxy before fastmesh sees another request than it.
-"""
+"""HTTP/1.1 (RFC 9112): requests out of bytes, and heads of responses.  What two readers could read differently is
+refused, so that no proxy before fastmesh sees another request than it."""
 
 # ruff: noqa: I001  (it would give each name a statement of its own)
 from fastmesh.wire.http1.fields import MAX_ELEMENTS as MAX_ELEMENTS, has_token as has_token, listed as listed

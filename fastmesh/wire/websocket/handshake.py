@@ -1,8 +1,5 @@
-"""The opening handshake of a WebSocket (RFC 6455, section 4.2; RFC 7692, section 7.1).
-
-A request is judged here before wsproto sees anything: one that is not exactly a handshake is an ApiError,
-never another exception.
-"""
+"""The opening handshake of a WebSocket (RFC 6455, section 4.2; RFC 7692, section 7.1).  A request is judged here before
+wsproto sees anything: one that is not exactly a handshake is an ApiError, never another exception."""
 
 from __future__ import annotations
 
