@@ -77,7 +77,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
             *("lifecycle", "pacer", "memory", "ports"),
             *("subscriber", "audience", "retention", "admission"),
         },
-        "fill": {"lifecycle", "pipeline"},
+        "fill": {"lifecycle", "pipeline", "ports"},
         # all streams
         "clients": set(),
         "lag": set(),

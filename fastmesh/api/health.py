@@ -48,7 +48,7 @@ class Health:
         self._server = server
         self._started_at = time.monotonic()
         parts: dict[str, Callable[[], Part]] = {
-            "streaming": self._streaming,
+            "streaming": lambda: asdict(engine.module.health.figures()),
             "journals": engine.module.health.journals,
             "loop": engine.module.health.loop,
             "maintenance": engine.module.health.maintenance,
@@ -117,9 +117,6 @@ class Health:
         except Exception as error:  # noqa: BLE001 - that is what this is for
             self._engine.metrics.bugs.met("health", error, dependency=name)
             return {"status": "unhealthy"}
-
-    def _streaming(self) -> Part:
-        return asdict(self._engine.module.health.figures())
 
     def _pipeline(self) -> Part:
         """Origins that do not answer degrade it and no more: another daemon would not reach them either."""

@@ -56,7 +56,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _bind_unix(path: str) -> socket.socket:
-    """A Unix socket, which others may not write to; one that a dead daemon left is replaced, one that answers not."""
+    """A Unix socket that others may not write to: writers may crawl.  It replaces one that does not answer."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if Path(path).is_socket() and not _answers(path):

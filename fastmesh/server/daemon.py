@@ -25,8 +25,7 @@ from fastmesh.server.binding import bind
 from fastmesh.server.context import Context, Served
 from fastmesh.server.drain import Drain
 from fastmesh.server.figures import ServerFigures
-from fastmesh.server.host.gc import look_for_cycles
-from fastmesh.server.host.process import raise_file_limit
+from fastmesh.server.host.process import look_for_cycles, raise_file_limit
 from fastmesh.server.host.systemd import Inherited
 from fastmesh.server.intake import Intake
 from fastmesh.server.listener import Listener
@@ -149,7 +148,7 @@ class Daemon:
         await self._drain.run(hurry)
 
     def reload_access(self) -> list[str]:
-        """Read tokens and certificate anew; return what is wrong; what runs for clients without a token ends."""
+        """Read tokens and certificate anew, or keep what is wrong there and say so; end what strangers run now."""
         wrong = []
         for part in (self.certificate, None if self.access is None else self.access.tokens):
             try:

@@ -6,8 +6,7 @@ import asyncio
 from typing import Final
 
 from fastmesh.server.context import Context
-from fastmesh.server.host.gc import tell_found
-from fastmesh.server.host.process import cpu_seconds, file_limit, open_files, resident_bytes
+from fastmesh.server.host.process import cpu_seconds, file_limit, open_files, resident_bytes, tell_found
 from fastmesh.telemetry.metrics import Metrics
 from fastmesh.telemetry.standard_files import lost_lines
 

@@ -11,7 +11,7 @@ from typing import Any
 from fastmesh.config import Settings
 from fastmesh.errors import ConfigError
 from fastmesh.server.daemon import Daemon
-from fastmesh.server.host.gc import settle_collector
+from fastmesh.server.host.process import settle_collector
 from fastmesh.server.host.systemd import Notifier, inherited_sockets, keep_informed
 from fastmesh.telemetry.bugs import Bugs
 from fastmesh.telemetry.log import get_logger

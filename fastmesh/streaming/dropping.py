@@ -47,7 +47,11 @@ class DropPolicy:
         self._remember(0, count)
 
     def caught_up(self) -> None:
-        """The reader has all there is.  Else one whose frames come in bursts, each cut after its first, would latch."""
+        """The reader has all that there is.
+
+        Else one whose frames come in bursts would latch: of each burst the first pauses its transport and the rest is
+        left out, so that there are never enough that were sent.
+        """
         self._outcomes = 0
 
     def _remember(self, outcome: int, count: int) -> None:

@@ -48,17 +48,13 @@ class ThreadCores:
             self._fd = -1
 
 
-def _uncounted() -> tuple[float, float]:
-    return 0.0, 0.0
-
-
 class LoopLag:
     """Measures, while run() runs.  *clock* is the streams'."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._cores: Cores = _uncounted
+        self._cores: Cores = lambda: (0.0, 0.0)
         self._recent: deque[tuple[float, float]] = deque(maxlen=A_SECOND)  # lag, and the part of it without a core
         self._late = RecentShare()  # milliseconds
         self._starved = RecentShare()
@@ -84,11 +80,10 @@ class LoopLag:
                 now = self._clock()
                 self.seen(max(0.0, now - due), begun, cores(), now)
         finally:
-            self._cores = _uncounted
             cores.close()
 
     def seen(self, lag: float, begun: tuple[float, float], ended: tuple[float, float], now: float) -> None:
-        """Count a timer *lag* seconds late at *now*; the thread's seconds when it was set (*begun*) and *ended*."""
+        """Count a timer *lag* seconds late at *now*; ThreadCores said *begun* when it was set, *ended* when it came."""
         starved = _starved(lag, ended[0] - begun[0], ended[1] - begun[1])
         metrics = self._metrics
         metrics.loop_lag.observe(lag)

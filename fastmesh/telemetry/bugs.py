@@ -21,10 +21,6 @@ T = TypeVar("T")
 LINES_A_MINUTE: Final = 20
 
 
-def _unnamed(_one: object) -> Mapping[str, object]:
-    return {}
-
-
 class Bugs:
     """All bugs that were survived, by the task in which they were met."""
 
@@ -44,7 +40,7 @@ class Bugs:
         task: str,
         many: Iterable[T],
         do: Callable[[T], object],
-        named: Callable[[T], Mapping[str, object]] = _unnamed,
+        named: Callable[[T], Mapping[str, object]] = lambda one: {},
     ) -> None:
         """*do* the *task* for each of *many*, whichever raise; the log names these by what *named* gives."""
         for one in many:

@@ -10,7 +10,7 @@ from daemons import Daemon
 # In a process of its own, as what is frozen stays so.
 SCRIPT = """
 import gc
-from fastmesh.server.host.gc import THRESHOLDS, look_for_cycles, settle_collector
+from fastmesh.server.host.process import THRESHOLDS, look_for_cycles, settle_collector
 import fastmesh.server.daemon
 
 settle_collector()

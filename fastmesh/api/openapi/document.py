@@ -222,15 +222,11 @@ def _refusals(operation: Operation, schemas: Schemas, answers: Json, *, guarded:
         if (there := answers.get(str(status))) is not None:  # the status of an answer that is no refusal, too
             schema = {"anyOf": [there["content"][JSON]["schema"], envelope]}
         refusals[str(status)] = {
-            "description": "; ".join(f"{error.type}: {_first_line(error)}" for error in errors),
+            "description": "; ".join(f"{error.type}: {str(error.__doc__).strip().splitlines()[0]}" for error in errors),
             "headers": _headers("X-Request-ID", *(["Retry-After"] if status in (429, 503) else [])),
             "content": {JSON: {"schema": schema}},
         }
     return refusals
-
-
-def _first_line(error: type[ApiError]) -> str:
-    return (error.__doc__ or "").strip().partition("\n")[0]
 
 
 def _headers(*names: str) -> Json:

@@ -79,9 +79,8 @@ def pairs(query: str) -> list[tuple[str, str]]:
 
 def _read(text: str) -> str:
     text = text.replace("+", " ")
+    if "%" not in text:
+        return text
     # A % that begins no escape stands for itself.
-    return _ESCAPES.sub(_octets, text.encode("ascii")).decode() if "%" in text else text
-
-
-def _octets(escapes: re.Match[bytes]) -> bytes:
-    return bytes.fromhex(escapes[0].replace(b"%", b"").decode())
+    octets = _ESCAPES.sub(lambda found: bytes.fromhex(found[0].replace(b"%", b"").decode()), text.encode("ascii"))
+    return octets.decode()

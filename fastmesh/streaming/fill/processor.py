@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from fastmesh.errors import ApiError, TooManyErrors, bare
-from fastmesh.streaming.fill.backlog import Backlog, Job, MakeBacklog
 from fastmesh.streaming.fill.results import Results
 from fastmesh.streaming.lifecycle import State, Step
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.ports import Backlog, Job, MakeBacklog
 from fastmesh.telemetry.log import get_logger
 
 log = get_logger()

@@ -9,8 +9,8 @@ from itertools import groupby
 from typing import Final
 
 from fastmesh.events import Event, PageResult, result_event, summary_event
-from fastmesh.streaming.fill.backlog import Job
 from fastmesh.streaming.pipeline import StreamingPipeline
+from fastmesh.streaming.ports import Job
 
 FRAME_BYTES: Final = 512  # of a result's frame without its document, about
 
