@@ -56,10 +56,8 @@ cdef class BackpressureHandler:
 
     @cython.nonecheck(False)
     cpdef double took(self, RingBuffer ring, Py_ssize_t seq, Py_ssize_t end, double now) except -1:
-        """The transport took the frames *seq* to *end*, *end* excluded; return the longest wait in seconds.
-
-        Raises IndexError when *ring* does not hold them.
-        """
+        """The transport took the frames *seq* to *end*, *end* excluded; return the longest wait in seconds.  Raises
+        IndexError when *ring* does not hold them."""
         cdef Py_ssize_t place, last, judged
         cdef double waited, longest = 0
         if ring is None:

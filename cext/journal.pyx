@@ -92,10 +92,8 @@ cdef class Journal:
         self.ring.pack()
 
     cpdef trim(self, Py_ssize_t seq, Py_ssize_t offset):
-        """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*.
-
-        As pack() and close() it raises BufferError when it is called by an encoder that frames them.
-        """
+        """Let go of frames before *seq*, oldest first, as long as their text ended before *offset*.  As pack() and
+        close() it raises BufferError when it is called by an encoder that frames them."""
         if self.first is None and offset > 0:
             self.first = self.metadata
         self.ring.trim(self.kept(seq), offset)

@@ -4,10 +4,8 @@ cdef enum:
 
 @cython.trashcan(True)  # the queue is a chain, which would be freed as deep as it is long
 cdef class Outlet:
-    """A socket's writing end: what the pump serves, and a reader's sink.
-
-    It carries one reader, or serves several in a way of its own.
-    """
+    """A socket's writing end: what the pump serves, and a reader's sink.  It carries one reader, or serves several in a
+    way of its own."""
 
     cdef public Reader reader           # while it carries one
     cdef public object transport        # None when it is gone

@@ -159,10 +159,8 @@ cdef class Reader:
     # ── what happens seldom, in Python ───────────────────────────────────────────────────
 
     def catch_up(self):
-        """What comes next was evicted or left out: move on; return what that makes to write.
-
-        None: it is `loading`, and the sink is made ready when it can go on.
-        """
+        """What comes next was evicted or left out: move on; return what that makes to write.  None: it is `loading`,
+        and the sink is made ready when it can go on."""
         raise NotImplementedError("catch_up")
 
     def grow(self):
@@ -219,10 +217,8 @@ cdef class Reader:
 
 @cython.nonecheck(False)
 def wake(list readers not None):
-    """There is something to read for all of *readers*.
-
-    Each is made ready, whoever leaves or raises meanwhile; what the first raised is raised in the end.
-    """
+    """There is something to read for all of *readers*.  Each is made ready, whoever leaves or raises meanwhile; what
+    the first raised is raised in the end."""
     cdef Reader reader
     cdef Py_ssize_t at = 0
     cdef bint copied = False

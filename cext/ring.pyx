@@ -64,10 +64,8 @@ cdef class RingBuffer:
         return self.first + self.used
 
     cpdef append(self, bytes text, double entered):
-        """Copy *text* into the ring; return its sequence number.
-
-        Copied, because what orjson.dumps returns keeps a block of 4 KB however short its text is.
-        """
+        """Copy *text* into the ring; return its sequence number.  Copied, because what orjson.dumps returns keeps a
+        block of 4 KB however short its text is."""
         cdef Py_ssize_t length
         cdef Py_ssize_t seq
         cdef Block* block
@@ -91,10 +89,8 @@ cdef class RingBuffer:
         return seq
 
     def read(self, Py_ssize_t seq, Py_ssize_t max_bytes):
-        """Return ([frame, …], bytes of text) from *seq* on: as many as fit into *max_bytes*, but at least one if there is one.
-
-        Raises IndexError when *seq* is not between `first` and `next`.
-        """
+        """Return ([frame, …], bytes of text) from *seq* on: as many as fit into *max_bytes*, but at least one if there
+        is one.  Raises IndexError when *seq* is not between `first` and `next`."""
         cdef Batch batch = self.lend(seq, max_bytes)
         try:
             return list(batch), batch.text_bytes
@@ -143,10 +139,8 @@ cdef class RingBuffer:
         return self.slot(at).length
 
     cpdef trim(self, Py_ssize_t seq, Py_ssize_t offset):
-        """Let go of frames before *seq*, oldest first, until `evicted_bytes` reaches *offset*; return how many bytes that freed.
-
-        Raises IndexError when *seq* is not held, BufferError while frames are lent.
-        """
+        """Let go of frames before *seq*, oldest first, until `evicted_bytes` reaches *offset*; return how many bytes
+        that freed.  Raises IndexError when *seq* is not held, BufferError while frames are lent."""
         cdef Py_ssize_t before, count, most
         cdef Py_ssize_t evicted = self.evicted_bytes
         if evicted >= offset:
@@ -172,9 +166,7 @@ cdef class RingBuffer:
 
     cpdef pack(self):
         """No frame follows: take no more memory than those need that are held; return how many bytes that freed.
-
-        Frames that make more than the largest block stay where they are: it is little that they could give.
-        """
+        Frames that make more than the largest block stay where they are: it is little that they could give."""
         cdef Py_ssize_t before = self.size(), text = <Py_ssize_t>(self.appended_bytes - self.evicted_bytes)
         cdef Py_ssize_t capacity = 1
         if self.lent:

@@ -47,10 +47,8 @@ LEAST_BYTES = 256
 
 
 class Daemon:
-    """Engine, router and listeners as one.  Made while the loop runs.
-
-    With *inherited* sockets it listens on these, and binds none.
-    """
+    """Engine, router and listeners as one.  Made while the loop runs.  With *inherited* sockets it listens on these,
+    and binds none."""
 
     def __init__(self, settings: Settings, inherited: Sequence[Inherited] = ()) -> None:
         self._settings = settings
@@ -92,10 +90,8 @@ class Daemon:
         self._timer_task: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
-        """Accept connections; return the address, of several with commas.  Raises FastmeshError when it cannot.
-
-        Until all runs, streams are refused and /readyz says why.
-        """
+        """Accept connections; return the address, of several with commas.  Raises FastmeshError when it cannot.  Until
+        all runs, streams are refused and /readyz says why."""
         for one in self._inherited:
             self._listeners.append(Listener(one.sock, self._shared, inherited=True))
         if not self._inherited:

@@ -35,10 +35,8 @@ class Source(Protocol):
 
 
 class Intake:
-    """The line.  It is told how to be called in the next turn of the loop, and has a clock, in seconds.
-
-    A slice that raises is one of *bugs* and ends its connection.
-    """
+    """The line.  It is told how to be called in the next turn of the loop, and has a clock, in seconds.  A slice that
+    raises is one of *bugs* and ends its connection."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], Any], clock: Callable[[], float], bugs: Bugs) -> None:
         self._call_soon = call_soon

@@ -1,7 +1,5 @@
-"""Takes connections from a listening socket, many a turn of the loop.
-
-uvloop's own server accepts one a turn: behind a hundred greedy streams a new client would wait for a hundred turns.
-"""
+"""Takes connections from a listening socket, many a turn of the loop.  uvloop's own server accepts one a turn: behind a
+hundred greedy streams a new client would wait for a hundred turns."""
 
 from __future__ import annotations
 
@@ -37,10 +35,8 @@ _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux: in the m
 
 
 class Listener:
-    """Accepts from *sock* until it is closed; every connection is a Connection of *shared*.
-
-    One that is *inherited* outlives the daemon: a client that connects while it ends waits for the next daemon.
-    """
+    """Accepts from *sock* until it is closed; every connection is a Connection of *shared*.  One that is *inherited*
+    outlives the daemon: a client that connects while it ends waits for the next daemon."""
 
     def __init__(self, sock: socket.socket, shared: Context, *, inherited: bool = False) -> None:
         self._sock = sock

@@ -142,10 +142,8 @@ class Peer(Outlet, asyncio.Protocol):
         self.paused = False
 
     def go_on(self) -> None:
-        """Its turn in the line has come: it goes on, unless the client left meanwhile, unseen, for it was not read.
-
-        A client that has ended its side may have left: the first answer to it will tell.
-        """
+        """Its turn in the line has come: it goes on, unless the client left meanwhile, unseen, for it was not read.  A
+        client that has ended its side may have left: the first answer to it will tell."""
         if self.life != OPEN or self.transport is None:
             return
         client = presence(self.transport)

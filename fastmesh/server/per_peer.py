@@ -29,10 +29,8 @@ class Place:
 
 
 class PerPeer:
-    """Counts connections by where they come from: an IPv4 address, or an IPv6 network of 64 bits.
-
-    Loopback is counted for nobody, nor is a Unix socket: behind them stand this machine's own, and proxies.
-    """
+    """Counts connections by where they come from: an IPv4 address, or an IPv6 network of 64 bits.  Loopback is counted
+    for nobody, nor is a Unix socket: behind them stand this machine's own, and proxies."""
 
     def __init__(self) -> None:
         self._connections: Counter[str] = Counter()
@@ -42,9 +40,7 @@ class PerPeer:
 
     def come(self, host: str, limit: int) -> Place | None:
         """One more from the address *host*, of which *limit* are served (0: any number); None: it is not counted.
-
-        Raises ConnectionRefusedError when it is not even to be told.
-        """
+        Raises ConnectionRefusedError when it is not even to be told."""
         whose = _counted_as(host) if limit else None
         if whose is None:
             return None

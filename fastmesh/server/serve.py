@@ -21,9 +21,7 @@ log = get_logger()
 
 async def serve(load: Callable[[], Settings], announce: Callable[[str], None]) -> None:
     """Run the daemon until SIGTERM or SIGINT; a second signal ends it at once, SIGHUP reads the settings anew.
-
-    *announce* is given the address when connections are accepted.  Raises FastmeshError when the start fails.
-    """
+    *announce* is given the address when connections are accepted.  Raises FastmeshError when the start fails."""
     settings = load()
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()

@@ -34,10 +34,8 @@ NEVER = float("inf")
 
 
 class TimerWheel:
-    """Files connections into slots of *step_s* seconds by their deadlines, and calls those that are due.
-
-    One that raises is aborted, and is one of *bugs*.
-    """
+    """Files connections into slots of *step_s* seconds by their deadlines, and calls those that are due.  One that
+    raises is aborted, and is one of *bugs*."""
 
     def __init__(self, bugs: Bugs, step_s: float = 0.05) -> None:
         self.step_s = step_s

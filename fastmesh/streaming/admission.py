@@ -1,7 +1,5 @@
 """Whether a stream may start one more URL: there is room in what its mode allows it, and in the total of all streams.
-
-The only place that decides who waits for whom.  It is there from a stream's start to its summary.
-"""
+The only place that decides who waits for whom.  It is there from a stream's start to its summary."""
 
 from __future__ import annotations
 

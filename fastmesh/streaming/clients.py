@@ -13,11 +13,8 @@ Key = tuple[str | None, str]  # the client, and what it calls its request
 
 
 class Allowances:
-    """A token bucket for each client that lately opened a stream.
-
-    A policy: it is given the time.  What it remembers is bounded; a client that is forgotten begins again with a full
-    bucket, as does a client that paused for long.
-    """
+    """A token bucket for each client that lately opened a stream.  A policy: it is given the time.  What it remembers
+    is bounded; a client that is forgotten begins again with a full bucket, as does a client that paused for long."""
 
     def __init__(self, max_clients: int = MAX_CLIENTS) -> None:
         self._max_clients = max_clients

@@ -22,11 +22,8 @@ class DropPolicy:
         self._outcomes = 0  # the last results as bits, 1: left out
 
     def leaves_out(self, *, stuck: bool, lag_frames: int, lag_bytes: int, slow: bool, under_backpressure: bool) -> bool:
-        """Whether the reader's oldest unread result is left out for one that came.
-
-        *stuck*: its transport is paused, or its client holds the stream; *slow*: most of
-        its recent frames were, however few.
-        """
+        """Whether the reader's oldest unread result is left out for one that came.  *stuck*: its transport is paused,
+        or its client holds the stream; *slow*: most of its recent frames were, however few."""
         return stuck and (
             self.lags_too_far(lag_frames, lag_bytes, slow=slow)
             or under_backpressure
@@ -47,11 +44,8 @@ class DropPolicy:
         self._remember(0, count)
 
     def caught_up(self) -> None:
-        """The reader has all that there is.
-
-        Else one whose frames come in bursts would latch: of each burst the first pauses its transport and the rest is
-        left out, so that there are never enough that were sent.
-        """
+        """The reader has all that there is.  Else one whose frames come in bursts would latch: of each burst the first
+        pauses its transport and the rest is left out, so that there are never enough that were sent."""
         self._outcomes = 0
 
     def _remember(self, outcome: int, count: int) -> None:

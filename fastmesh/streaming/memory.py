@@ -1,7 +1,5 @@
-"""How much memory all streams hold together, and which of them wait for room.
-
-BufferManager also lends each reader its window.  It is given facts and owns neither task nor clock.
-"""
+"""How much memory all streams hold together, and which of them wait for room.  BufferManager also lends each reader its
+window.  It is given facts and owns neither task nor clock."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""StreamingModule: all streams of a daemon, from its start to its end.
-
-Created first at startup: start() either succeeds or stops the start.
-"""
+"""StreamingModule: all streams of a daemon, from its start to its end.  Created first at startup: start() either
+succeeds or stops the start."""
 
 from __future__ import annotations
 

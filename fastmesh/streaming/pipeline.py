@@ -1,8 +1,5 @@
-"""One stream: its identity, its life, and the parts that it wires.
-
-Its journal keeps the frames, a Processor fills it, its Audience reads it; its Retention says what is kept for whom,
-and its Admission whether it may go on.
-"""
+"""One stream: its identity, its life, and the parts that it wires.  Its journal keeps the frames, a Processor fills it,
+its Audience reads it; its Retention says what is kept for whom, and its Admission whether it may go on."""
 
 from __future__ import annotations
 

@@ -149,10 +149,8 @@ class Store(Protocol):
         """The journal of a new stream."""
 
     def read(self, journal: Journal, seq: int) -> Loading | None:
-        """The frames from *seq* on, of which *journal* has let go: one at least, as many as the store sees fit.
-
-        None when the store has let go of *seq*, too.
-        """
+        """The frames from *seq* on, of which *journal* has let go: one at least, as many as the store sees fit.  None
+        when the store has let go of *seq*, too."""
 
     def forget(self, journal: Journal) -> None:
         """The stream can be read no more: let go of all of it."""
@@ -177,10 +175,8 @@ class Job(Protocol):
 
 
 class Backlog(Protocol):
-    """A stream's input as its processor sees it: the URLs that are not started yet.
-
-    Two facts are apart: whether a URL is left, and whether the input has ended.  While it has not, others may be added.
-    """
+    """A stream's input as its processor sees it: the URLs that are not started yet.  Two facts are apart: whether a URL
+    is left, and whether the input has ended.  While it has not, others may be added."""
 
     @property
     def left(self) -> int:

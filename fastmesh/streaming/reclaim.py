@@ -1,8 +1,5 @@
-"""Which text goes when streams hold more than they may together, and how much of each stream.
-
-The text of streams that are closed and unread goes first.  Of the others the largest give first, down to one level
-for all.
-"""
+"""Which text goes when streams hold more than they may together, and how much of each stream.  The text of streams that
+are closed and unread goes first.  Of the others the largest give first, down to one level for all."""
 
 from __future__ import annotations
 
@@ -53,10 +50,8 @@ def let_go(registry: StreamRegistry, buffers: BufferManager, wanted: int) -> Non
 def level_off(
     streams: Iterable[S], excess: Callable[[], int], size: Callable[[S], int], keep: Callable[[S, int], None]
 ) -> int | None:
-    """Have the largest of *streams* give until there are no *excess* bytes: each may *keep* the level.
-
-    *size* says how much one could give.  Returns the level, None when there was no excess.
-    """
+    """Have the largest of *streams* give until there are no *excess* bytes: each may *keep* the level.  *size* says how
+    much one could give.  Returns the level, None when there was no excess."""
     level = None
     for turn in range(1, ROUNDS + 1):
         wanted = excess()

@@ -95,9 +95,7 @@ class Subscriber(Reader):
 
     def leave_out(self) -> None:
         """Leave out the oldest unread result, and more while it lags too far; a gap names them before the next frame.
-
-        Every frame is passed once, so all that a stream leaves out takes as many steps as it has frames.
-        """
+        Every frame is passed once, so all that a stream leaves out takes as many steps as it has frames."""
         self.give_up_loading()
         self._pass_evicted()
         more = self._leave_out_one()
@@ -134,10 +132,8 @@ class Subscriber(Reader):
         self.next_seq += 1
 
     def catch_up(self) -> bytes | None:
-        """What comes next was evicted or left out: go on with what the store has, or the oldest that is kept.
-
-        What is missing is named.  None: the store is asked, and the reader waits for its answer.
-        """
+        """What comes next was evicted or left out: go on with what the store has, or the oldest that is kept.  What is
+        missing is named.  None: the store is asked, and the reader waits for its answer."""
         load, self._load = self._load, None
         if load is None and self.next_seq < self.journal.ring.first:
             self._load = load = self.pipeline.load(self.next_seq)

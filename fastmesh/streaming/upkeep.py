@@ -25,10 +25,8 @@ _stream_named: Final = attrgetter("pipeline.named")  # a reader
 
 
 class Upkeep:
-    """Looks after the streams of *registry* while its tasks run.
-
-    A step that raises costs the others nothing, nor does a stream or a reader that does.
-    """
+    """Looks after the streams of *registry* while its tasks run.  A step that raises costs the others nothing, nor does
+    a stream or a reader that does."""
 
     def __init__(self, registry: StreamRegistry, buffers: BufferManager, metrics: Metrics) -> None:
         self.lag = LoopLag(metrics, registry.now)

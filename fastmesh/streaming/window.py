@@ -1,7 +1,5 @@
-"""How far a stream may run ahead of one reader: a window on the journal, which adapts.
-
-It holds no frame, only how much room there is.  It is given facts and has no clock.
-"""
+"""How far a stream may run ahead of one reader: a window on the journal, which adapts.  It holds no frame, only how
+much room there is.  It is given facts and has no clock."""
 
 from __future__ import annotations
 

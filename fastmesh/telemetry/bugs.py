@@ -1,7 +1,5 @@
 """Bugs that are survived: an error in the work for one of many is logged and counted, and the others have their turn.
-
-Without that, one connection, stream or figure that raises would end deadlines, heartbeats or a scrape for all.
-"""
+Without that, one connection, stream or figure that raises would end deadlines, heartbeats or a scrape for all."""
 
 from __future__ import annotations
 

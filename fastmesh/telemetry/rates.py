@@ -8,10 +8,8 @@ SPAN_S = 60
 
 
 class RecentShare:
-    """The share of events of the last 60 s that were of the bad kind, kept by the second.
-
-    It is given the time with every call.
-    """
+    """The share of events of the last 60 s that were of the bad kind, kept by the second.  It is given the time with
+    every call."""
 
     __slots__ = ("_seconds",)
 

@@ -1,7 +1,5 @@
-"""What each route takes and answers: the table behind ``/openapi.json``.
-
-A route without its row here stops the start, so none can be forgotten.
-"""
+"""What each route takes and answers: the table behind ``/openapi.json``.  A route without its row here stops the start,
+so none can be forgotten."""
 
 from __future__ import annotations
 

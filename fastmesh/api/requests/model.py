@@ -1,7 +1,5 @@
-"""What every model of a request keeps to: types as they are written, and no key that it does not know.
-
-An option that is not built does not exist: it is refused by its name.
-"""
+"""What every model of a request keeps to: types as they are written, and no key that it does not know.  An option that
+is not built does not exist: it is refused by its name."""
 
 from __future__ import annotations
 

@@ -114,10 +114,8 @@ class Streams:
         field: str,
         request: bytes = b"",
     ) -> Reply | StreamReply:
-        """*pipeline* from behind the frame *after*; 204 when there is nothing behind it and never will be.
-
-        *request* is the digest of what the caller asked for, where that is not the stream itself.
-        """
+        """*pipeline* from behind the frame *after*; 204 when there is nothing behind it and never will be.  *request*
+        is the digest of what the caller asked for, where that is not the stream itself."""
         last = pipeline.journal.last_seq
         if after is not None and after > last:
             raise ValidationError(f"{field}: the stream's last frame is {last}, not {after}", field=field)

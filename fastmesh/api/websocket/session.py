@@ -1,8 +1,5 @@
-"""What a client says over a WebSocket, and what it is told.
-
-A session knows commands and subscriptions and no socket: texts come in, frames
-go out through its port.  Whatever a text says, the connection stays.
-"""
+"""What a client says over a WebSocket, and what it is told.  A session knows commands and subscriptions and no socket:
+texts come in, frames go out through its port.  Whatever a text says, the connection stays."""
 
 from __future__ import annotations
 

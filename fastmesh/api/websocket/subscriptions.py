@@ -1,7 +1,5 @@
-"""The streams that one WebSocket is subscribed to, served in turn, so many bytes each.
-
-They know no socket: frames go out through a port, which says when it has enough.
-"""
+"""The streams that one WebSocket is subscribed to, served in turn, so many bytes each.  They know no socket: frames go
+out through a port, which says when it has enough."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""How systemd and the daemon talk: sockets at the start (sd_listen_fds(3)), news after it (sd_notify(3)).
-
-Both are plain: variables, inherited descriptors, datagrams to a Unix socket.  Without systemd nothing of it happens.
-"""
+"""How systemd and the daemon talk: sockets at the start (sd_listen_fds(3)), news after it (sd_notify(3)).  Both are
+plain: variables, inherited descriptors, datagrams to a Unix socket.  Without systemd nothing of it happens."""
 
 from __future__ import annotations
 
@@ -62,10 +60,8 @@ def _listening(fd: int, name: str) -> socket.socket:
 
 
 class Notifier:
-    """Sends news to the service manager; to nobody when there is none.
-
-    *watchdog_s* is how often it wants to hear that the daemon lives, None when it does not.
-    """
+    """Sends news to the service manager; to nobody when there is none.  *watchdog_s* is how often it wants to hear that
+    the daemon lives, None when it does not."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._path = environ.get("NOTIFY_SOCKET", "")
@@ -126,10 +122,8 @@ def _watchdog_s(environ: Mapping[str, str]) -> float | None:
 async def keep_informed(
     notifier: Notifier, status: Callable[[], str], ends_in: Callable[[], float | None], bugs: Bugs
 ) -> None:
-    """Say every second what the daemon does, that its loop runs, and how long its end still takes.
-
-    Whatever raises in it is one of *bugs*: a daemon that cannot say how it is may be well.
-    """
+    """Say every second what the daemon does, that its loop runs, and how long its end still takes.  Whatever raises in
+    it is one of *bugs*: a daemon that cannot say how it is may be well."""
     if not notifier.listens:
         return
     said = ""

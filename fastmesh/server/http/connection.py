@@ -1,8 +1,5 @@
-"""One client's connection as HTTP: requests in, their answers out in order.
-
-It decides the order: one request is answered after the other, whole or as a stream; requests behind an answer that
-takes its time wait, within bounds.
-"""
+"""One client's connection as HTTP: requests in, their answers out in order.  It decides the order: one request is
+answered after the other, whole or as a stream; requests behind an answer that takes its time wait, within bounds."""
 
 from __future__ import annotations
 

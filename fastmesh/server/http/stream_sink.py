@@ -1,7 +1,5 @@
-"""A connection while it carries a stream: the sink that the stream's reader writes to.
-
-The connection itself is the sink, since a Reader in C writes to an Outlet without a call into Python.
-"""
+"""A connection while it carries a stream: the sink that the stream's reader writes to.  The connection itself is the
+sink, since a Reader in C writes to an Outlet without a call into Python."""
 
 from __future__ import annotations
 

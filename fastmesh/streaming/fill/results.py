@@ -17,10 +17,8 @@ FRAME_BYTES: Final = 512  # of a result's frame without its document, about
 
 @dataclass(order=True, slots=True)
 class Finished:
-    """One result on its way into the journal; a *repeat* is one for which nothing was fetched.
-
-    Its *memory* is less than its *size* where one that leaves later has the very same document.
-    """
+    """One result on its way into the journal; a *repeat* is one for which nothing was fetched.  Its *memory* is less
+    than its *size* where one that leaves later has the very same document."""
 
     key: tuple[int, int]
     index: int = field(compare=False)
