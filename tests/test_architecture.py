@@ -59,7 +59,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "metrics": {"bugs"},
         "spans": {"bugs", "log", "trace"},
     },
-    "wire": {"http1": set(), "websocket": {"http1"}, "encoders": set(), "whole": {"encoders"}},
+    "wire": {"http1": set(), "websocket": {"http1"}, "encoders": set()},
     "streaming": {
         # values, policies and machines
         "lifecycle": set(),
@@ -126,12 +126,11 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "decode": {"errors", "frames"},
         "framing": {"errors"},
         "refusals": {"errors"},
-        "stream_id": {"errors"},
-        "sequence": {"errors", "frames", "stream_id"},
+        "sequence": {"errors", "frames"},
         "http": {"address", "errors", "framing", "refusals"},
-        "connections": {"errors", "frames", "decode", "framing", "refusals", "stream_id", "http"},
-        "stream": {"errors", "frames", "retry", "stream_id", "sequence", "http", "connections"},
-        "client": {"address", "errors", "retry", "stream_id", "http", "stream"},
+        "connections": {"errors", "frames", "decode", "framing", "refusals", "sequence", "http"},
+        "stream": {"errors", "frames", "retry", "sequence", "http", "connections"},
+        "client": {"address", "errors", "retry", "sequence", "http", "stream"},
         "sync": {"frames", "loop_thread", "stream", "client"},
     },
 }
@@ -174,7 +173,7 @@ WITHOUT_IO = [
     *(f"server/{name}.py" for name in ("timers", "intake", "per_peer")),
     "api/requests/*.py",
     "api/websocket/*.py",
-    *(f"client/{name}.py" for name in ("framing", "frames", "decode", "stream_id", "sequence", "retry", "errors")),
+    *(f"client/{name}.py" for name in ("framing", "frames", "decode", "sequence", "retry", "errors")),
 ]
 IO = {"asyncio", "socket", "selectors", "ssl", "threading", "subprocess", "time", "uvloop"}
 

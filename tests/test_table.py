@@ -12,8 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from fastmesh.commands.clean import clean
-from fastmesh.commands.table import ResultTable
+from fastmesh.commands.table import ResultTable, clean
 
 Frame = dict[str, Any]
 

@@ -18,8 +18,8 @@ from fastmesh.client.address import Address, checked_token, trusting
 from fastmesh.client.errors import ConnectionLost, Refused, Unreachable
 from fastmesh.client.http import Http
 from fastmesh.client.retry import Retry
+from fastmesh.client.sequence import checked, opened_id, stream_path
 from fastmesh.client.stream import FrameStream, Opening, ProtocolName
-from fastmesh.client.stream_id import checked, opened_id, stream_path
 
 CRAWL: Final[Mapping[ProtocolName, str]] = {"ndjson": "/crawl/stream", "sse": "/crawl/sse", "ws": "/streams"}
 FIREHOSE: Final[Mapping[ProtocolName, str]] = {

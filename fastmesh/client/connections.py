@@ -16,7 +16,7 @@ from fastmesh.client.frames import Frame
 from fastmesh.client.framing import MAX_FRAME_BYTES, NdjsonParser, SseParser
 from fastmesh.client.http import Http, Query
 from fastmesh.client.refusals import refusal_of
-from fastmesh.client.stream_id import stream_path
+from fastmesh.client.sequence import stream_path
 
 TOLD_TO_A_CONNECTION = frozenset({"welcome", "ack", "status", "pong", "error"})
 COMMAND_ID = "subscribe"  # one command is all that a connection sends

@@ -20,8 +20,7 @@ from fastmesh.client.errors import ClientError, ConnectionLost, ProtocolViolatio
 from fastmesh.client.frames import Frame, Heartbeat
 from fastmesh.client.http import Http, Query
 from fastmesh.client.retry import Retry
-from fastmesh.client.sequence import Sequence
-from fastmesh.client.stream_id import opened_id, stream_path, valid_stream_id
+from fastmesh.client.sequence import Sequence, opened_id, stream_path, valid_stream_id
 
 ProtocolName = Literal["ndjson", "sse", "ws"]
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("ndjson", "sse", "ws")

@@ -13,8 +13,7 @@ from fastmesh.client import Client, Retry
 from fastmesh.commands.outcome import COULD_NOT_RUN, INTERRUPTED, SUCCESS
 from fastmesh.commands.table import Frame, ResultTable
 from fastmesh.config import Settings
-from fastmesh.demo.check import differences
-from fastmesh.demo.samples import SAMPLES, batch, url_of
+from fastmesh.demo.samples import SAMPLES, batch, differences, url_of
 from fastmesh.demo.site import SampleSite
 from fastmesh.errors import FastmeshError
 from fastmesh.server.daemon import Daemon

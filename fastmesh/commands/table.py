@@ -8,6 +8,7 @@ Elsewhere the same rows are plain lines as they come, and no text is cut.
 from __future__ import annotations
 
 import sys
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -15,8 +16,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn
 from rich.text import Text
-
-from fastmesh.commands.clean import clean
 
 Frame = dict[str, Any]
 
@@ -26,6 +25,34 @@ INDEX, OUTCOME, WORDS, SIZE, TOOK = 3, 19, 6, 8, 5  # cells of a column; more pu
 FIXED_CELLS: Final = INDEX + OUTCOME + WORDS + SIZE + TOOK + 6  # and the spaces between
 
 GOOD, BAD, QUIET, HEAD = "green", "red", "dim", "bold"
+
+# Controls, halves of surrogate pairs, private use, what is no character: each shown as U+FFFD.
+REPLACED: Final = frozenset({"Cc", "Cs", "Co", "Cn"})
+# Marks that turn the direction, soft hyphens, joiners; variation selectors, which change a width that was measured.
+DROPPED: Final = "Cf"
+SELECTORS: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))
+MARKS: Final = frozenset({"Mn", "Me"})
+MAX_CHARS: Final = 500  # of a title or a URL; what is longer than a line is cut by its width anyway
+MAX_MARKS: Final = 2  # on one character: more of them grow over the lines above and below
+
+
+def clean(text: str) -> str:
+    """*text*, which anybody wrote, as one line that a terminal shows and does not obey: whatever it would obey, or what
+    turns or hides the text around it, is taken out before anything is measured."""
+    shown: list[str] = []
+    marks = 0
+    for character in text[:MAX_CHARS]:
+        category = unicodedata.category(character)
+        if category == DROPPED or character in SELECTORS:
+            continue
+        marks = marks + 1 if category in MARKS else 0
+        if character.isspace():
+            shown.append(" ")
+        elif category in REPLACED:
+            shown.append("\ufffd")
+        elif marks <= MAX_MARKS:
+            shown.append(character)
+    return "".join(shown)
 
 
 @dataclass(frozen=True, slots=True)

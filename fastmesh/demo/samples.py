@@ -1,14 +1,17 @@
-"""The batch of the demo: its URLs, and what shall become of each."""
+"""The batch of the demo: its URLs, what shall become of each, and whether it did."""
 
 from __future__ import annotations
 
 import base64
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fastmesh.demo import pages
 from fastmesh.demo.answers import Handler, after, bomb, cut, endless, fixed, redirect, reset, trickle
+
+Frame = dict[str, Any]
 
 TIMEOUT_MS: Final = 4000  # of the batch: what the endless page takes
 CONCURRENCY: Final = 16
@@ -120,3 +123,58 @@ SAMPLES: Final = (
     Sample("http://169.254.169.254/", "where clouds keep credentials", error="blocked_address", status=0),
     Sample("http://nowhere.invalid/", "a name that nobody has", error="dns", status=0),
 )
+
+
+def differences(frames: Sequence[Frame], urls: Sequence[str]) -> list[str]:
+    """What is not as it should be, one sentence each; *urls* are those of SAMPLES."""
+    durable = [frame for frame in frames if "seq" in frame]
+    results: dict[int, list[Frame]] = {index: [] for index in range(len(SAMPLES))}
+    wrong = []
+    if [frame["seq"] for frame in durable] != list(range(1, len(durable) + 1)):
+        wrong.append(f"seq: want 1, 2, 3, …, got {[frame['seq'] for frame in durable]}")
+    if not durable or durable[0]["type"] != "metadata" or durable[-1]["type"] != "summary":
+        wrong.append(f"want metadata first and a summary last, got {[frame['type'] for frame in durable]}")
+    for frame in durable:
+        if frame["type"] == "result":
+            results.setdefault(frame["index"], []).append(frame["result"])
+    for index, found in results.items():
+        if len(found) != 1:
+            wrong.append(f"#{index}: want one result, got {len(found)}")
+        else:
+            wrong += _compared(index, SAMPLES[index], urls[index], found[0])
+    if durable and durable[-1]["type"] == "summary":
+        wrong += _totals(durable[-1])
+    return wrong
+
+
+def _compared(index: int, sample: Sample, url: str, result: Frame) -> list[str]:
+    error, document = result["error"], result["document"]
+    wanted = {"url": url, "status": sample.status, "error": sample.error, "title": sample.title}
+    got = {
+        "url": result["url"],
+        "status": result["status"],
+        "error": error and error["type"],
+        "title": document and document["title"],
+    }
+    return [
+        f"#{index} {sample.url} ({sample.about}): want {name} {value!r}, got {got[name]!r}"
+        for name, value in wanted.items()
+        if got[name] != value
+    ]
+
+
+def _totals(summary: Frame) -> list[str]:
+    failed = sum(sample.error is not None for sample in SAMPLES)
+    wanted = {
+        "status": "completed",
+        "total_urls": len(SAMPLES),
+        "successful": len(SAMPLES) - failed,
+        "failed": failed,
+        "cancelled": 0,
+        "unfinished": [],
+    }
+    return [
+        f"summary: want {name} {value!r}, got {summary[name]!r}"
+        for name, value in wanted.items()
+        if summary[name] != value
+    ]

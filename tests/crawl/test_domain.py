@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastmesh.crawl.net.domain import domain_of
+from fastmesh.crawl.net.url import domain_of
 
 
 @pytest.mark.parametrize(

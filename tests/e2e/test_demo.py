@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fastmesh.demo.check import differences
-from fastmesh.demo.samples import SAMPLES, batch, url_of
+from fastmesh.demo.samples import SAMPLES, batch, differences, url_of
 
 SITE = "http://127.0.0.1:1"
 URLS = [url_of(sample, SITE) for sample in SAMPLES]

@@ -12,7 +12,7 @@ import brotli
 from multidict import CIMultiDict
 
 from fastmesh.crawl.cache import freshness
-from fastmesh.crawl.cache.http_date import http_date_s
+from fastmesh.crawl.cache.freshness import http_date_s
 from fastmesh.crawl.fetch.body_budget import READ_BYTES
 from fastmesh.crawl.fetch.connector import BoundedResponses
 from fastmesh.crawl.fetch.cookies import Cookies

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastmesh._core import Batch
 from fastmesh.errors import FetchTimeout
 from fastmesh.events import PageResult, error_event, metadata_event, result_event, summary_event
-from fastmesh.wire.whole import WholeEncoder
+from fastmesh.wire.encoders import WholeEncoder
 
 TRICKY = '"result":{ ,"progress":{ "index":9 }],"error":{ \u2028 é'
 

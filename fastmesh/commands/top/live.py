@@ -16,9 +16,8 @@ from fastmesh.client import ClientError, Refused
 from fastmesh.client.address import Address, checked_token, trusting
 from fastmesh.client.http import Http
 from fastmesh.commands.arguments import Server
-from fastmesh.commands.clean import clean
 from fastmesh.commands.outcome import COULD_NOT_RUN, SUCCESS
-from fastmesh.commands.table import PLAIN_COLUMNS
+from fastmesh.commands.table import PLAIN_COLUMNS, clean
 from fastmesh.commands.top.picture import picture
 from fastmesh.commands.top.sample import Sample, sample_of
 from fastmesh.errors import ValidationError

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fastmesh.commands.clean import clean
+from fastmesh.commands.table import clean
 from fastmesh.commands.top.sample import Json, Rates, Sample, number_in, text_in
 
 PROTOCOLS: Final = ("ndjson", "sse", "websocket")

@@ -11,7 +11,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastmesh.client.errors import ProtocolViolation
-from fastmesh.commands.clean import clean
+from fastmesh.commands.table import clean
 
 Json = dict[str, Any]
 Labels = tuple[tuple[str, str], ...]

@@ -22,7 +22,7 @@ from typing import Final
 import aiodns
 
 from fastmesh.crawl.net.addresses import Address
-from fastmesh.crawl.net.domain import domain_of
+from fastmesh.crawl.net.url import domain_of
 from fastmesh.errors import DnsFailed
 from fastmesh.telemetry.rates import RecentShare
 

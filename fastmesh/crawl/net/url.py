@@ -56,6 +56,10 @@ SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 PARTS: Final = ("protocol", "hostname", "host_type", "port", "pathname", "search", "hash")
 # What DNS can carry; underscores are common although no host name should have them.
 NAME: Final = re.compile(r"(?=.{1,254}$)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+# What registries of many countries sell names below: ``example.co.uk`` is a domain as ``example.com`` is.
+SECOND_LEVEL: Final = frozenset(
+    "ac asso biz co com coop edu firm gen go gob gouv gov ind info int ltd mil ne net nom or org plc sch web".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +181,18 @@ def _refuse(rules: tuple[tuple[re.Pattern[str], str], ...], text: str) -> None:
     for pattern, reason in rules:
         if pattern.search(text):
             raise InvalidUrl(f"the URL is refused: {reason}")
+
+
+def domain_of(host: str) -> str:
+    """The domain of *host*, whose names one owner can make many of; an address, in any spelling, is its own.
+
+    A guess without the public suffix list, of which a reader takes 120 ms at every start.  Where it is wrong,
+    strangers share what a domain gets, as they do below ``github.io``.
+    """
+    name = host.removesuffix(".")
+    labels = name.rsplit(".", 3)
+    last = labels[-1]
+    if name.startswith("[") or last[:1].isdigit():
+        return name
+    below_country = len(labels) > 2 and len(last) == 2 and labels[-2] in SECOND_LEVEL
+    return ".".join(labels[-3:] if below_country else labels[-2:])

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from heapq import heappop, heappush
 from typing import Any, Final
 
-from fastmesh.crawl.net.domain import domain_of
+from fastmesh.crawl.net.url import domain_of
 from fastmesh.crawl.options import InputUrl
 from fastmesh.crawl.schedule.input_memory import input_memory
 from fastmesh.crawl.schedule.permit import RetryBudget

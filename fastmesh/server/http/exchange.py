@@ -17,8 +17,8 @@ from fastmesh.server.peer import OPEN
 from fastmesh.server.websocket import WebSocketPeer
 from fastmesh.telemetry.log import get_logger
 from fastmesh.telemetry.trace import HEADER, Trace
+from fastmesh.wire.encoders import WholeEncoder
 from fastmesh.wire.http1 import Request
-from fastmesh.wire.whole import WholeEncoder
 
 log = get_logger()
 
