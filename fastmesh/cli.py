@@ -49,9 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COULD_NOT_RUN
 
 
-# ── the commands ─────────────────────────────────────────────────────────────────────────
-
-
 def _serve(asked: argparse.Namespace) -> int:
     from fastmesh.server.serve import serve
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-# ── parts of frames ──────────────────────────────────────────────────────────────────────
-
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
@@ -112,9 +110,6 @@ class StreamFailure:
     type: str
     message: str
     retryable: bool
-
-
-# ── frames ───────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

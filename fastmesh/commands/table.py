@@ -174,9 +174,6 @@ class _RateColumn(TextColumn):
         return Text(f"{rate:.1f}/s")
 
 
-# ── from frames to text ──────────────────────────────────────────────────────────────────
-
-
 def row_of(frame: Frame, base: str = "") -> Row:
     """The row of a ``result`` frame, its texts cleaned."""
     result = frame["result"]

@@ -53,9 +53,6 @@ def picture(server: str, before: Sample, now: Sample, *, rows: int | None, colum
     return Group(*parts)
 
 
-# ── the parts ────────────────────────────────────────────────────────────────────────────
-
-
 def _head(server: str, now: Sample) -> Text:
     status = text_in(now.health, "status")
     return Text.assemble(
@@ -170,9 +167,6 @@ def _table(*names: str, columns: int) -> Table:
     for name in names:
         table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
     return table
-
-
-# ── figures ──────────────────────────────────────────────────────────────────────────────
 
 
 def _figure(name: str, part: Json) -> str:

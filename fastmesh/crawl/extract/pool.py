@@ -116,12 +116,10 @@ class ExtractPool:
             self._jobs.join(job.client, job.owner, job)
 
     def page_failed(self, job: Job, reason: str) -> None:
-        """*job*'s worker ended with it, or none came for it."""
         self.failed += 1
         job.fail(reason)
 
     def worker_gone(self, worker: WorkerProcess) -> None:
-        """*worker* takes no page any more."""
         if worker in self._free:
             self._free.remove(worker)
         if not self.workers.alive:
