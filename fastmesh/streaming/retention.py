@@ -1,13 +1,14 @@
 """Whom a stream waits for: what of its text it keeps for that reader, and how far it may run ahead, by its mode.
 
-    Paced              waits for the reader in the pacer's place, or for the place where that reader left it
-    Dropping           waits for nobody: a stuck reader in the place passes results, and a vacant place keeps little
+    Paced              waits for the reader in the pacer's place; when that has left, at the position where it stopped
+    Dropping           waits for nobody: a stuck reader in the place skips results, and a vacant place keeps little
     CuttingOff         waits for nobody: a stuck reader in the place is cut off
     Detached           waits until its frames were sent to some reader, and keeps so much in all
     DetachedDropping   waits for nobody, and keeps so much in all
 
-One rule for all of them: all is kept from `kept_from()` on, so much of the text before that, and the rest goes with
-`moved()`, which the stream calls whenever a position has moved: a reader read, passed frames, came or left.
+One rule: all is kept from `kept_from()` on, and a bounded text before that.  The rest goes in `moved()`, which the
+stream calls whenever a position has moved (a reader read, passed frames, came or left), of detached streams in
+`appended()`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Retention:
 
     __slots__ = ("_attached", "_bounds", "_closed", "_journal", "_pacer", "buffers")
 
-    full_waits = False  # the state is `waiting` when there is no room
+    full_waits = False  # whether a stream without room shows the state `waiting`
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Retention:
         return min(((reader.next_seq, reader.offset) for reader in self._attached), default=end)
 
     def _waited_for(self) -> Position:
-        """The first frame that some reader is waited for to read."""
+        """The first frame that must be kept while the stream is open."""
         raise NotImplementedError
 
     def moved(self) -> None:
@@ -80,7 +81,7 @@ class Retention:
 
     @property
     def unsent_bytes(self) -> int:
-        """Text that is kept since no reader was sent it."""
+        """Bytes of text that are kept because no reader was sent them."""
         return 0
 
     @property
@@ -89,7 +90,7 @@ class Retention:
         return max(0, self.kept_from()[1] - self._journal.ring.evicted_bytes)
 
     def let_go_behind(self, keep_bytes: int) -> None:
-        """Keep *keep_bytes* of that."""
+        """Let go of that text but for its newest *keep_bytes*."""
         seq, offset = self.kept_from()
         self._journal.trim(seq, offset - keep_bytes)
 
@@ -100,7 +101,7 @@ class Retention:
         return ring.appended_bytes - ring.evicted_bytes - self._bounds.ahead
 
     def let_go_beyond_window(self, keep_bytes: int) -> None:
-        """Keep *keep_bytes* of that, whoever has still to read it."""
+        """Let go of that but for its newest *keep_bytes*, even where a reader has not read it."""
         self._journal.trim(self._journal.last_seq, self._journal.ring.appended_bytes - self._bounds.ahead - keep_bytes)
 
     def has_room(self, running: int, held_bytes: int, room: Callable[[], None]) -> bool:
@@ -201,7 +202,7 @@ class Dropping(Paced):
         return None
 
     def has_room(self, running: int, held_bytes: int, room: Callable[[], None]) -> bool:
-        # No reader is waited for, but what is held back waits for its turn.
+        # No reader is waited for; only results that are held for the input's order are bounded.
         return self._pacer.holder is not None and bool(self._attached) and held_bytes < self._bounds.ahead
 
     @property

@@ -103,7 +103,7 @@ class Subscriber(Reader):
             more = self._leave_out_one()
 
     def _pass_evicted(self) -> None:
-        """What comes next may be evicted already; it need not be left out."""
+        """Move past what the journal has already let go of: that need not be left out."""
         ring = self.journal.ring
         if self.next_seq < ring.first:
             self.gap_from = self.gap_from or self.next_seq
@@ -132,7 +132,7 @@ class Subscriber(Reader):
         self.next_seq += 1
 
     def catch_up(self) -> bytes | None:
-        """What comes next was evicted or left out: go on with what the store has, or the oldest that is kept.  What is
+        """What comes next was evicted or left out: the store's frames, or a gap up to the oldest that is kept.  What is
         missing is named.  None: the store is asked, and the reader waits for its answer."""
         load, self._load = self._load, None
         if load is None and self.next_seq < self.journal.ring.first:
@@ -203,7 +203,7 @@ class Subscriber(Reader):
         return said
 
     def _say(self, seq: int, text: bytes) -> bytes:
-        """One durable frame that is not in the journal any more, or passed already."""
+        """One frame that was passed or that the journal no longer has: the metadata, or one set aside."""
         self.sent_frames += 1
         self.counts.sent[self._kind_of(seq)] += 1
         return self.encoder.frame(Batch([text]), self.journal.stream_id, seq)
