@@ -254,7 +254,10 @@ def all_quick(daemon: Daemon, urls: list[str], quick: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("count", "most"), [(48, 1.5), pytest.param(200, 1.1, marks=pytest.mark.long)], ids=["short", "long"]
+    # Neighbours that are held up wait for drips, which is twenty times as long; a busy machine may take twice as long.
+    ("count", "most"),
+    [(48, 4.0), pytest.param(200, 1.1, marks=pytest.mark.long)],
+    ids=["short", "long"],
 )
 def test_a_host_that_drips_does_not_hold_up_its_neighbours(everywhere: Origin, count: int, most: float) -> None:
     started: list[float] = []

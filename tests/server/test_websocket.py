@@ -557,9 +557,9 @@ def test_a_close_while_a_greedy_stream_runs_is_answered(daemon: Daemon) -> None:
 
 
 def late(daemon: Daemon) -> float:
-    """How often the loop was more than 20 ms late."""
-    total = daemon.metric("fastmesh_loop_lag_seconds_count")
-    return total - daemon.metric('fastmesh_loop_lag_seconds_bucket{le="0.02"}')
+    """How often the loop was more than 20 ms late by its own doing, and not for want of a core."""
+    total = daemon.metric("fastmesh_loop_own_lag_seconds_count")
+    return total - daemon.metric('fastmesh_loop_own_lag_seconds_bucket{le="0.02"}')
 
 
 @pytest.mark.parametrize("flood", ["pings without end", "fragments without end", "messages without end"])
