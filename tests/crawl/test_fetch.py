@@ -280,6 +280,16 @@ def test_what_stands_behind_a_coded_body_is_judged_the_same_wherever_it_is_cut(c
     assert ways == {None if begins_another else TEXT[:300]}
 
 
+@pytest.mark.parametrize("declared", [0, 2])
+@pytest.mark.parametrize("behind", [b"", bytes(9), zstd.compress(b"x")])
+def test_a_frame_of_another_size_than_it_declares_is_judged_the_same_wherever_it_is_cut(declared: int, behind: bytes):
+    """An empty block, and an empty last one: libzstd looks at the size of such a frame only when it comes whole."""
+    body = bytes.fromhex("28b52ffd20") + bytes([declared]) + bytes.fromhex("000000 010000") + behind
+    ways = {decoded("zstd", body[:cut], body[cut:]) for cut in range(len(body) + 1)}
+    ways.add(decoded("zstd", *(body[at : at + 1] for at in range(len(body)))))
+    assert len(ways) == 1
+
+
 CONTENTS = [TEXT[:60], b"", b"x", TEXT[:5000], os.urandom(3000), bytes(3000), b"\0" * 5 + b"\xff" * 5]
 
 

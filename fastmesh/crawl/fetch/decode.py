@@ -148,16 +148,20 @@ class Zstd:
         self._frames = 1
         self._between = b""  # first bytes that may begin another
         self._ignores = False
+        self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data and not self._ignores:
             if self._frame.eof:
                 data = self._begin(self._between + data)
                 continue
-            yield self._frame.decompress(data[:TAKEN_BYTES], STEP_BYTES)
+            # A frame that comes whole is judged otherwise than one that is cut (an empty last block and the frame's
+            # declared size): its first byte alone makes all alike.
+            taken, self._begun = TAKEN_BYTES if self._begun else 1, True
+            yield self._frame.decompress(data[:taken], STEP_BYTES)
             while not (self._frame.eof or self._frame.needs_input):
                 yield self._frame.decompress(b"", STEP_BYTES)
-            data = (self._frame.unused_data if self._frame.eof else b"") + data[TAKEN_BYTES:]
+            data = (self._frame.unused_data if self._frame.eof else b"") + data[taken:]
 
     def end(self) -> None:
         _want(self._frame.eof)
@@ -171,7 +175,7 @@ class Zstd:
         self._frames += 1
         if self._frames > MAX_MEMBERS:
             raise DecodeFailed(f"the body has more than {MAX_MEMBERS} zstd frames")
-        self._frame = _zstd_frame()
+        self._frame, self._begun = _zstd_frame(), False
         return data
 
 
