@@ -44,16 +44,15 @@ def main() -> int:
             [name], seconds=seconds, inputs=WITHOUT_END, seed=asked.seed, engine=engine, slower=slower * asked.slower
         )
         print(found, flush=True)
+        if found.fault is not None:  # kept at once: the run may be ended before the other targets are done
+            asked.found.mkdir(exist_ok=True)
+            path = asked.found / f"{found.target}-{sha256(found.fault).hexdigest()[:12]}"
+            path.write_bytes(found.fault)
+            print(f"kept: {path}", flush=True)
         return found
 
     with ThreadPoolExecutor(asked.at_once) as threads:
         faults = [found for found in threads.map(one, names) if found.fault is not None]
-    for found in faults:
-        assert found.fault is not None
-        asked.found.mkdir(exist_ok=True)
-        path = asked.found / f"{found.target}-{sha256(found.fault).hexdigest()[:12]}"
-        path.write_bytes(found.fault)
-        print(f"kept: {path}")
     return 1 if faults else 0
 
 
