@@ -63,10 +63,10 @@ class BodyBudget:
 
     def take_back(self, share: BodyShare) -> None:
         """No page needs *share* any more."""
-        self.stop_reading(share)
-        self.used_bytes -= share.bytes
+        self.used_bytes -= share.bytes + share.next_read
         self._past_bytes -= share.past_bytes
-        share.past_bytes = 0
+        share.next_read = share.past_bytes = 0
+        self.stop_reading(share)
         self._wake_waiting()
 
     def stop_reading(self, share: BodyShare) -> None:
