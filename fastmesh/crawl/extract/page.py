@@ -124,7 +124,7 @@ class Page:
         )
 
     def parsed_again(self) -> Page:
-        """The same page with nothing removed but what no reader sees, its URLs absolute."""
+        """Its HTML with nothing removed but what no reader sees, its URLs absolute."""
         page = Page(self.html, self.url)
         page.links()
         page.images()
