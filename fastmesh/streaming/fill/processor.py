@@ -113,11 +113,14 @@ class StreamProcessor:
     def _woken(self) -> None:
         """A URL of the backlog has its turn, or the input has grown or ended."""
         backlog = self._backlog
-        if backlog is not None:
+        if backlog is None:
+            return
+        if backlog.total != self._results.tally.total:
             self._results.tally.expect(backlog.total)
+        if backlog.memory != self._input_bytes:
             self._pipeline.admission.count_held(backlog.memory - self._input_bytes)
             self._input_bytes = backlog.memory
-            self._fill()
+        self._fill()
 
     def _fill(self) -> None:
         """Start URLs as long as there are places, one has its turn, and the stream has room for its result."""
