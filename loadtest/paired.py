@@ -16,7 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from math import comb
 from pathlib import Path
 from statistics import median
@@ -52,7 +52,8 @@ def timed(trees: Sequence[Path], rounds: int, only: str) -> list[list[object]]:
     with TemporaryDirectory() as temp, ExitStack() as stack:
         pages, endless = stack.enter_context(origin(Path(temp))), stack.enter_context(silent())
         servers = [stack.enter_context(_running(tree)) for tree in trees]
-        done = [measures(Client(server, pages, endless)) for server in servers]
+        clients = [stack.enter_context(closing(Client(server, pages, endless))) for server in servers]
+        done = [measures(client) for client in clients]
         counts = {}
         for name, (_, least) in done[0].items():
             if only in name:
