@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fuzz.origins import asked
 from origins import chunk
 from steps import steps
 
-from fastmesh.crawl.fetch.body_budget import READ_BYTES
 from fastmesh.crawl.fetch.connector import MAX_CHUNKS_A_TURN, MAX_FRAMING_BYTES, BoundedResponses
-from fastmesh.crawl.fetch.head import MAX_FIELDS, MAX_HEAD_BYTES
+from fastmesh.crawl.fetch.head import MAX_FIELDS
 from fastmesh.errors import BadResponse
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -23,44 +23,11 @@ SOCKET_READ = 262_144
 STEPS_A_SEGMENT, STEPS_A_LINE, STEPS_AN_END = 60, 20, 200
 
 
-class Wire:
-    """The transport below; *paused* as the connection says."""
-
-    def __init__(self) -> None:
-        self.paused = self.closed = False
-
-    def get_extra_info(self, _: str) -> None:
-        return None
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
-
-
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     yield loop
     loop.close()
-
-
-def asked(loop: asyncio.AbstractEventLoop) -> BoundedResponses:
-    """A connection on which a request was sent."""
-    connection = BoundedResponses(loop)
-    connection.connection_made(Wire())  # type: ignore[arg-type]
-    bounds = {"max_line_size": MAX_HEAD_BYTES, "max_field_size": MAX_HEAD_BYTES, "max_headers": MAX_FIELDS}
-    connection.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=READ_BYTES, **bounds)
-    return connection
 
 
 Outcome = tuple[int, bytes | str] | str

@@ -34,9 +34,10 @@ MAX_BODY_BYTES = 1 << 21
 
 
 class Wire:
-    """The transport below a connection."""
+    """The transport below a connection; *paused* as the connection says."""
 
-    closed = False
+    def __init__(self) -> None:
+        self.paused = self.closed = False
 
     def get_extra_info(self, _: str) -> None:
         return None
@@ -50,9 +51,19 @@ class Wire:
     abort = close
 
     def pause_reading(self) -> None:
-        """It does not matter here: what came is fed."""
+        self.paused = True
 
-    resume_reading = pause_reading
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+def asked(loop: asyncio.AbstractEventLoop) -> BoundedResponses:
+    """A connection on which a request was sent."""
+    connection = BoundedResponses(loop)
+    connection.connection_made(Wire())  # type: ignore[arg-type]
+    bounds = {"max_line_size": MAX_HEAD_BYTES, "max_field_size": MAX_HEAD_BYTES, "max_headers": MAX_FIELDS}
+    connection.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=READ_BYTES, **bounds)
+    return connection
 
 
 def answers(data: bytes, watch: Watch) -> Hashable:
@@ -89,16 +100,7 @@ def _answer(loop: asyncio.AbstractEventLoop, parts: list[bytes], watch: Watch) -
                 watch.turn(connection.data_received, part)
         watch.turn(connection.connection_lost, None)
 
-    connection = BoundedResponses(loop)
-    connection.connection_made(Wire())  # type: ignore[arg-type]
-    connection.set_response_params(
-        read_until_eof=True,
-        auto_decompress=False,
-        read_bufsize=READ_BYTES,
-        max_line_size=MAX_HEAD_BYTES,
-        max_field_size=MAX_HEAD_BYTES,
-        max_headers=MAX_FIELDS,
-    )
+    connection = asked(loop)
     loop.run_until_complete(feed())
     return loop.run_until_complete(asyncio.wait_for(read(), 5))
 
